@@ -76,6 +76,11 @@ impl<'s> Txn<'s> {
         self.writes
     }
 
+    /// Takes over the writes of a transaction that was laid over this one.
+    pub fn absorb(&mut self, writes: Writes) {
+        self.writes.extend(writes);
+    }
+
     /// Sets the value of a key.
     pub fn put(&mut self, key: Key, value: Vec<u8>) {
         self.writes.insert(key.into_bytes(), Some(value));
