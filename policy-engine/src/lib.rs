@@ -8,10 +8,12 @@
 //! [`Compiled::decide`] (per request, on the events a [`Partition`] retains) → [`Decision`].
 
 mod bundle;
+mod check;
 mod compile;
 mod decision;
 mod diagnostic;
-mod evaluate;
+pub mod evaluate;
+mod event_schema;
 mod history;
 mod json;
 pub mod limits;
@@ -25,6 +27,7 @@ mod value;
 pub use bundle::{
     Bundle, BundleDigest, Case, Expectation, HistoryScope, SourceFile, Step, StepKind,
 };
+pub use check::{add_missing_ids, check};
 pub use compile::{Compiled, RuleSource};
 pub use decision::{Approver, Condition, Decision, Reason, RuleId, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
