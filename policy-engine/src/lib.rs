@@ -8,15 +8,19 @@
 //! [`Compiled::decide`] (per request, on the events a [`Partition`] retains) → [`Decision`].
 
 mod bundle;
+mod compile;
 mod decision;
 mod diagnostic;
+mod evaluate;
 mod history;
 mod request;
 mod value;
 
 pub use bundle::{Bundle, BundleDigest, HistoryScope, SourceFile};
+pub use compile::{Compiled, RuleSource};
 pub use decision::{Approver, Condition, Decision, Reason, RuleId, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
-pub use history::{Event, EventKind, Fingerprint, Partition, Starts, TemporalRule};
+pub use evaluate::{Evaluated, Outcome};
+pub use history::{Event, EventKind, Fingerprint, NotCanonical, Partition, Starts, TemporalRule};
 pub use request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
 pub use value::{Decimal, Value};
