@@ -5,6 +5,9 @@
 //! to know about the outside is an argument.
 
 pub mod hash;
+pub mod id;
+pub mod keys;
+pub mod limits;
 pub mod note;
 pub mod signer;
 pub mod tree;
