@@ -97,27 +97,8 @@ pub(super) fn open(
     context: &mut Context<'_, '_>,
     ask: &v1::OpenSession,
 ) -> Result<v1::SessionOpening, Stop> {
-    validate::patterns(&ask.scope)?;
-    validate::label(&ask.label)?;
-    validate::valid(ask.ttl_s <= MAX_SESSION_TTL_S && validate::is_empty_or(&ask.parent, 16))?;
-    if let Some(runtime) = &ask.runtime {
-        validate::label(&runtime.model)?;
-        validate::label(&runtime.framework)?;
-        validate::valid(validate::is_empty_or(&runtime.build_digest, 32))?;
-    }
-    let agent = context.agent(&ask.agent)?;
-    let attempt = Attempt {
-        agent_id: &ask.agent,
-        agent: agent.as_ref(),
-        action: None,
-    };
-    if halt::stops(context.txn, context.now_us, attempt)? {
-        return Err(v1::Result::Halted.into());
-    }
-    let agent = agent.ok_or(v1::Result::NotFound)?;
-    if agent.status() != IdentityStatus::Active {
-        return Err(v1::Result::AgentNotActive.into());
-    }
+    check_fields(ask)?;
+    let agent = require_agent(context, &ask.agent)?;
     if !context.compartments.is_complete() {
         return Err(v1::Result::CommitmentMismatch.into());
     }
@@ -135,15 +116,7 @@ pub(super) fn open(
     if context.session(id)?.is_some() {
         return Err(v1::Result::AlreadyExists.into());
     }
-    let ttl_s = if ask.ttl_s == 0 {
-        DEFAULT_SESSION_TTL_S
-    } else {
-        ask.ttl_s
-    };
-    let wanted = context.now_us.saturating_add(u64::from(ttl_s) * SECOND_US);
-    let expires_at_us = parent
-        .as_ref()
-        .map_or(wanted, |parent| wanted.min(parent.expires_at_us));
+    let expires_at_us = expiry(context.now_us, ask, parent.as_ref());
     let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
     let record = v1::SessionRecord {
         agent: ask.agent.clone(),
@@ -181,6 +154,49 @@ pub(super) fn open(
         agent_leaf: Some(agent.leaf),
         parent_leaf: parent.map(|parent| parent.leaf),
     })
+}
+
+/// The agent, if it is active and no halt stops it.
+fn require_agent(context: &Context<'_, '_>, id: &str) -> Result<v1::AgentRecord, Stop> {
+    let agent = context.agent(id)?;
+    let attempt = Attempt {
+        agent_id: id,
+        agent: agent.as_ref(),
+        action: None,
+    };
+    if halt::stops(context.txn, context.now_us, attempt)? {
+        return Err(v1::Result::Halted.into());
+    }
+    let agent = agent.ok_or(v1::Result::NotFound)?;
+    match agent.status() {
+        IdentityStatus::Active => Ok(agent),
+        IdentityStatus::Suspended | IdentityStatus::Revoked | IdentityStatus::Unspecified => {
+            Err(v1::Result::AgentNotActive.into())
+        }
+    }
+}
+
+/// When the session ends by itself: after its lifetime, and never after its parent.
+fn expiry(now_us: u64, ask: &v1::OpenSession, parent: Option<&v1::SessionRecord>) -> u64 {
+    let ttl_s = if ask.ttl_s == 0 {
+        DEFAULT_SESSION_TTL_S
+    } else {
+        ask.ttl_s
+    };
+    let wanted = now_us.saturating_add(u64::from(ttl_s) * SECOND_US);
+    parent.map_or(wanted, |parent| wanted.min(parent.expires_at_us))
+}
+
+fn check_fields(ask: &v1::OpenSession) -> Result<(), Stop> {
+    validate::patterns(&ask.scope)?;
+    validate::label(&ask.label)?;
+    validate::valid(ask.ttl_s <= MAX_SESSION_TTL_S && validate::is_empty_or(&ask.parent, 16))?;
+    if let Some(runtime) = &ask.runtime {
+        validate::label(&runtime.model)?;
+        validate::label(&runtime.framework)?;
+        validate::valid(validate::is_empty_or(&runtime.build_digest, 32))?;
+    }
+    Ok(())
 }
 
 /// The opener's CONTEXT, in canonical form and within its limits.

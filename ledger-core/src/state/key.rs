@@ -176,7 +176,7 @@ impl Key {
 
     /// [`Family::Key`]
     #[must_use]
-    pub fn key(id: KeyId) -> Self {
+    pub fn public_key(id: KeyId) -> Self {
         Self::new(Family::Key).bytes(id.as_bytes())
     }
 
