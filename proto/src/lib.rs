@@ -4,13 +4,18 @@
 //! feature `grpc`, so that the pure crates see messages only.
 
 #[expect(
-    missing_docs,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    clippy::wildcard_enum_match_arm,
-    clippy::use_self,
-    clippy::too_many_lines,
-    reason = "generated"
+    clippy::large_enum_variant,
+    reason = "generated; boxing rare bodies would make every reader unbox them"
+)]
+#[cfg_attr(
+    feature = "grpc",
+    expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::too_many_lines,
+        reason = "generated"
+    )
 )]
 /// Version 1 of everything.
 pub mod v1 {
