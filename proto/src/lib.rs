@@ -3,20 +3,6 @@
 //! The `.proto` files are the reference; this crate is what the build makes of them. The gRPC services are behind the
 //! feature `grpc`, so that the pure crates see messages only.
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "generated; boxing rare bodies would make every reader unbox them"
-)]
-#[cfg_attr(
-    feature = "grpc",
-    expect(
-        unused_qualifications,
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        clippy::too_many_lines,
-        reason = "generated"
-    )
-)]
 /// Version 1 of everything.
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/countersign.v1.rs"));

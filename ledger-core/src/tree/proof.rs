@@ -1,0 +1,1 @@
+//! Inclusion and consistency proofs, built by reading tiles.
