@@ -31,7 +31,7 @@ else
 	cargo test --workspace --locked
 endif
 
-lint: ## Check format, lints and documentation; changes nothing
+lint: deps ## Check format, lints and documentation; changes no file
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --workspace --all-targets --locked --features ledger-proto/grpc -- -D warnings

@@ -136,10 +136,13 @@ fn sleeps(file: &TextFile, exceptions: &[(&str, &str)]) -> Vec<String> {
     if exceptions.iter().any(|(path, _)| *path == file.path) {
         return Vec::new();
     }
-    let call = concat!("thread::", "sleep");
-    lines_with(file, &["rs"], |line| line.contains(call))
-        .map(|at| format!("{at}: holds up a thread; wait for the condition that you mean"))
-        .collect()
+    let call = concat!("thread::", "sleep(");
+    let import = concat!("use std::thread::", "sleep");
+    lines_with(file, &["rs"], |line| {
+        line.contains(call) || line.contains(import)
+    })
+    .map(|at| format!("{at}: holds up a thread; wait for the condition that you mean"))
+    .collect()
 }
 
 /// The place that packages came from on somebody's machine is nobody else's business, and breaks their build.
@@ -319,9 +322,11 @@ fn an_unfinished_thing_is_found() {
 
 #[test]
 fn a_sleep_is_found() {
-    let text = format!("std::{}(second);\n", concat!("thread::", "sleep"));
+    let text = format!("std::{}second);\n", concat!("thread::", "sleep("));
     let file = TextFile::sample("a.rs", &text);
     assert_finds(&sleeps(&file, &[]), "a.rs:1");
+    let import = format!("use std::{};\n", concat!("thread::", "sleep"));
+    assert_finds(&sleeps(&TextFile::sample("a.rs", &import), &[]), "a.rs:1");
     assert_none(&sleeps(&file, &[("a.rs", "the one place that waits")]));
 }
 
