@@ -25,8 +25,16 @@ impl BatchBuilder {
     /// applied.
     #[must_use]
     pub fn new(time_us: u64, prior_size: u64, prior_root: &[u8; 32]) -> Self {
-        let batch = v1::Batch { time_us, prior_size, prior_root: prior_root.to_vec(), submissions: Vec::new() };
-        Self { batch, len: HEADER_LEN }
+        let batch = v1::Batch {
+            time_us,
+            prior_size,
+            prior_root: prior_root.to_vec(),
+            submissions: Vec::new(),
+        };
+        Self {
+            batch,
+            len: HEADER_LEN,
+        }
     }
 
     /// Adds a submission, or gives it back if the batch has no room for it. An empty batch has room for every submission

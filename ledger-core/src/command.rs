@@ -11,7 +11,9 @@ use crate::canonical;
 use crate::compartment;
 use crate::hash::Hash;
 use crate::id::{Identity, RequestId};
-use crate::limits::{MAX_SIGNED_CHUNK_LEN, MAX_SIGNED_COMMAND_LEN, MAX_SUBMISSION_LEN, MAX_TIME_US};
+use crate::limits::{
+    MAX_SIGNED_CHUNK_LEN, MAX_SIGNED_COMMAND_LEN, MAX_SUBMISSION_LEN, MAX_TIME_US,
+};
 use crate::machine::Refusal;
 use prost::Message;
 
@@ -38,17 +40,22 @@ impl Command {
     /// # Errors
     /// [`Refusal::Undecodable`] for bytes that are too long, not canonical, or whose header does not make sense.
     pub fn parse(signed: &v1::SignedCommand) -> Result<Self, Refusal> {
-        let message: v1::Command =
-            canonical::decode(&signed.command, MAX_SIGNED_CHUNK_LEN).map_err(|_| Refusal::Undecodable)?;
+        let message: v1::Command = canonical::decode(&signed.command, MAX_SIGNED_CHUNK_LEN)
+            .map_err(|_| Refusal::Undecodable)?;
         let body = message.body.ok_or(Refusal::Undecodable)?;
         let is_chunk = matches!(body, Body::PublishBundle(_));
-        let limit = if is_chunk { MAX_SIGNED_CHUNK_LEN } else { MAX_SIGNED_COMMAND_LEN };
+        let limit = if is_chunk {
+            MAX_SIGNED_CHUNK_LEN
+        } else {
+            MAX_SIGNED_COMMAND_LEN
+        };
         if signed.encoded_len() > limit || message.issued_at_us > MAX_TIME_US {
             return Err(Refusal::Undecodable);
         }
         let author = message.author.as_ref().ok_or(Refusal::Undecodable)?;
         Ok(Self {
-            request_id: RequestId::from_slice(&message.request_id).map_err(|_| Refusal::Undecodable)?,
+            request_id: RequestId::from_slice(&message.request_id)
+                .map_err(|_| Refusal::Undecodable)?,
             issued_at_us: message.issued_at_us,
             author: Identity::parse(author).map_err(|_| Refusal::Undecodable)?,
             commitments: parse_commitments(message.commitments, &body)?,
@@ -136,9 +143,13 @@ impl Compartments {
     pub fn open(command: &Command, beside: &[v1::Compartment]) -> Self {
         let mut opened = Self::default();
         for (kind, commitment) in &command.commitments {
-            let content = beside.iter().find(|compartment| compartment.kind() == *kind);
+            let content = beside
+                .iter()
+                .find(|compartment| compartment.kind() == *kind);
             match content {
-                _ if commitment.length > compartment::max_len(*kind) => opened.too_large.push(*kind),
+                _ if commitment.length > compartment::max_len(*kind) => {
+                    opened.too_large.push(*kind)
+                }
                 None => opened.missing.push(*kind),
                 Some(content) if compartment::matches(commitment, content) => {
                     opened.present.insert(*kind, content.clone());
@@ -158,6 +169,8 @@ impl Compartments {
     /// The content of one kind.
     #[must_use]
     pub fn content(&self, kind: CompartmentKind) -> Option<&[u8]> {
-        self.present.get(&kind).map(|compartment| compartment.content.as_slice())
+        self.present
+            .get(&kind)
+            .map(|compartment| compartment.content.as_slice())
     }
 }

@@ -19,7 +19,11 @@ pub fn decode(bytes: &[u8]) -> Result<v1::Entry, CanonicalError> {
 /// # Errors
 /// [`CanonicalError`] if the command does not decode.
 pub fn command(entry: &v1::Entry) -> Result<Option<v1::Command>, CanonicalError> {
-    entry.signed.as_ref().map(|signed| canonical::decode(&signed.command, MAX_ENTRY_LEN)).transpose()
+    entry
+        .signed
+        .as_ref()
+        .map(|signed| canonical::decode(&signed.command, MAX_ENTRY_LEN))
+        .transpose()
 }
 
 /// The place of an entry in a session's chain, if it names a session.
@@ -38,9 +42,11 @@ pub fn chain(entry: &v1::Entry) -> Option<&v1::ChainLink> {
 pub fn session(entry: &v1::Entry) -> Option<SessionId> {
     let id = match entry.body.as_ref()? {
         Body::SessionEnd(end) => &end.session_id,
-        Body::Genesis(_) | Body::Decision(_) | Body::Outcome(_) | Body::SessionOpening(_) | Body::Governance(_) => {
-            &chain(entry)?.session_id
-        }
+        Body::Genesis(_)
+        | Body::Decision(_)
+        | Body::Outcome(_)
+        | Body::SessionOpening(_)
+        | Body::Governance(_) => &chain(entry)?.session_id,
     };
     SessionId::from_slice(id).ok()
 }

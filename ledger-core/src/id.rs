@@ -62,8 +62,13 @@ pub fn check_optional_text(text: &str, max: usize) -> Result<(), IdError> {
 /// [`IdError`]
 pub fn check_namespace(name: &str) -> Result<(), IdError> {
     check_text(name, MAX_NAMESPACE_LEN)?;
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_./".contains(&byte);
-    if name.bytes().all(allowed) { Ok(()) } else { Err(IdError::Character) }
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_./".contains(&byte);
+    if name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(IdError::Character)
+    }
 }
 
 macro_rules! bytes16 {
@@ -160,7 +165,11 @@ impl Identity {
             v1::IdentityKind::Node => {
                 let node: u64 = message.id.parse().map_err(|_| IdError::Kind)?;
                 // One spelling only: "7", never "07" or "+7".
-                if node.to_string() == message.id { Ok(Self::Node(node)) } else { Err(IdError::Kind) }
+                if node.to_string() == message.id {
+                    Ok(Self::Node(node))
+                } else {
+                    Err(IdError::Kind)
+                }
             }
             v1::IdentityKind::Recovery if message.id == RECOVERY_ID => Ok(Self::Recovery),
             v1::IdentityKind::Recovery => Err(IdError::Kind),
@@ -192,7 +201,10 @@ impl Identity {
     /// The message.
     #[must_use]
     pub fn to_message(&self) -> v1::Identity {
-        v1::Identity { kind: self.kind().into(), id: self.id() }
+        v1::Identity {
+            kind: self.kind().into(),
+            id: self.id(),
+        }
     }
 }
 

@@ -74,7 +74,10 @@ impl PublicKey {
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(KEY_DOMAIN).update(&[1]).update(self.as_bytes());
+        hasher
+            .update(KEY_DOMAIN)
+            .update(&[1])
+            .update(self.as_bytes());
         let mut id = [0; 16];
         hasher.finalize_xof().fill(&mut id);
         KeyId::from_bytes(id)
@@ -83,7 +86,8 @@ impl PublicKey {
     /// True if the 64 bytes are a strictly valid signature of the message by this key.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        Signature::from_slice(signature).is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())
     }
 }
 

@@ -24,7 +24,10 @@ impl Head {
     /// The end of a ledger without entries.
     #[must_use]
     pub const fn empty(hash: TreeHash) -> Self {
-        Self { time_us: 0, frontier: Frontier::new(hash) }
+        Self {
+            time_us: 0,
+            frontier: Frontier::new(hash),
+        }
     }
 
     /// Reads the end of the ledger.
@@ -37,7 +40,10 @@ impl Head {
             read(state, &key)?.ok_or_else(|| StateError::new(&key, "the ledger has no genesis"))?;
         let frontier = Frontier::from_bytes(hash, &record.frontier)
             .map_err(|error| StateError::new(&key, error.to_string()))?;
-        Ok(Self { time_us: record.time_us, frontier })
+        Ok(Self {
+            time_us: record.time_us,
+            frontier,
+        })
     }
 
     /// How many entries there are.
@@ -56,20 +62,33 @@ impl Head {
     ///
     /// # Errors
     /// [`StateError`] if the entry is longer than an entry can be, which no command can cause.
-    pub fn append(&mut self, txn: &mut Txn<'_>, entry: &v1::Entry) -> Result<(Vec<u8>, Hash), StateError> {
+    pub fn append(
+        &mut self,
+        txn: &mut Txn<'_>,
+        entry: &v1::Entry,
+    ) -> Result<(Vec<u8>, Hash), StateError> {
         let leaf = LeafIndex(self.size().0);
         let bytes = entry.encode_to_vec();
         if bytes.len() > MAX_ENTRY_LEN {
-            return Err(StateError::new(&Key::entry(leaf), "the new entry is over its limit"));
+            return Err(StateError::new(
+                &Key::entry(leaf),
+                "the new entry is over its limit",
+            ));
         }
         let leaf_hash = self.frontier.tree_hash().leaf(&bytes);
         for write in self.frontier.append(leaf_hash) {
             let index = write.tile * 256 + u64::from(write.position);
-            txn.put(Key::tile_hash(write.level, index), write.hash.as_bytes().to_vec());
+            txn.put(
+                Key::tile_hash(write.level, index),
+                write.hash.as_bytes().to_vec(),
+            );
         }
         txn.put(Key::entry(leaf), bytes.clone());
         self.time_us = entry.time_us;
-        let record = v1::HeadRecord { time_us: self.time_us, frontier: self.frontier.to_bytes() };
+        let record = v1::HeadRecord {
+            time_us: self.time_us,
+            frontier: self.frontier.to_bytes(),
+        };
         txn.write(Key::head(), &record);
         Ok((bytes, leaf_hash))
     }
@@ -91,7 +110,8 @@ pub fn entry(state: &dyn State, leaf: LeafIndex) -> Result<Option<v1::Entry>, St
     let key = Key::entry(leaf);
     entry_bytes(state, leaf)?
         .map(|bytes| {
-            canonical::decode(&bytes, MAX_ENTRY_LEN).map_err(|error| StateError::new(&key, error.to_string()))
+            canonical::decode(&bytes, MAX_ENTRY_LEN)
+                .map_err(|error| StateError::new(&key, error.to_string()))
         })
         .transpose()
 }

@@ -298,3 +298,6 @@ fn without_rules(reason: Reason) -> Evaluated {
         events: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

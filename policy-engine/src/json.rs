@@ -25,9 +25,9 @@ pub enum Json {
     /// A string, unescaped, otherwise untouched.
     String(String),
     /// An array.
-    Array(Vec<Json>),
+    Array(Vec<Self>),
     /// An object; its members' order means nothing, so they are sorted by name.
-    Object(BTreeMap<String, Json>),
+    Object(BTreeMap<String, Self>),
 }
 
 /// A number of JSON: the literal exactly as it was sent, such as `1.50` or `1e3`.

@@ -24,6 +24,9 @@ mod schema;
 mod text;
 mod value;
 
+#[cfg(test)]
+mod fixtures;
+
 pub use bundle::{
     Bundle, BundleDigest, Case, Expectation, HistoryScope, SourceFile, Step, StepKind,
 };

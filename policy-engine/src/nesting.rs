@@ -74,7 +74,8 @@ impl<'a> Scanner<'a> {
                 self.skip(end);
             } else {
                 self.symbol(next)?;
-                self.skip(next.len_utf8());
+                let is_pair = self.rest.starts_with("&&") || self.rest.starts_with("||");
+                self.skip(if is_pair { 2 } else { next.len_utf8() });
             }
         }
         Ok(())
@@ -135,7 +136,7 @@ impl<'a> Scanner<'a> {
             '(' | '[' | '{' => self.open()?,
             ')' | ']' | '}' => self.depth = self.depth.saturating_sub(1),
             ';' if self.depth == 0 => self.operators = 0,
-            '!' | '&' | '|' | '-' | '+' | '*' | '.' | '<' | '>' | '=' => self.operator()?,
+            '!' | '&' | '|' | '-' | '+' | '*' | '.' => self.operator()?,
             _ => {}
         }
         if !symbol.is_whitespace() {

@@ -32,7 +32,7 @@ pub enum Shape {
     /// `String` with `@countersign_json`: any JSON, as canonical text. For what Cedar has no type for.
     JsonText,
     /// `Set<T>`
-    Set(Box<Shape>),
+    Set(Box<Self>),
     /// A closed record: attributes by name
     Record(BTreeMap<String, Attribute>),
 }

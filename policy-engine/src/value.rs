@@ -37,9 +37,9 @@ pub enum Value {
     /// `String`; compared byte by byte, never normalized
     String(String),
     /// `Set<T>`
-    Set(BTreeSet<Value>),
+    Set(BTreeSet<Self>),
     /// A closed record; an optional attribute that is absent has no key
-    Record(BTreeMap<String, Value>),
+    Record(BTreeMap<String, Self>),
 }
 
 impl Value {

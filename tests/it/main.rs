@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod deps_script;
+mod machine;
 #[cfg(test)]
 mod proto;
 #[cfg(test)]

@@ -19,7 +19,9 @@ use crate::state::{Key, State, StateError, Txn, read};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum Refusal {
     /// Too long, not canonical, or its header does not make sense.
-    #[error("the command does not decode, is not canonical, or is too long; build it with a current client")]
+    #[error(
+        "the command does not decode, is not canonical, or is too long; build it with a current client"
+    )]
     Undecodable,
     /// No signature, too many, out of order, or not possible at their batch positions.
     #[error("the signatures are not well-formed; sign again")]
@@ -40,7 +42,9 @@ pub enum Refusal {
     #[error("the request id names another command of this author; make a new id")]
     RequestIdReused,
     /// `issued_at` is too far from the time of the ledger.
-    #[error("the command was made more than 5 minutes before or after now; check the clock and sign again")]
+    #[error(
+        "the command was made more than 5 minutes before or after now; check the clock and sign again"
+    )]
     Stale,
     /// The author asks for more than its quota. Decided by the node, never by the machine.
     #[error("over quota; wait and send the same command again")]
@@ -79,15 +83,23 @@ pub fn check_signatures(
     submission: &v1::Submission,
 ) -> Result<SignatureChecks, StateError> {
     let mut checks = SignatureChecks::default();
-    let Some(signed) = &submission.signed else { return Ok(checks) };
-    let Ok(command) = Command::parse(signed) else { return Ok(checks) };
-    let Ok(signatures) = parse_signatures(SignatureDomain::of(&command.author), origin, signed) else {
+    let Some(signed) = &submission.signed else {
+        return Ok(checks);
+    };
+    let Ok(command) = Command::parse(signed) else {
+        return Ok(checks);
+    };
+    let Ok(signatures) = parse_signatures(SignatureDomain::of(&command.author), origin, signed)
+    else {
         return Ok(checks);
     };
     for signature in signatures {
         let record: Option<v1::KeyRecord> = read(state, &Key::key(signature.key_id))?;
         if let Some(record) = record {
-            checks.0.insert(signature.key_id, signature.verify(&stored_key(signature.key_id, &record)?));
+            checks.0.insert(
+                signature.key_id,
+                signature.verify(&stored_key(signature.key_id, &record)?),
+            );
         }
     }
     Ok(checks)
@@ -101,18 +113,23 @@ pub(super) fn admit(
     submission: &v1::Submission,
     checks: &SignatureChecks,
 ) -> Result<Result<Admitted, Refusal>, StateError> {
-    let Some(signed) = &submission.signed else { return Ok(Err(Refusal::Undecodable)) };
+    let Some(signed) = &submission.signed else {
+        return Ok(Err(Refusal::Undecodable));
+    };
     let command = match Command::parse(signed) {
         Ok(command) => command,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let Ok(signatures) = parse_signatures(SignatureDomain::of(&command.author), origin, signed) else {
+    let Ok(signatures) = parse_signatures(SignatureDomain::of(&command.author), origin, signed)
+    else {
         return Ok(Err(Refusal::SignatureForm));
     };
     let mut signers: Vec<Signer> = Vec::with_capacity(signatures.len());
     for signature in signatures {
         let record: Option<v1::KeyRecord> = txn.read(&Key::key(signature.key_id))?;
-        let Some(record) = record else { return Ok(Err(Refusal::UnknownKey)) };
+        let Some(record) = record else {
+            return Ok(Err(Refusal::UnknownKey));
+        };
         if !is_active(&record, now_us) {
             return Ok(Err(Refusal::KeyNotActive));
         }
@@ -125,13 +142,21 @@ pub(super) fn admit(
             .identity
             .as_ref()
             .and_then(|identity| Identity::parse(identity).ok())
-            .ok_or_else(|| StateError::new(&Key::key(signature.key_id), "a key without an identity"))?;
+            .ok_or_else(|| {
+                StateError::new(&Key::key(signature.key_id), "a key without an identity")
+            })?;
         if signers.iter().any(|signer| signer.identity == identity) {
             return Ok(Err(Refusal::NotByAuthor));
         }
-        signers.push(Signer { identity, leaf: Some(LeafIndex(record.leaf)) });
+        signers.push(Signer {
+            identity,
+            leaf: Some(LeafIndex(record.leaf)),
+        });
     }
-    if !signers.iter().any(|signer| signer.identity == command.author) {
+    if !signers
+        .iter()
+        .any(|signer| signer.identity == command.author)
+    {
         return Ok(Err(Refusal::NotByAuthor));
     }
     Ok(Ok(Admitted { command, signers }))
@@ -142,16 +167,25 @@ pub(super) fn replayed(
     txn: &Txn<'_>,
     command: &Command,
 ) -> Result<Option<Result<LeafIndex, Refusal>>, StateError> {
-    let record: Option<v1::RequestRecord> = txn.read(&Key::request(&command.author, command.request_id))?;
+    let record: Option<v1::RequestRecord> =
+        txn.read(&Key::request(&command.author, command.request_id))?;
     Ok(record.map(|record| {
         let same = record.command_digest == command.digest.as_bytes();
-        if same { Ok(LeafIndex(record.leaf)) } else { Err(Refusal::RequestIdReused) }
+        if same {
+            Ok(LeafIndex(record.leaf))
+        } else {
+            Err(Refusal::RequestIdReused)
+        }
     }))
 }
 
 /// A command nobody has seen must be made at about the time at which it is applied.
 pub(super) fn fresh(command: &Command, now_us: u64) -> Result<(), Refusal> {
-    if command.issued_at_us.abs_diff(now_us) > FRESHNESS_US { Err(Refusal::Stale) } else { Ok(()) }
+    if command.issued_at_us.abs_diff(now_us) > FRESHNESS_US {
+        Err(Refusal::Stale)
+    } else {
+        Ok(())
+    }
 }
 
 /// True if the key may sign at this time.
@@ -163,6 +197,9 @@ pub(super) fn is_active(record: &v1::KeyRecord, now_us: u64) -> bool {
 }
 
 fn stored_key(key_id: KeyId, record: &v1::KeyRecord) -> Result<PublicKey, StateError> {
-    let key = record.key.as_ref().and_then(|key| PublicKey::parse(key).ok());
+    let key = record
+        .key
+        .as_ref()
+        .and_then(|key| PublicKey::parse(key).ok());
     key.ok_or_else(|| StateError::new(&Key::key(key_id), "not a public key"))
 }

@@ -99,8 +99,12 @@ pub const fn roles(duty: Duty) -> &'static [Role] {
 impl Context<'_, '_> {
     /// The author, if it is an operator who may act.
     pub(super) fn acting_operator(&self) -> Result<Option<(&str, v1::OperatorRecord)>, StateError> {
-        let Identity::Operator(id) = &self.command.author else { return Ok(None) };
-        let record = self.operator(id)?.filter(|record| record.status() == IdentityStatus::Active);
+        let Identity::Operator(id) = &self.command.author else {
+            return Ok(None);
+        };
+        let record = self
+            .operator(id)?
+            .filter(|record| record.status() == IdentityStatus::Active);
         Ok(record.map(|record| (id.as_str(), record)))
     }
 
@@ -111,7 +115,9 @@ impl Context<'_, '_> {
 
     /// True if the author holds the duty in the namespace, through a role, alone or with enough other admins.
     pub(super) fn holds(&self, duty: Duty, namespace: &str) -> Result<bool, StateError> {
-        let Some((_, author)) = self.acting_operator()? else { return Ok(false) };
+        let Some((_, author)) = self.acting_operator()? else {
+            return Ok(false);
+        };
         let mut by_admin = false;
         for role in roles(duty) {
             if !has_role(&author, *role, namespace) {
@@ -127,21 +133,37 @@ impl Context<'_, '_> {
 
     /// Rejects unless the author holds the duty.
     pub(super) fn require(&self, duty: Duty, namespace: &str) -> Result<(), Stop> {
-        if self.holds(duty, namespace)? { Ok(()) } else { Err(v1::Result::NotPermitted.into()) }
+        if self.holds(duty, namespace)? {
+            Ok(())
+        } else {
+            Err(v1::Result::NotPermitted.into())
+        }
     }
 
     /// Rejects unless the author holds the duty or owns what it concerns.
-    pub(super) fn require_or_owner(&self, duty: Duty, namespace: &str, owner: &str) -> Result<(), Stop> {
-        if self.is_owner(owner)? { Ok(()) } else { self.require(duty, namespace) }
+    pub(super) fn require_or_owner(
+        &self,
+        duty: Duty,
+        namespace: &str,
+        owner: &str,
+    ) -> Result<(), Stop> {
+        if self.is_owner(owner)? {
+            Ok(())
+        } else {
+            self.require(duty, namespace)
+        }
     }
 
     fn enough_admins(&self, namespace: &str) -> Result<bool, StateError> {
         let mut admins: u32 = 0;
         for signer in self.signers {
-            let Identity::Operator(id) = &signer.identity else { continue };
+            let Identity::Operator(id) = &signer.identity else {
+                continue;
+            };
             let record = self.operator(id)?;
             if record.is_some_and(|record| {
-                record.status() == IdentityStatus::Active && has_role(&record, Role::Admin, namespace)
+                record.status() == IdentityStatus::Active
+                    && has_role(&record, Role::Admin, namespace)
             }) {
                 admins += 1;
             }
@@ -152,8 +174,7 @@ impl Context<'_, '_> {
 
 /// True if the operator has the role in the namespace, or in the whole ledger.
 pub(super) fn has_role(operator: &v1::OperatorRecord, role: Role, namespace: &str) -> bool {
-    operator
-        .roles
-        .iter()
-        .any(|grant| grant.role() == role && (grant.namespace == WHOLE_LEDGER || grant.namespace == namespace))
+    operator.roles.iter().any(|grant| {
+        grant.role() == role && (grant.namespace == WHOLE_LEDGER || grant.namespace == namespace)
+    })
 }

@@ -4,7 +4,8 @@
 //! own and an entry of its own, in the session's chain if the session is known.
 
 use ledger_proto::v1::{
-    self, Assurance, CompartmentKind, DecisionReason as Reason, GatewayPermission, IdentityStatus, Verdict,
+    self, Assurance, CompartmentKind, DecisionReason as Reason, GatewayPermission, IdentityStatus,
+    Verdict,
 };
 
 use super::admission::Signer;
@@ -33,7 +34,10 @@ pub(super) struct Case<'a> {
     pub(super) assurance: Assurance,
 }
 
-pub(super) fn authorize(context: &mut Context<'_, '_>, ask: &v1::Authorize) -> Result<v1::Decision, Stop> {
+pub(super) fn authorize(
+    context: &mut Context<'_, '_>,
+    ask: &v1::Authorize,
+) -> Result<v1::Decision, Stop> {
     let case = gather(context, ask)?;
     let mut decision = match check(context, &case)? {
         Err(reason) => v1::Decision {
@@ -43,10 +47,17 @@ pub(super) fn authorize(context: &mut Context<'_, '_>, ask: &v1::Authorize) -> R
         },
         Ok(checked) => decide::decide(context, &case, checked)?,
     };
-    decision.namespace = case.agent.as_ref().map(|agent| agent.namespace.clone()).unwrap_or_default();
+    decision.namespace = case
+        .agent
+        .as_ref()
+        .map(|agent| agent.namespace.clone())
+        .unwrap_or_default();
     decision.presenter = Some(case.presenter.to_message());
     decision.assurance = case.assurance.into();
-    decision.chain = case.session.as_ref().map(|(id, session, standing)| link(*id, session, *standing));
+    decision.chain = case
+        .session
+        .as_ref()
+        .map(|(id, session, standing)| link(*id, session, *standing));
     let rests_on = decision.rests_on.get_or_insert_default();
     rests_on.agent = case.agent.as_ref().map(|agent| agent.leaf);
     rests_on.gateway = case.gateway.as_ref().map(|(_, gateway)| gateway.leaf);
@@ -56,7 +67,11 @@ pub(super) fn authorize(context: &mut Context<'_, '_>, ask: &v1::Authorize) -> R
 }
 
 /// The next place in a session's chain; none of its places if the session has ended.
-pub(super) fn link(id: SessionId, session: &v1::SessionRecord, standing: Standing) -> v1::ChainLink {
+pub(super) fn link(
+    id: SessionId,
+    session: &v1::SessionRecord,
+    standing: Standing,
+) -> v1::ChainLink {
     match standing {
         Standing::Open => v1::ChainLink {
             session_id: id.to_vec(),
@@ -64,14 +79,21 @@ pub(super) fn link(id: SessionId, session: &v1::SessionRecord, standing: Standin
             previous_hash: session.head.clone(),
             late: false,
         },
-        Standing::Closed | Standing::Expired => {
-            v1::ChainLink { session_id: id.to_vec(), number: 0, previous_hash: Vec::new(), late: true }
-        }
+        Standing::Closed | Standing::Expired => v1::ChainLink {
+            session_id: id.to_vec(),
+            number: 0,
+            previous_hash: Vec::new(),
+            late: true,
+        },
     }
 }
 
 fn key_leaves(signers: &[Signer]) -> Vec<u64> {
-    signers.iter().filter_map(|signer| signer.leaf).map(|leaf| leaf.0).collect()
+    signers
+        .iter()
+        .filter_map(|signer| signer.leaf)
+        .map(|leaf| leaf.0)
+        .collect()
 }
 
 fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<'a>, StateError> {
@@ -92,7 +114,10 @@ fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<
         (false, _) => Assurance::Unspecified,
     };
     let session = match SessionId::from_slice(&ask.session_id) {
-        Ok(id) => match context.session(id)?.filter(|session| session.agent == ask.agent) {
+        Ok(id) => match context
+            .session(id)?
+            .filter(|session| session.agent == ask.agent)
+        {
             Some(session) => {
                 let standing = standing(context.txn, context.now_us, &session)?;
                 Some((id, session, standing))
@@ -102,12 +127,24 @@ fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<
         Err(_) => None,
     };
     let action = ask.tool.as_ref().map(action_id).unwrap_or_default();
-    Ok(Case { ask, action, agent, gateway, session, presenter, assurance })
+    Ok(Case {
+        ask,
+        action,
+        agent,
+        gateway,
+        session,
+        presenter,
+        assurance,
+    })
 }
 
 /// The action id of a tool.
 pub(super) fn action_id(tool: &v1::Tool) -> String {
-    if tool.server.is_empty() { tool.name.clone() } else { format!("{}/{}", tool.server, tool.name) }
+    if tool.server.is_empty() {
+        tool.name.clone()
+    } else {
+        format!("{}/{}", tool.server, tool.name)
+    }
 }
 
 /// What a request that passed every check but the rules brings to them.
@@ -135,25 +172,37 @@ impl Checked {
 }
 
 /// Everything but schema and rules. The inner error is the reason of the denial.
-fn check(context: &Context<'_, '_>, case: &Case<'_>) -> Result<Result<Checked, Reason>, StateError> {
+fn check(
+    context: &Context<'_, '_>,
+    case: &Case<'_>,
+) -> Result<Result<Checked, Reason>, StateError> {
     if !is_well_formed(context, case) {
         return Ok(Err(Reason::InvalidRequest));
     }
-    let attempt =
-        Attempt { agent_id: &case.ask.agent, agent: case.agent.as_ref(), action: Some(case.action.as_str()) };
+    let attempt = Attempt {
+        agent_id: &case.ask.agent,
+        agent: case.agent.as_ref(),
+        action: Some(case.action.as_str()),
+    };
     if halt::stops(context.txn, context.now_us, attempt)? {
         return Ok(Err(Reason::Halted));
     }
-    let Some(agent) = &case.agent else { return Ok(Err(Reason::AgentUnknown)) };
+    let Some(agent) = &case.agent else {
+        return Ok(Err(Reason::AgentUnknown));
+    };
     match agent.status() {
         IdentityStatus::Active => {}
         IdentityStatus::Revoked => return Ok(Err(Reason::AgentRevoked)),
-        IdentityStatus::Suspended | IdentityStatus::Unspecified => return Ok(Err(Reason::AgentSuspended)),
+        IdentityStatus::Suspended | IdentityStatus::Unspecified => {
+            return Ok(Err(Reason::AgentSuspended));
+        }
     }
     if !may_present(case, agent) {
         return Ok(Err(Reason::PresenterNotPermitted));
     }
-    let Some((session_id, session, standing)) = &case.session else { return Ok(Err(Reason::SessionUnknown)) };
+    let Some((session_id, session, standing)) = &case.session else {
+        return Ok(Err(Reason::SessionUnknown));
+    };
     match standing {
         Standing::Open => {}
         Standing::Closed => return Ok(Err(Reason::SessionClosed)),
@@ -180,8 +229,13 @@ fn check(context: &Context<'_, '_>, case: &Case<'_>) -> Result<Result<Checked, R
 }
 
 fn is_well_formed(context: &Context<'_, '_>, case: &Case<'_>) -> bool {
-    let Some(tool) = &case.ask.tool else { return false };
-    let by_agent_or_gateway = matches!(context.command.author, Identity::Agent(_) | Identity::Gateway(_));
+    let Some(tool) = &case.ask.tool else {
+        return false;
+    };
+    let by_agent_or_gateway = matches!(
+        context.command.author,
+        Identity::Agent(_) | Identity::Gateway(_)
+    );
     by_agent_or_gateway
         && check_text(&case.ask.agent, MAX_ID_LEN).is_ok()
         && check_optional_text(&tool.server, MAX_ID_LEN).is_ok()
@@ -201,10 +255,16 @@ fn is_well_formed(context: &Context<'_, '_>, case: &Case<'_>) -> bool {
 fn may_present(case: &Case<'_>, agent: &v1::AgentRecord) -> bool {
     match (&case.presenter, &case.gateway) {
         (Identity::Agent(id), _) => *id == case.ask.agent,
-        (Identity::Gateway(_), Some((_, gateway))) => {
-            gateway_may(gateway, GatewayPermission::Authorize, &case.ask.agent, agent)
-        }
-        (Identity::Gateway(_) | Identity::Operator(_) | Identity::Node(_) | Identity::Recovery, _) => false,
+        (Identity::Gateway(_), Some((_, gateway))) => gateway_may(
+            gateway,
+            GatewayPermission::Authorize,
+            &case.ask.agent,
+            agent,
+        ),
+        (
+            Identity::Gateway(_) | Identity::Operator(_) | Identity::Node(_) | Identity::Recovery,
+            _,
+        ) => false,
     }
 }
 
@@ -219,17 +279,32 @@ fn check_compartments(
         return Err(Reason::CommitmentMismatch);
     }
     // Arguments that nobody committed to could be anything.
-    let input = context.content(CompartmentKind::Input).ok_or(Reason::CommitmentMismatch)?.to_vec();
+    let input = context
+        .content(CompartmentKind::Input)
+        .ok_or(Reason::CommitmentMismatch)?
+        .to_vec();
     let mut resource = match context.content(CompartmentKind::Resource) {
         Some(content) => parse_resource(content).ok_or(Reason::SchemaMismatch)?,
         None => v1::ResourceFacts::default(),
     };
-    let asserted = case.gateway.as_ref().zip(case.agent.as_ref()).is_some_and(|((_, gateway), agent)| {
-        gateway_may(gateway, GatewayPermission::AssertResource, &case.ask.agent, agent)
-    });
+    let asserted =
+        case.gateway
+            .as_ref()
+            .zip(case.agent.as_ref())
+            .is_some_and(|((_, gateway), agent)| {
+                gateway_may(
+                    gateway,
+                    GatewayPermission::AssertResource,
+                    &case.ask.agent,
+                    agent,
+                )
+            });
     if !asserted {
         // Which resource is meant is the request itself; facts about it are only a gateway's to assert.
-        resource = v1::ResourceFacts { id: resource.id, ..v1::ResourceFacts::default() };
+        resource = v1::ResourceFacts {
+            id: resource.id,
+            ..v1::ResourceFacts::default()
+        };
     }
     if resource.id.is_empty() {
         resource.id.clone_from(&case.action);
@@ -240,15 +315,24 @@ fn check_compartments(
 fn parse_resource(content: &[u8]) -> Option<v1::ResourceFacts> {
     let limit = usize::try_from(MAX_RESOURCE_LEN).ok()?;
     let facts: v1::ResourceFacts = canonical::decode(content, limit).ok()?;
-    let names: Vec<&str> = facts.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+    let names: Vec<&str> = facts
+        .attributes
+        .iter()
+        .map(|attribute| attribute.name.as_str())
+        .collect();
     let valid = facts.id.len() <= MAX_VALUE_LEN
         && facts.r#type.len() <= MAX_NAME_LEN
         && facts.parents.len() <= MAX_LIST_LEN
         && names.len() <= MAX_LIST_LEN
         && validate::is_ascending(&facts.parents)
-        && facts.parents.iter().all(|parent| !parent.is_empty() && parent.len() <= MAX_VALUE_LEN)
+        && facts
+            .parents
+            .iter()
+            .all(|parent| !parent.is_empty() && parent.len() <= MAX_VALUE_LEN)
         && validate::is_ascending(&names)
-        && names.iter().all(|name| !name.is_empty() && name.len() <= MAX_NAME_LEN);
+        && names
+            .iter()
+            .all(|name| !name.is_empty() && name.len() <= MAX_NAME_LEN);
     valid.then_some(facts)
 }
 
@@ -257,16 +341,27 @@ pub(super) fn session_of(
     context: &Context<'_, '_>,
     decision: &v1::Decision,
 ) -> Result<Option<(SessionId, v1::SessionRecord, Standing)>, StateError> {
-    let Some(link) = &decision.chain else { return Ok(None) };
-    let Ok(id) = SessionId::from_slice(&link.session_id) else { return Ok(None) };
-    let Some(session) = context.session(id)? else { return Ok(None) };
+    let Some(link) = &decision.chain else {
+        return Ok(None);
+    };
+    let Ok(id) = SessionId::from_slice(&link.session_id) else {
+        return Ok(None);
+    };
+    let Some(session) = context.session(id)? else {
+        return Ok(None);
+    };
     let standing = standing(context.txn, context.now_us, &session)?;
     Ok(Some((id, session, standing)))
 }
 
 /// The bundle that decides for a namespace now.
-pub(super) fn active_bundle(namespace: &v1::NamespaceRecord) -> Option<(policy_engine::BundleDigest, policy_engine::Starts)> {
+pub(super) fn active_bundle(
+    namespace: &v1::NamespaceRecord,
+) -> Option<(policy_engine::BundleDigest, policy_engine::Starts)> {
     let digest = history::digest(&namespace.active_digest)?;
-    let tracked = namespace.tracked.iter().find(|tracked| tracked.digest == namespace.active_digest);
+    let tracked = namespace
+        .tracked
+        .iter()
+        .find(|tracked| tracked.digest == namespace.active_digest);
     Some((digest, tracked.map(history::starts).unwrap_or_default()))
 }

@@ -49,7 +49,9 @@ pub(super) struct Context<'a, 's> {
 impl Context<'_, '_> {
     /// True if this identity signed.
     pub(super) fn signed_by(&self, identity: &Identity) -> bool {
-        self.signers.iter().any(|signer| signer.identity == *identity)
+        self.signers
+            .iter()
+            .any(|signer| signer.identity == *identity)
     }
 
     /// Reads an agent.
@@ -79,7 +81,11 @@ impl Context<'_, '_> {
 
     /// A governance command's REASON must be there if it is committed to.
     pub(super) fn require_reason(&self) -> Result<(), Stop> {
-        if self.compartments.is_complete() { Ok(()) } else { Err(v1::Result::CommitmentMismatch.into()) }
+        if self.compartments.is_complete() {
+            Ok(())
+        } else {
+            Err(v1::Result::CommitmentMismatch.into())
+        }
     }
 
     /// The content of a compartment of this command.
@@ -90,5 +96,9 @@ impl Context<'_, '_> {
 
 /// The answer to a governance command that took effect.
 pub(super) fn applied(namespace: &str) -> v1::Governance {
-    v1::Governance { result: v1::Result::Applied.into(), namespace: namespace.to_owned(), detail: None }
+    v1::Governance {
+        result: v1::Result::Applied.into(),
+        namespace: namespace.to_owned(),
+        detail: None,
+    }
 }

@@ -11,8 +11,8 @@ use super::context::{Context, Stop};
 use super::history;
 use crate::id::Identity;
 use crate::limits::{
-    DEFAULT_PERMIT_TTL_S, ESCALATION_TTL_S, MAX_APPROVERS, MAX_CONDITION_LEN, MAX_CONDITIONS, MAX_PERMIT_TTL_S,
-    MAX_RULES_IN_ENTRY, SECOND_US,
+    DEFAULT_PERMIT_TTL_S, ESCALATION_TTL_S, MAX_APPROVERS, MAX_CONDITION_LEN, MAX_CONDITIONS,
+    MAX_PERMIT_TTL_S, MAX_RULES_IN_ENTRY, SECOND_US,
 };
 
 /// What precedes the rule ids in their digest.
@@ -31,7 +31,9 @@ pub(super) fn decide(
     else {
         return Ok(deny(DecisionReason::NoActivePolicy));
     };
-    let compiled = context.policies.get(context.txn, &checked.agent.namespace, digest)?;
+    let compiled = context
+        .policies
+        .get(context.txn, &checked.agent.namespace, digest)?;
     let whose = checked.whose(&case.ask.agent);
     let partition = history::load(context, whose, compiled.history_scope())?;
     let request = request(context, case, &checked);
@@ -39,8 +41,10 @@ pub(super) fn decide(
 
     let mut decision = translate(context, case, &checked.session, &evaluated.decision);
     decision.bundle_digest = digest.0.to_vec();
-    decision.rests_on =
-        Some(v1::RestsOn { activation: Some(namespace.activation_leaf), ..v1::RestsOn::default() });
+    decision.rests_on = Some(v1::RestsOn {
+        activation: Some(namespace.activation_leaf),
+        ..v1::RestsOn::default()
+    });
     // What the entry cannot hold becomes a denial, and a denial that was not the rules' is not part of their history.
     if decision.reason() == translate_reason(evaluated.decision.reason) {
         history::step(context, &namespace, whose, &evaluated.events)?;
@@ -49,12 +53,23 @@ pub(super) fn decide(
 }
 
 fn deny(reason: DecisionReason) -> v1::Decision {
-    v1::Decision { verdict: Verdict::Deny.into(), reason: reason.into(), ..v1::Decision::default() }
+    v1::Decision {
+        verdict: Verdict::Deny.into(),
+        reason: reason.into(),
+        ..v1::Decision::default()
+    }
 }
 
 /// The request as rules see it, each fact from the party that vouches for it.
 fn request(context: &Context<'_, '_>, case: &Case<'_>, checked: &Checked) -> Request {
-    let Checked { agent, session_id, session, told, resource, input } = checked;
+    let Checked {
+        agent,
+        session_id,
+        session,
+        told,
+        resource,
+        input,
+    } = checked;
     Request {
         time_us: context.now_us,
         request_id: context.command.request_id.to_string(),
@@ -67,7 +82,11 @@ fn request(context: &Context<'_, '_>, case: &Case<'_>, checked: &Checked) -> Req
         session: policy_engine::Session {
             id: session_id.to_string(),
             purpose: told.purpose.clone(),
-            issuer: session.issuer.as_ref().map(|issuer| issuer.id.clone()).unwrap_or_default(),
+            issuer: session
+                .issuer
+                .as_ref()
+                .map(|issuer| issuer.id.clone())
+                .unwrap_or_default(),
             delegated: !session.parent.is_empty(),
             seq: session.count + 1,
             opened_at_us: session.opened_at_us,
@@ -80,12 +99,16 @@ fn request(context: &Context<'_, '_>, case: &Case<'_>, checked: &Checked) -> Req
         },
         presenter: match &case.presenter {
             Identity::Gateway(id) => Some(id.clone()),
-            Identity::Agent(_) | Identity::Operator(_) | Identity::Node(_) | Identity::Recovery => None,
+            Identity::Agent(_) | Identity::Operator(_) | Identity::Node(_) | Identity::Recovery => {
+                None
+            }
         },
         assurance: match case.assurance {
             Assurance::BothSigned => policy_engine::Assurance::BothSigned,
             Assurance::AgentSigned => policy_engine::Assurance::AgentSigned,
-            Assurance::GatewayAsserted | Assurance::Unspecified => policy_engine::Assurance::GatewayAsserted,
+            Assurance::GatewayAsserted | Assurance::Unspecified => {
+                policy_engine::Assurance::GatewayAsserted
+            }
         },
         action: case.action.clone(),
         resource: policy_engine::Resource {
@@ -101,11 +124,15 @@ fn request(context: &Context<'_, '_>, case: &Case<'_>, checked: &Checked) -> Req
 }
 
 fn attributes(list: &[v1::Attribute]) -> BTreeMap<String, String> {
-    list.iter().map(|attribute| (attribute.name.clone(), attribute.value.clone())).collect()
+    list.iter()
+        .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
+        .collect()
 }
 
 fn string_sets(sets: &[v1::StringSet]) -> policy_engine::StringSets {
-    sets.iter().map(|set| (set.name.clone(), set.values.iter().cloned().collect())).collect()
+    sets.iter()
+        .map(|set| (set.name.clone(), set.values.iter().cloned().collect()))
+        .collect()
 }
 
 /// The name that rules compare with `context.session.subject.assurance`.
@@ -134,26 +161,44 @@ fn translate(
         })
         .collect();
     let fits = conditions.len() <= MAX_CONDITIONS
-        && conditions.iter().all(|condition| condition.r#type.len() + condition.value.len() <= MAX_CONDITION_LEN)
+        && conditions
+            .iter()
+            .all(|condition| condition.r#type.len() + condition.value.len() <= MAX_CONDITION_LEN)
         && decision.approvers.len() <= MAX_APPROVERS
-        && decision.approvers.iter().all(|approver| approver.group.len() <= MAX_CONDITION_LEN);
+        && decision
+            .approvers
+            .iter()
+            .all(|approver| approver.group.len() <= MAX_CONDITION_LEN);
     if !fits {
         // A condition that got lost could be the one that protects somebody.
-        return v1::Decision { rules: Some(rules(decision)), ..deny(DecisionReason::EvaluationError) };
+        return v1::Decision {
+            rules: Some(rules(decision)),
+            ..deny(DecisionReason::EvaluationError)
+        };
     }
     let verdict = match decision.verdict {
         policy_engine::Verdict::Allow => Verdict::Allow,
         policy_engine::Verdict::Deny => Verdict::Deny,
         policy_engine::Verdict::Escalate => Verdict::Escalate,
     };
-    let ttl_s = decision.permit_ttl_s.unwrap_or(DEFAULT_PERMIT_TTL_S).min(MAX_PERMIT_TTL_S);
-    let permit_end = context.now_us.saturating_add(u64::from(ttl_s) * SECOND_US).min(session.expires_at_us);
+    let ttl_s = decision
+        .permit_ttl_s
+        .unwrap_or(DEFAULT_PERMIT_TTL_S)
+        .min(MAX_PERMIT_TTL_S);
+    let permit_end = context
+        .now_us
+        .saturating_add(u64::from(ttl_s) * SECOND_US)
+        .min(session.expires_at_us);
     v1::Decision {
         verdict: verdict.into(),
         reason: translate_reason(decision.reason).into(),
         rules: (!decision.rules.is_empty()).then(|| rules(decision)),
         conditions,
-        permit_expires_at_us: if verdict == Verdict::Allow { permit_end } else { 0 },
+        permit_expires_at_us: if verdict == Verdict::Allow {
+            permit_end
+        } else {
+            0
+        },
         escalation: (verdict == Verdict::Escalate).then(|| escalation(context, case, decision)),
         ..v1::Decision::default()
     }
@@ -183,7 +228,12 @@ fn rules(decision: &Decision) -> v1::DeterminingRules {
         crate::keys::push_str(&mut all, &rule.0);
     }
     v1::DeterminingRules {
-        ids: decision.rules.iter().take(MAX_RULES_IN_ENTRY).map(|rule| rule.0.clone()).collect(),
+        ids: decision
+            .rules
+            .iter()
+            .take(MAX_RULES_IN_ENTRY)
+            .map(|rule| rule.0.clone())
+            .collect(),
         count: u32::try_from(decision.rules.len()).unwrap_or(u32::MAX),
         digest: blake3::hash(&all).as_bytes().to_vec(),
     }
@@ -203,9 +253,14 @@ fn escalation(context: &Context<'_, '_>, case: &Case<'_>, decision: &Decision) -
         approvers: decision
             .approvers
             .iter()
-            .map(|approver| v1::Approver { group: approver.group.clone(), count: approver.count })
+            .map(|approver| v1::Approver {
+                group: approver.group.clone(),
+                count: approver.count,
+            })
             .collect(),
         action_digest: blake3::hash(&bytes).as_bytes().to_vec(),
-        expires_at_us: context.now_us.saturating_add(u64::from(ESCALATION_TTL_S) * SECOND_US),
+        expires_at_us: context
+            .now_us
+            .saturating_add(u64::from(ESCALATION_TTL_S) * SECOND_US),
     }
 }

@@ -12,8 +12,15 @@ use crate::limits::MAX_ERASE;
 use crate::state::Key;
 use crate::{entry, ledger};
 
-pub(super) fn erase(context: &mut Context<'_, '_>, ask: &v1::Erase) -> Result<v1::Governance, Stop> {
-    let order: Vec<(u64, i32)> = ask.compartments.iter().map(|named| (named.index, named.kind)).collect();
+pub(super) fn erase(
+    context: &mut Context<'_, '_>,
+    ask: &v1::Erase,
+) -> Result<v1::Governance, Stop> {
+    let order: Vec<(u64, i32)> = ask
+        .compartments
+        .iter()
+        .map(|named| (named.index, named.kind))
+        .collect();
     validate::valid((1..=MAX_ERASE).contains(&order.len()) && validate::is_ascending(&order))?;
     let mut permitted: BTreeSet<String> = BTreeSet::new();
     let mut erasure = v1::Erasure::default();
@@ -22,7 +29,11 @@ pub(super) fn erase(context: &mut Context<'_, '_>, ask: &v1::Erase) -> Result<v1
         let leaf = LeafIndex(named.index);
         let found = ledger::entry(context.txn, leaf)?.ok_or(v1::Result::NotFound)?;
         let namespace = entry::namespace(&found);
-        let namespace = if namespace.is_empty() { WHOLE_LEDGER } else { namespace };
+        let namespace = if namespace.is_empty() {
+            WHOLE_LEDGER
+        } else {
+            namespace
+        };
         if !permitted.contains(namespace) {
             context.require(Duty::Erase, namespace)?;
             permitted.insert(namespace.to_owned());
@@ -36,12 +47,22 @@ pub(super) fn erase(context: &mut Context<'_, '_>, ask: &v1::Erase) -> Result<v1
         }
     }
     let mut names = permitted.into_iter();
-    let namespace = names.next().filter(|name| name != WHOLE_LEDGER && names.next().is_none()).unwrap_or_default();
-    Ok(v1::Governance { detail: Some(Detail::Erasure(erasure)), ..applied(&namespace) })
+    let namespace = names
+        .next()
+        .filter(|name| name != WHOLE_LEDGER && names.next().is_none())
+        .unwrap_or_default();
+    Ok(v1::Governance {
+        detail: Some(Detail::Erasure(erasure)),
+        ..applied(&namespace)
+    })
 }
 
 /// The CONTEXT of a session is what its decisions rest on: it can be erased once the session has ended.
-fn require_not_needed(context: &Context<'_, '_>, found: &v1::Entry, kind: CompartmentKind) -> Result<(), Stop> {
+fn require_not_needed(
+    context: &Context<'_, '_>,
+    found: &v1::Entry,
+    kind: CompartmentKind,
+) -> Result<(), Stop> {
     if kind != CompartmentKind::Context {
         return Ok(());
     }
@@ -50,7 +71,11 @@ fn require_not_needed(context: &Context<'_, '_>, found: &v1::Entry, kind: Compar
         None => None,
     };
     let open = session.is_some_and(|session| session.end_kind() == SessionEndKind::Unspecified);
-    if open { Err(v1::Result::FailedPrecondition.into()) } else { Ok(()) }
+    if open {
+        Err(v1::Result::FailedPrecondition.into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Until when values of the entry can live on inside the windows of rules.
@@ -62,5 +87,9 @@ fn values_until(context: &Context<'_, '_>, found: &v1::Entry) -> Result<u64, Sto
         .map(|tracked| tracked.longest_window_us)
         .max()
         .unwrap_or(0);
-    Ok(if window == 0 { 0 } else { found.time_us.saturating_add(window) })
+    Ok(if window == 0 {
+        0
+    } else {
+        found.time_us.saturating_add(window)
+    })
 }

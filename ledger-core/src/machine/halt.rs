@@ -9,7 +9,10 @@ use super::validate;
 use crate::limits::{MAX_HALTS, MAX_TIME_US};
 use crate::state::{Family, Key, State, StateError, Txn};
 
-pub(super) fn set_halt(context: &mut Context<'_, '_>, ask: &v1::SetHalt) -> Result<v1::Governance, Stop> {
+pub(super) fn set_halt(
+    context: &mut Context<'_, '_>,
+    ask: &v1::SetHalt,
+) -> Result<v1::Governance, Stop> {
     validate::id(&ask.id)?;
     validate::valid(ask.expires_at_us <= MAX_TIME_US)?;
     let scope = ask.scope.as_ref().ok_or(v1::Result::InvalidArgument)?;
@@ -32,19 +35,36 @@ pub(super) fn set_halt(context: &mut Context<'_, '_>, ask: &v1::SetHalt) -> Resu
     if in_force >= MAX_HALTS {
         return Err(v1::Result::LimitExceeded.into());
     }
-    let record =
-        v1::HaltRecord { scope: Some(scope.clone()), expires_at_us: ask.expires_at_us, leaf: context.leaf.0 };
+    let record = v1::HaltRecord {
+        scope: Some(scope.clone()),
+        expires_at_us: ask.expires_at_us,
+        leaf: context.leaf.0,
+    };
     context.txn.write(Key::halt(&ask.id), &record);
-    Ok(applied(if namespace == WHOLE_LEDGER { "" } else { &namespace }))
+    Ok(applied(if namespace == WHOLE_LEDGER {
+        ""
+    } else {
+        &namespace
+    }))
 }
 
-pub(super) fn clear_halt(context: &mut Context<'_, '_>, ask: &v1::ClearHalt) -> Result<v1::Governance, Stop> {
-    let record: v1::HaltRecord = context.txn.read(&Key::halt(&ask.id))?.ok_or(v1::Result::NotFound)?;
+pub(super) fn clear_halt(
+    context: &mut Context<'_, '_>,
+    ask: &v1::ClearHalt,
+) -> Result<v1::Governance, Stop> {
+    let record: v1::HaltRecord = context
+        .txn
+        .read(&Key::halt(&ask.id))?
+        .ok_or(v1::Result::NotFound)?;
     let scope = record.scope.ok_or(v1::Result::NotFound)?;
     let namespace = namespace_of(context, &scope)?;
     context.require(Duty::ClearHalt, &namespace)?;
     context.txn.delete(Key::halt(&ask.id));
-    Ok(applied(if namespace == WHOLE_LEDGER { "" } else { &namespace }))
+    Ok(applied(if namespace == WHOLE_LEDGER {
+        ""
+    } else {
+        &namespace
+    }))
 }
 
 /// The namespace in which somebody must hold the duty. Groups and actions occur in every namespace.
@@ -83,16 +103,24 @@ pub(super) struct Attempt<'a> {
 
 /// True if a halt in force stops the attempt.
 pub(super) fn stops(txn: &Txn<'_>, now_us: u64, attempt: Attempt<'_>) -> Result<bool, StateError> {
-    Ok(halts(txn)?.iter().any(|(_, halt)| !is_over(halt, now_us) && covers(halt, attempt)))
+    Ok(halts(txn)?
+        .iter()
+        .any(|(_, halt)| !is_over(halt, now_us) && covers(halt, attempt)))
 }
 
 fn covers(halt: &v1::HaltRecord, attempt: Attempt<'_>) -> bool {
     match halt.scope.as_ref().and_then(|scope| scope.target.as_ref()) {
         Some(Target::Everything(_)) | None => true,
-        Some(Target::Namespace(name)) => attempt.agent.is_some_and(|agent| agent.namespace == *name),
+        Some(Target::Namespace(name)) => {
+            attempt.agent.is_some_and(|agent| agent.namespace == *name)
+        }
         Some(Target::Agent(id)) => attempt.agent_id == id,
-        Some(Target::Group(group)) => attempt.agent.is_some_and(|agent| agent.groups.contains(group)),
-        Some(Target::Action(pattern)) => attempt.action.is_some_and(|action| pattern_holds(pattern, action)),
+        Some(Target::Group(group)) => attempt
+            .agent
+            .is_some_and(|agent| agent.groups.contains(group)),
+        Some(Target::Action(pattern)) => attempt
+            .action
+            .is_some_and(|action| pattern_holds(pattern, action)),
     }
 }
 
@@ -105,7 +133,11 @@ fn halts(txn: &Txn<'_>) -> Result<Vec<(String, v1::HaltRecord)>, StateError> {
     let pairs = txn.scan(prefix.as_bytes(), None, usize::MAX)?;
     let mut halts = Vec::with_capacity(pairs.len());
     for (key, _) in pairs {
-        let id = key.get(1..).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default().to_owned();
+        let id = key
+            .get(1..)
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .unwrap_or_default()
+            .to_owned();
         let record = txn.must_read(&Key::halt(&id))?;
         halts.push((id, record));
     }

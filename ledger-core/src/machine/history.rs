@@ -21,7 +21,9 @@ pub(super) fn subject_digest(subject: &v1::Subject) -> Vec<u8> {
     let mut hasher = blake3::Hasher::new();
     let len = u32::try_from(subject.iss.len()).unwrap_or(u32::MAX);
     hasher.update(SUBJECT_DOMAIN).update(&len.to_be_bytes());
-    hasher.update(subject.iss.as_bytes()).update(subject.sub.as_bytes());
+    hasher
+        .update(subject.iss.as_bytes())
+        .update(subject.sub.as_bytes());
     hasher.finalize().as_bytes().to_vec()
 }
 
@@ -42,10 +44,14 @@ impl Whose<'_> {
         match scope {
             HistoryScope::Agent => Key::partition(self.namespace, scope, self.agent.as_bytes()),
             HistoryScope::Session => Key::partition(self.namespace, scope, self.session_id),
-            HistoryScope::Subject if self.subject_digest.is_empty() => {
-                Key::partition(self.namespace, scope, &[&[0], self.agent.as_bytes()].concat())
+            HistoryScope::Subject if self.subject_digest.is_empty() => Key::partition(
+                self.namespace,
+                scope,
+                &[&[0], self.agent.as_bytes()].concat(),
+            ),
+            HistoryScope::Subject => {
+                Key::partition(self.namespace, scope, &[&[1], self.subject_digest].concat())
             }
-            HistoryScope::Subject => Key::partition(self.namespace, scope, &[&[1], self.subject_digest].concat()),
             HistoryScope::Owner => Key::partition(self.namespace, scope, self.owner.as_bytes()),
             HistoryScope::Namespace => Key::partition(self.namespace, scope, b""),
         }
@@ -70,13 +76,19 @@ pub(super) fn digest(bytes: &[u8]) -> Option<BundleDigest> {
 }
 
 /// The partition that a bundle's rules read.
-pub(super) fn load(context: &Context<'_, '_>, whose: Whose<'_>, scope: HistoryScope) -> Result<Partition, StateError> {
+pub(super) fn load(
+    context: &Context<'_, '_>,
+    whose: Whose<'_>,
+    scope: HistoryScope,
+) -> Result<Partition, StateError> {
     load_key(context.txn, &whose.key(scope))
 }
 
 fn load_key(txn: &Txn<'_>, key: &Key) -> Result<Partition, StateError> {
     match txn.get(key.as_bytes())? {
-        Some(bytes) => Partition::from_bytes(&bytes).map_err(|error| StateError::new(key, error.to_string())),
+        Some(bytes) => {
+            Partition::from_bytes(&bytes).map_err(|error| StateError::new(key, error.to_string()))
+        }
         None => Ok(Partition::default()),
     }
 }
@@ -93,16 +105,24 @@ pub(super) fn step(
     }
     let mut tracked: Vec<Arc<Compiled>> = Vec::with_capacity(namespace.tracked.len());
     for bundle in &namespace.tracked {
-        let Some(digest) = digest(&bundle.digest) else { continue };
+        let Some(digest) = digest(&bundle.digest) else {
+            continue;
+        };
         let compiled = context.policies.get(context.txn, whose.namespace, digest)?;
         if !compiled.temporal_rules().is_empty() {
             tracked.push(compiled);
         }
     }
-    let scopes: BTreeSet<HistoryScope> = tracked.iter().map(|compiled| compiled.history_scope()).collect();
+    let scopes: BTreeSet<HistoryScope> = tracked
+        .iter()
+        .map(|compiled| compiled.history_scope())
+        .collect();
     for scope in scopes {
-        let readers: Vec<&Compiled> =
-            tracked.iter().map(Arc::as_ref).filter(|compiled| compiled.history_scope() == scope).collect();
+        let readers: Vec<&Compiled> = tracked
+            .iter()
+            .map(Arc::as_ref)
+            .filter(|compiled| compiled.history_scope() == scope)
+            .collect();
         let key = whose.key(scope);
         let mut partition = load_key(context.txn, &key)?;
         let expired_at = partition.expires_at_us();
@@ -133,7 +153,9 @@ fn store(txn: &mut Txn<'_>, key: Key, expired_at: Option<u64>, partition: &Parti
 pub(super) fn sweep(txn: &mut Txn<'_>, now_us: u64) -> Result<(), StateError> {
     let prefix = Key::family(Family::PartitionExpiry);
     for (key, _) in txn.scan(prefix.as_bytes(), None, SWEEP_PER_COMMAND)? {
-        let Some((expires_at_us, partition)) = split_expiry(&key) else { continue };
+        let Some((expires_at_us, partition)) = split_expiry(&key) else {
+            continue;
+        };
         if expires_at_us > now_us {
             break;
         }

@@ -11,7 +11,10 @@ use crate::keys::{PublicKey, possession_message};
 use crate::limits::{MAX_KEY_LIFETIME_US, MAX_KEYS_PER_IDENTITY, MAX_TIME_US};
 use crate::state::{Key, State, StateError, Txn, last_key_id};
 
-pub(super) fn add_key(context: &mut Context<'_, '_>, ask: &v1::AddKey) -> Result<v1::Governance, Stop> {
+pub(super) fn add_key(
+    context: &mut Context<'_, '_>,
+    ask: &v1::AddKey,
+) -> Result<v1::Governance, Stop> {
     let identity = parse_identity(ask.identity.as_ref())?;
     let namespace = require_key_duty(context, &identity)?;
     let enrolment = ask.key.as_ref().ok_or(v1::Result::InvalidArgument)?;
@@ -19,9 +22,15 @@ pub(super) fn add_key(context: &mut Context<'_, '_>, ask: &v1::AddKey) -> Result
     Ok(applied(&namespace))
 }
 
-pub(super) fn retire_key(context: &mut Context<'_, '_>, ask: &v1::RetireKey) -> Result<v1::Governance, Stop> {
+pub(super) fn retire_key(
+    context: &mut Context<'_, '_>,
+    ask: &v1::RetireKey,
+) -> Result<v1::Governance, Stop> {
     let key_id = KeyId::from_slice(&ask.key_id).map_err(|_| v1::Result::InvalidArgument)?;
-    let record: v1::KeyRecord = context.txn.read(&Key::key(key_id))?.ok_or(v1::Result::NotFound)?;
+    let record: v1::KeyRecord = context
+        .txn
+        .read(&Key::key(key_id))?
+        .ok_or(v1::Result::NotFound)?;
     let identity = parse_identity(record.identity.as_ref())?;
     let namespace = require_key_duty(context, &identity)?;
     if record.retired_at_us != 0 {
@@ -47,7 +56,11 @@ fn require_key_duty(context: &Context<'_, '_>, identity: &Identity) -> Result<St
         }
         Identity::Gateway(id) => {
             let gateway = context.gateway(id)?.ok_or(not_found)?;
-            (gateway.owner.clone(), gateway.namespace.clone(), gateway.status())
+            (
+                gateway.owner.clone(),
+                gateway.namespace.clone(),
+                gateway.status(),
+            )
         }
         // A node's key is its identity; the recovery key is the genesis's.
         Identity::Node(_) | Identity::Recovery => return Err(v1::Result::FailedPrecondition.into()),
@@ -60,7 +73,9 @@ fn require_key_duty(context: &Context<'_, '_>, identity: &Identity) -> Result<St
 fn active(status: IdentityStatus) -> Result<(), Stop> {
     match status {
         IdentityStatus::Active | IdentityStatus::Suspended => Ok(()),
-        IdentityStatus::Revoked | IdentityStatus::Unspecified => Err(v1::Result::FailedPrecondition.into()),
+        IdentityStatus::Revoked | IdentityStatus::Unspecified => {
+            Err(v1::Result::FailedPrecondition.into())
+        }
     }
 }
 
@@ -76,14 +91,19 @@ pub(super) fn enrol(
     identity: &Identity,
     enrolments: &[v1::KeyEnrolment],
 ) -> Result<(), Stop> {
-    if count_keys(context.txn, identity, context.now_us)? + enrolments.len() > MAX_KEYS_PER_IDENTITY {
+    if count_keys(context.txn, identity, context.now_us)? + enrolments.len() > MAX_KEYS_PER_IDENTITY
+    {
         return Err(v1::Result::LimitExceeded.into());
     }
     let must_end = matches!(identity, Identity::Agent(_) | Identity::Gateway(_));
     for enrolment in enrolments {
         let refused = Stop::Rejected(v1::Result::KeyRefused);
-        let Some(message) = &enrolment.key else { return Err(refused) };
-        let Ok(key) = PublicKey::parse(message) else { return Err(refused) };
+        let Some(message) = &enrolment.key else {
+            return Err(refused);
+        };
+        let Ok(key) = PublicKey::parse(message) else {
+            return Err(refused);
+        };
         let possession = possession_message(&context.ledger.origin, identity);
         let proven = key.verify(&possession, &enrolment.proof_of_possession);
         // A key belongs to one identity, once, for ever.
@@ -97,7 +117,13 @@ pub(super) fn enrol(
 }
 
 /// Writes a key and its place among the keys of its identity.
-pub(super) fn put_key(txn: &mut Txn<'_>, identity: &Identity, key: &PublicKey, message: v1::PublicKey, leaf: u64) {
+pub(super) fn put_key(
+    txn: &mut Txn<'_>,
+    identity: &Identity,
+    key: &PublicKey,
+    message: v1::PublicKey,
+    leaf: u64,
+) {
     let record = v1::KeyRecord {
         identity: Some(identity.to_message()),
         key: Some(message),
@@ -123,7 +149,10 @@ pub(super) const fn is_validity(key: &v1::PublicKey, must_end: bool) -> bool {
 }
 
 /// Ends all keys of an identity.
-pub(super) fn retire_all(context: &mut Context<'_, '_>, identity: &Identity) -> Result<(), StateError> {
+pub(super) fn retire_all(
+    context: &mut Context<'_, '_>,
+    identity: &Identity,
+) -> Result<(), StateError> {
     for key_id in key_ids(context.txn, identity)? {
         let record: v1::KeyRecord = context.txn.must_read(&Key::key(key_id))?;
         if record.retired_at_us == 0 {
@@ -143,7 +172,10 @@ fn count_keys(txn: &Txn<'_>, identity: &Identity, now_us: u64) -> Result<usize, 
     let mut count = 0;
     for key_id in key_ids(txn, identity)? {
         let record: v1::KeyRecord = txn.must_read(&Key::key(key_id))?;
-        let ended = record.key.as_ref().is_some_and(|key| key.not_after_us != 0 && key.not_after_us <= now_us);
+        let ended = record
+            .key
+            .as_ref()
+            .is_some_and(|key| key.not_after_us != 0 && key.not_after_us <= now_us);
         if record.retired_at_us == 0 && !ended {
             count += 1;
         }
@@ -152,7 +184,11 @@ fn count_keys(txn: &Txn<'_>, identity: &Identity, now_us: u64) -> Result<usize, 
 }
 
 /// True if the identity has a key that may sign at this time.
-pub(super) fn has_active_key(txn: &Txn<'_>, identity: &Identity, now_us: u64) -> Result<bool, StateError> {
+pub(super) fn has_active_key(
+    txn: &Txn<'_>,
+    identity: &Identity,
+    now_us: u64,
+) -> Result<bool, StateError> {
     for key_id in key_ids(txn, identity)? {
         let record: v1::KeyRecord = txn.must_read(&Key::key(key_id))?;
         if is_active(&record, now_us) {
@@ -165,5 +201,8 @@ pub(super) fn has_active_key(txn: &Txn<'_>, identity: &Identity, now_us: u64) ->
 fn key_ids(txn: &Txn<'_>, identity: &Identity) -> Result<Vec<KeyId>, StateError> {
     let prefix = Key::keys_of(identity);
     let pairs = txn.scan(prefix.as_bytes(), None, usize::MAX)?;
-    Ok(pairs.iter().filter_map(|(key, _)| last_key_id(key)).collect())
+    Ok(pairs
+        .iter()
+        .filter_map(|(key, _)| last_key_id(key))
+        .collect())
 }

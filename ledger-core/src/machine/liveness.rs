@@ -37,22 +37,45 @@ impl Liveness {
 }
 
 pub(super) fn now(txn: &Txn<'_>, leaf: LeafIndex, time_us: u64) -> Result<Liveness, StateError> {
-    let mut now = Liveness { time_us, ..Liveness::default() };
-    let Some(found) = ledger::entry(txn, leaf)? else { return Ok(now) };
-    let Some(v1::entry::Body::Decision(decision)) = &found.body else { return Ok(now) };
-    let request = entry::command(&found).ok().flatten().and_then(|command| command.body);
-    let Some(v1::command::Body::Authorize(request)) = request else { return Ok(now) };
-    now.permit_lives = decision.verdict() == v1::Verdict::Allow && time_us < decision.permit_expires_at_us;
+    let mut now = Liveness {
+        time_us,
+        ..Liveness::default()
+    };
+    let Some(found) = ledger::entry(txn, leaf)? else {
+        return Ok(now);
+    };
+    let Some(v1::entry::Body::Decision(decision)) = &found.body else {
+        return Ok(now);
+    };
+    let request = entry::command(&found)
+        .ok()
+        .flatten()
+        .and_then(|command| command.body);
+    let Some(v1::command::Body::Authorize(request)) = request else {
+        return Ok(now);
+    };
+    now.permit_lives =
+        decision.verdict() == v1::Verdict::Allow && time_us < decision.permit_expires_at_us;
     let agent: Option<v1::AgentRecord> = txn.read(&Key::agent(&request.agent))?;
-    now.agent_active = agent.as_ref().is_some_and(|agent| agent.status() == IdentityStatus::Active);
-    if let Some(id) = decision.chain.as_ref().and_then(|link| SessionId::from_slice(&link.session_id).ok()) {
+    now.agent_active = agent
+        .as_ref()
+        .is_some_and(|agent| agent.status() == IdentityStatus::Active);
+    if let Some(id) = decision
+        .chain
+        .as_ref()
+        .and_then(|link| SessionId::from_slice(&link.session_id).ok())
+    {
         let session: Option<v1::SessionRecord> = txn.read(&Key::session(id))?;
         if let Some(session) = session {
             now.session_open = standing(txn, time_us, &session)? == Standing::Open;
         }
     }
     let action = request.tool.as_ref().map(action_id).unwrap_or_default();
-    let attempt = Attempt { agent_id: &request.agent, agent: agent.as_ref(), action: Some(&action) };
+    let attempt = Attempt {
+        agent_id: &request.agent,
+        agent: agent.as_ref(),
+        action: Some(&action),
+    };
     now.halted = halt::stops(txn, time_us, attempt)?;
     Ok(now)
 }

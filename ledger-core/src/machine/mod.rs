@@ -120,7 +120,9 @@ impl Machine {
             .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
         let mut head = Head::read(txn, tree_hash)?;
         // Entry time is replicated state: it never goes back, whatever clock the batch was stamped with.
-        let now_us = batch_time_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
+        let now_us = batch_time_us
+            .max(head.time_us.saturating_add(1))
+            .min(MAX_TIME_US);
 
         let admitted = match admission::admit(txn, &ledger.origin, now_us, submission, checks)? {
             Ok(admitted) => admitted,
@@ -128,7 +130,10 @@ impl Machine {
         };
         if let Some(index) = admission::replayed(txn, &admitted.command)? {
             return match index {
-                Ok(index) => Ok(Applied::Replayed { index, now: liveness::now(txn, index, now_us)? }),
+                Ok(index) => Ok(Applied::Replayed {
+                    index,
+                    now: liveness::now(txn, index, now_us)?,
+                }),
                 Err(refusal) => Ok(Applied::Refused(refusal)),
             };
         }
@@ -149,7 +154,12 @@ impl Machine {
         let (bytes, leaf_hash) = head.append(txn, &entry)?;
         settle(txn, &entry, leaf, leaf_hash, &admitted.command, stored)?;
         history::sweep(txn, now_us)?;
-        Ok(Applied::Appended(Box::new(Appended { index: leaf, entry, bytes, leaf_hash })))
+        Ok(Applied::Appended(Box::new(Appended {
+            index: leaf,
+            entry,
+            bytes,
+            leaf_hash,
+        })))
     }
 
     /// Decides a request on a copy of the state and leaves no trace. Signatures are not looked at: the answer is what the
@@ -170,19 +180,36 @@ impl Machine {
             .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
         let head = Head::read(&txn, tree_hash)?;
         let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
-        let Some(signed) = &submission.signed else { return Ok(Err(Refusal::Undecodable)) };
+        let Some(signed) = &submission.signed else {
+            return Ok(Err(Refusal::Undecodable));
+        };
         let command = match Command::parse(signed) {
             Ok(command) => command,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let signers = as_if.iter().map(|identity| admission::Signer { identity: identity.clone(), leaf: None }).collect();
+        let signers = as_if
+            .iter()
+            .map(|identity| admission::Signer {
+                identity: identity.clone(),
+                leaf: None,
+            })
+            .collect();
         let admitted = admission::Admitted { command, signers };
-        let (body, _) = self.answer(&mut txn, &ledger, head.size().next_index(), now_us, submission, &admitted)?;
+        let (body, _) = self.answer(
+            &mut txn,
+            &ledger,
+            head.size().next_index(),
+            now_us,
+            submission,
+            &admitted,
+        )?;
         match body {
             Body::Decision(decision) => Ok(Ok(decision)),
-            Body::Genesis(_) | Body::Outcome(_) | Body::SessionOpening(_) | Body::SessionEnd(_) | Body::Governance(_) => {
-                Ok(Err(Refusal::Undecodable))
-            }
+            Body::Genesis(_)
+            | Body::Outcome(_)
+            | Body::SessionOpening(_)
+            | Body::SessionEnd(_)
+            | Body::Governance(_) => Ok(Err(Refusal::Undecodable)),
         }
     }
 
@@ -264,18 +291,21 @@ fn govern(context: &mut Context<'_, '_>, body: &Ask) -> Result<v1::Governance, S
         Ask::ActivateCluster(ask) => membership::activate_cluster(context, ask),
         Ask::DeclareSupport(ask) => membership::declare_support(context, ask),
         Ask::AttestState(ask) => membership::attest_state(context, ask),
-        Ask::Authorize(_) | Ask::Record(_) | Ask::OpenSession(_) | Ask::CloseSession(_) | Ask::Seal(_) => {
-            Err(Stop::Rejected(v1::Result::InvalidArgument))
-        }
+        Ask::Authorize(_)
+        | Ask::Record(_)
+        | Ask::OpenSession(_)
+        | Ask::CloseSession(_)
+        | Ask::Seal(_) => Err(Stop::Rejected(v1::Result::InvalidArgument)),
     }
 }
 
 /// The body of the entry of a command that had no effect.
 fn rejection(body: &Ask, result: v1::Result) -> Body {
     match body {
-        Ask::OpenSession(_) => {
-            Body::SessionOpening(v1::SessionOpening { result: result.into(), ..v1::SessionOpening::default() })
-        }
+        Ask::OpenSession(_) => Body::SessionOpening(v1::SessionOpening {
+            result: result.into(),
+            ..v1::SessionOpening::default()
+        }),
         Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id }) => {
             Body::SessionEnd(v1::SessionEnd {
                 result: result.into(),
@@ -283,7 +313,10 @@ fn rejection(body: &Ask, result: v1::Result) -> Body {
                 ..v1::SessionEnd::default()
             })
         }
-        _ => Body::Governance(v1::Governance { result: result.into(), ..v1::Governance::default() }),
+        _ => Body::Governance(v1::Governance {
+            result: result.into(),
+            ..v1::Governance::default()
+        }),
     }
 }
 
@@ -297,7 +330,10 @@ fn settle(
     command: &Command,
     stored: Compartments,
 ) -> Result<(), StateError> {
-    let record = v1::RequestRecord { leaf: leaf.0, command_digest: command.digest.as_bytes().to_vec() };
+    let record = v1::RequestRecord {
+        leaf: leaf.0,
+        command_digest: command.digest.as_bytes().to_vec(),
+    };
     txn.write(Key::request(&command.author, command.request_id), &record);
     for (kind, compartment) in stored.present {
         txn.write(Key::compartment(leaf, kind), &compartment);
@@ -332,10 +368,14 @@ pub struct Tip {
 pub fn tip(state: &dyn crate::state::State) -> Result<Tip, StateError> {
     let ledger: v1::LedgerRecord = crate::state::read(state, &Key::ledger())?
         .ok_or_else(|| StateError::new(&Key::ledger(), "the ledger has no genesis"))?;
-    let tree_hash =
-        TreeHash::parse(&ledger.tree_hash).map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
+    let tree_hash = TreeHash::parse(&ledger.tree_hash)
+        .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
     let head = Head::read(state, tree_hash)?;
-    Ok(Tip { size: head.size(), root: head.root(), time_us: head.time_us })
+    Ok(Tip {
+        size: head.size(),
+        root: head.root(),
+        time_us: head.time_us,
+    })
 }
 
 /// Where the entry of a request is, if the request has been applied.
@@ -347,6 +387,7 @@ pub fn find_request(
     author: &crate::id::Identity,
     request: RequestId,
 ) -> Result<Option<LeafIndex>, StateError> {
-    let record: Option<v1::RequestRecord> = crate::state::read(state, &Key::request(author, request))?;
+    let record: Option<v1::RequestRecord> =
+        crate::state::read(state, &Key::request(author, request))?;
     Ok(record.map(|record| LeafIndex(record.leaf)))
 }

@@ -26,7 +26,10 @@ pub(super) fn register_operator(
     Ok(applied(""))
 }
 
-pub(super) fn update_operator(context: &mut Context<'_, '_>, ask: &v1::UpdateOperator) -> Result<v1::Governance, Stop> {
+pub(super) fn update_operator(
+    context: &mut Context<'_, '_>,
+    ask: &v1::UpdateOperator,
+) -> Result<v1::Governance, Stop> {
     validate::label(&ask.name)?;
     validate::names(&ask.groups)?;
     validate::roles(&ask.roles)?;
@@ -46,14 +49,19 @@ pub(super) fn update_operator(context: &mut Context<'_, '_>, ask: &v1::UpdateOpe
 
 /// By the recovery key: these operators become the only admins of the whole ledger. Operators who exist already keep their
 /// other roles and get new keys beside the old; every other admin loses that role.
-pub(super) fn replace_admins(context: &mut Context<'_, '_>, ask: &v1::ReplaceAdmins) -> Result<v1::Governance, Stop> {
+pub(super) fn replace_admins(
+    context: &mut Context<'_, '_>,
+    ask: &v1::ReplaceAdmins,
+) -> Result<v1::Governance, Stop> {
     if context.command.author != Identity::Recovery {
         return Err(v1::Result::NotPermitted.into());
     }
     validate::valid(!ask.admins.is_empty() && ask.admins.len() <= MAX_REPLACED_ADMINS)?;
     for (id, mut record) in operators(context)? {
         let before = record.roles.len();
-        record.roles.retain(|grant| !(grant.role() == Role::Admin && grant.namespace == WHOLE_LEDGER));
+        record
+            .roles
+            .retain(|grant| !(grant.role() == Role::Admin && grant.namespace == WHOLE_LEDGER));
         if record.roles.len() != before {
             record.leaf = context.leaf.0;
             context.txn.write(Key::operator(&id), &record);
@@ -61,7 +69,12 @@ pub(super) fn replace_admins(context: &mut Context<'_, '_>, ask: &v1::ReplaceAdm
     }
     for admin in &ask.admins {
         check(admin)?;
-        validate::valid(admin.roles.iter().any(|grant| grant.role() == Role::Admin && grant.namespace == WHOLE_LEDGER))?;
+        validate::valid(
+            admin
+                .roles
+                .iter()
+                .any(|grant| grant.role() == Role::Admin && grant.namespace == WHOLE_LEDGER),
+        )?;
         let existing = context.operator(&admin.id)?;
         if existing.is_some_and(|record| record.status() == IdentityStatus::Revoked) {
             return Err(v1::Result::FailedPrecondition.into());
@@ -104,7 +117,11 @@ pub(super) fn require_admins_remain(context: &Context<'_, '_>) -> Result<(), Sto
             admins += 1;
         }
     }
-    if admins >= context.ledger.admin_threshold { Ok(()) } else { Err(v1::Result::LastAdmin.into()) }
+    if admins >= context.ledger.admin_threshold {
+        Ok(())
+    } else {
+        Err(v1::Result::LastAdmin.into())
+    }
 }
 
 fn operators(context: &Context<'_, '_>) -> Result<Vec<(String, v1::OperatorRecord)>, StateError> {
@@ -112,7 +129,11 @@ fn operators(context: &Context<'_, '_>) -> Result<Vec<(String, v1::OperatorRecor
     let pairs = context.txn.scan(prefix.as_bytes(), None, usize::MAX)?;
     let mut operators = Vec::with_capacity(pairs.len());
     for (key, _) in pairs {
-        let id = key.get(1..).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default().to_owned();
+        let id = key
+            .get(1..)
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .unwrap_or_default()
+            .to_owned();
         let record = context.txn.must_read(&Key::operator(&id))?;
         operators.push((id, record));
     }

@@ -52,12 +52,20 @@ impl Policies {
         let key = Key::bundle(namespace, &digest);
         let packed = packed_bundle(state, namespace, digest)?
             .ok_or_else(|| StateError::new(&key, "chunks of a complete bundle are missing"))?;
-        self.compile(&packed)
-            .map_err(|_| StateError::new(&key, "a bundle that compiled when it was published no longer does"))
+        self.compile(&packed).map_err(|_| {
+            StateError::new(
+                &key,
+                "a bundle that compiled when it was published no longer does",
+            )
+        })
     }
 
     fn cached(&self, digest: BundleDigest) -> Option<Arc<Compiled>> {
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).map(Arc::clone)
+        self.compiled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&digest)
+            .map(Arc::clone)
     }
 }
 
@@ -70,7 +78,9 @@ pub(crate) fn packed_bundle(
     namespace: &str,
     digest: BundleDigest,
 ) -> Result<Option<Vec<u8>>, StateError> {
-    let Some(leaves) = chunk_leaves(state, namespace, digest)? else { return Ok(None) };
+    let Some(leaves) = chunk_leaves(state, namespace, digest)? else {
+        return Ok(None);
+    };
     let mut packed = Vec::new();
     for leaf in leaves {
         packed.extend_from_slice(&chunk_bytes(state, leaf)?);
@@ -86,7 +96,10 @@ pub(super) fn chunk_bytes(state: &dyn State, leaf: LeafIndex) -> Result<Vec<u8>,
         .and_then(|command| command.body);
     match command {
         Some(Body::PublishBundle(chunk)) => Ok(chunk.chunk),
-        _ => Err(StateError::new(&Key::entry(leaf), "not a chunk of a bundle")),
+        _ => Err(StateError::new(
+            &Key::entry(leaf),
+            "not a chunk of a bundle",
+        )),
     }
 }
 
@@ -99,10 +112,14 @@ pub(crate) fn chunk_leaves(
     namespace: &str,
     digest: BundleDigest,
 ) -> Result<Option<Vec<LeafIndex>>, StateError> {
-    let Some(record) = read::<v1::BundleRecord>(state, &Key::bundle(namespace, &digest))? else { return Ok(None) };
+    let Some(record) = read::<v1::BundleRecord>(state, &Key::bundle(namespace, &digest))? else {
+        return Ok(None);
+    };
     let mut leaves = Vec::new();
     for chunk in 0..record.chunk_count {
-        let Some(leaf) = read::<v1::LeafRecord>(state, &Key::bundle_chunk(namespace, &digest, chunk))? else {
+        let Some(leaf) =
+            read::<v1::LeafRecord>(state, &Key::bundle_chunk(namespace, &digest, chunk))?
+        else {
             return Ok(None);
         };
         leaves.push(LeafIndex(leaf.leaf));

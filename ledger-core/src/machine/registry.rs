@@ -43,13 +43,18 @@ pub(super) fn update_namespace(
     Ok(applied(&ask.name))
 }
 
-pub(super) fn register_agent(context: &mut Context<'_, '_>, ask: &v1::RegisterAgent) -> Result<v1::Governance, Stop> {
+pub(super) fn register_agent(
+    context: &mut Context<'_, '_>,
+    ask: &v1::RegisterAgent,
+) -> Result<v1::Governance, Stop> {
     validate::id(&ask.id)?;
     validate::names(&ask.groups)?;
     validate::attributes(&ask.attributes)?;
     validate::assurance(ask.minimum_assurance)?;
     require_keys(&ask.keys)?;
-    let namespace = context.namespace(&ask.namespace)?.ok_or(v1::Result::NotFound)?;
+    let namespace = context
+        .namespace(&ask.namespace)?
+        .ok_or(v1::Result::NotFound)?;
     // An owner of the namespace registers agents for itself; groups and attributes are facts that rules trust, so only an
     // admin gives them.
     let plain = ask.groups.is_empty() && ask.attributes.is_empty();
@@ -76,7 +81,10 @@ pub(super) fn register_agent(context: &mut Context<'_, '_>, ask: &v1::RegisterAg
     Ok(applied(&ask.namespace))
 }
 
-pub(super) fn update_agent(context: &mut Context<'_, '_>, ask: &v1::UpdateAgent) -> Result<v1::Governance, Stop> {
+pub(super) fn update_agent(
+    context: &mut Context<'_, '_>,
+    ask: &v1::UpdateAgent,
+) -> Result<v1::Governance, Stop> {
     validate::names(&ask.groups)?;
     validate::attributes(&ask.attributes)?;
     validate::assurance(ask.minimum_assurance)?;
@@ -124,7 +132,10 @@ pub(super) fn register_gateway(
     Ok(applied(&ask.namespace))
 }
 
-pub(super) fn update_gateway(context: &mut Context<'_, '_>, ask: &v1::UpdateGateway) -> Result<v1::Governance, Stop> {
+pub(super) fn update_gateway(
+    context: &mut Context<'_, '_>,
+    ask: &v1::UpdateGateway,
+) -> Result<v1::Governance, Stop> {
     validate::acts_for(&ask.acts_for)?;
     validate::permissions(&ask.may)?;
     let mut record = context.gateway(&ask.id)?.ok_or(v1::Result::NotFound)?;
@@ -151,7 +162,9 @@ fn require_operators(context: &Context<'_, '_>, ids: &[String]) -> Result<(), St
 fn require_not_revoked(status: IdentityStatus) -> Result<(), Stop> {
     match status {
         IdentityStatus::Active | IdentityStatus::Suspended => Ok(()),
-        IdentityStatus::Revoked | IdentityStatus::Unspecified => Err(v1::Result::FailedPrecondition.into()),
+        IdentityStatus::Revoked | IdentityStatus::Unspecified => {
+            Err(v1::Result::FailedPrecondition.into())
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use crate::canonical;
 use crate::hash::LeafIndex;
 use crate::id::{Identity, SessionId, check_optional_text};
 use crate::limits::{
-    DEFAULT_SESSION_TTL_S, MAX_CONTEXT_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_SESSION_DEPTH, MAX_SESSION_TTL_S,
-    MAX_VALUE_LEN, SECOND_US,
+    DEFAULT_SESSION_TTL_S, MAX_CONTEXT_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_SESSION_DEPTH,
+    MAX_SESSION_TTL_S, MAX_VALUE_LEN, SECOND_US,
 };
 use crate::state::{Key, StateError, Txn};
 
@@ -35,18 +35,25 @@ pub(super) fn pattern_holds(pattern: &str, action: &str) -> bool {
 /// True if everything in `inner` is in `outer`.
 fn is_narrower(inner: &[String], outer: &[String]) -> bool {
     inner.iter().all(|pattern| {
-        outer.iter().any(|wide| match (pattern.strip_suffix('*'), wide.strip_suffix('*')) {
-            (Some(prefix), Some(wide)) => prefix.starts_with(wide),
-            (Some(_), None) => false,
-            (None, _) => pattern_holds(wide, pattern),
-        })
+        outer.iter().any(
+            |wide| match (pattern.strip_suffix('*'), wide.strip_suffix('*')) {
+                (Some(prefix), Some(wide)) => prefix.starts_with(wide),
+                (Some(_), None) => false,
+                (None, _) => pattern_holds(wide, pattern),
+            },
+        )
     })
 }
 
 /// What a session's CONTEXT says; nothing, if it has none.
-pub(super) fn read_context(txn: &Txn<'_>, session: &v1::SessionRecord) -> Result<v1::SessionContext, StateError> {
+pub(super) fn read_context(
+    txn: &Txn<'_>,
+    session: &v1::SessionRecord,
+) -> Result<v1::SessionContext, StateError> {
     let key = Key::compartment(LeafIndex(session.leaf), CompartmentKind::Context);
-    let Some(compartment) = txn.read::<v1::Compartment>(&key)? else { return Ok(v1::SessionContext::default()) };
+    let Some(compartment) = txn.read::<v1::Compartment>(&key)? else {
+        return Ok(v1::SessionContext::default());
+    };
     canonical::decode(&compartment.content, compartment.content.len())
         .map_err(|error| StateError::new(&key, error.to_string()))
 }
@@ -61,7 +68,11 @@ pub(super) enum Standing {
     Expired,
 }
 
-pub(super) fn standing(txn: &Txn<'_>, now_us: u64, session: &v1::SessionRecord) -> Result<Standing, StateError> {
+pub(super) fn standing(
+    txn: &Txn<'_>,
+    now_us: u64,
+    session: &v1::SessionRecord,
+) -> Result<Standing, StateError> {
     let mut at = session.clone();
     let mut standing = Standing::Open;
     // A child ends with its parent; the depth is bounded at opening.
@@ -74,13 +85,18 @@ pub(super) fn standing(txn: &Txn<'_>, now_us: u64, session: &v1::SessionRecord) 
         if at.expires_at_us <= now_us {
             standing = Standing::Expired;
         }
-        let Ok(parent) = SessionId::from_slice(&at.parent) else { break };
+        let Ok(parent) = SessionId::from_slice(&at.parent) else {
+            break;
+        };
         at = txn.must_read(&Key::session(parent))?;
     }
     Ok(standing)
 }
 
-pub(super) fn open(context: &mut Context<'_, '_>, ask: &v1::OpenSession) -> Result<v1::SessionOpening, Stop> {
+pub(super) fn open(
+    context: &mut Context<'_, '_>,
+    ask: &v1::OpenSession,
+) -> Result<v1::SessionOpening, Stop> {
     validate::patterns(&ask.scope)?;
     validate::label(&ask.label)?;
     validate::valid(ask.ttl_s <= MAX_SESSION_TTL_S && validate::is_empty_or(&ask.parent, 16))?;
@@ -90,7 +106,11 @@ pub(super) fn open(context: &mut Context<'_, '_>, ask: &v1::OpenSession) -> Resu
         validate::valid(validate::is_empty_or(&runtime.build_digest, 32))?;
     }
     let agent = context.agent(&ask.agent)?;
-    let attempt = Attempt { agent_id: &ask.agent, agent: agent.as_ref(), action: None };
+    let attempt = Attempt {
+        agent_id: &ask.agent,
+        agent: agent.as_ref(),
+        action: None,
+    };
     if halt::stops(context.txn, context.now_us, attempt)? {
         return Err(v1::Result::Halted.into());
     }
@@ -115,9 +135,15 @@ pub(super) fn open(context: &mut Context<'_, '_>, ask: &v1::OpenSession) -> Resu
     if context.session(id)?.is_some() {
         return Err(v1::Result::AlreadyExists.into());
     }
-    let ttl_s = if ask.ttl_s == 0 { DEFAULT_SESSION_TTL_S } else { ask.ttl_s };
+    let ttl_s = if ask.ttl_s == 0 {
+        DEFAULT_SESSION_TTL_S
+    } else {
+        ask.ttl_s
+    };
     let wanted = context.now_us.saturating_add(u64::from(ttl_s) * SECOND_US);
-    let expires_at_us = parent.as_ref().map_or(wanted, |parent| wanted.min(parent.expires_at_us));
+    let expires_at_us = parent
+        .as_ref()
+        .map_or(wanted, |parent| wanted.min(parent.expires_at_us));
     let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
     let record = v1::SessionRecord {
         agent: ask.agent.clone(),
@@ -133,13 +159,22 @@ pub(super) fn open(context: &mut Context<'_, '_>, ask: &v1::OpenSession) -> Resu
         count: 0,
         head: Vec::new(),
         end_kind: SessionEndKind::Unspecified.into(),
-        subject_digest: told.subject.as_ref().map(history::subject_digest).unwrap_or_default(),
+        subject_digest: told
+            .subject
+            .as_ref()
+            .map(history::subject_digest)
+            .unwrap_or_default(),
     };
     context.txn.write(Key::session(id), &record);
     Ok(v1::SessionOpening {
         result: v1::Result::Applied.into(),
         namespace: agent.namespace,
-        chain: Some(v1::ChainLink { session_id: id.to_vec(), number: 1, previous_hash: Vec::new(), late: false }),
+        chain: Some(v1::ChainLink {
+            session_id: id.to_vec(),
+            number: 1,
+            previous_hash: Vec::new(),
+            late: false,
+        }),
         expires_at_us,
         depth,
         subject_assurance: subject_assurance.into(),
@@ -150,7 +185,9 @@ pub(super) fn open(context: &mut Context<'_, '_>, ask: &v1::OpenSession) -> Resu
 
 /// The opener's CONTEXT, in canonical form and within its limits.
 fn parse_context(context: &Context<'_, '_>) -> Result<v1::SessionContext, Stop> {
-    let Some(content) = context.content(CompartmentKind::Context) else { return Ok(v1::SessionContext::default()) };
+    let Some(content) = context.content(CompartmentKind::Context) else {
+        return Ok(v1::SessionContext::default());
+    };
     let limit = usize::try_from(MAX_CONTEXT_LEN).unwrap_or(usize::MAX);
     let told: v1::SessionContext =
         canonical::decode(content, limit).map_err(|_| v1::Result::InvalidArgument)?;
@@ -182,7 +219,9 @@ fn parse_context(context: &Context<'_, '_>) -> Result<v1::SessionContext, Stop> 
 
 fn open_parent(context: &Context<'_, '_>, id: SessionId) -> Result<v1::SessionRecord, Stop> {
     let parent = context.session(id)?.ok_or(v1::Result::NotFound)?;
-    if standing(context.txn, context.now_us, &parent)? != Standing::Open || parent.depth >= MAX_SESSION_DEPTH {
+    if standing(context.txn, context.now_us, &parent)? != Standing::Open
+        || parent.depth >= MAX_SESSION_DEPTH
+    {
         return Err(v1::Result::FailedPrecondition.into());
     }
     Ok(parent)
@@ -198,7 +237,10 @@ fn require_issuer(
 ) -> Result<bool, Stop> {
     let not_permitted = Stop::Rejected(v1::Result::NotPermitted);
     if let Some(parent) = parent {
-        let issuer = parent.issuer.as_ref().and_then(|issuer| Identity::parse(issuer).ok());
+        let issuer = parent
+            .issuer
+            .as_ref()
+            .and_then(|issuer| Identity::parse(issuer).ok());
         let by_agent = context.signed_by(&Identity::Agent(parent.agent.clone()));
         if !by_agent && !issuer.is_some_and(|issuer| context.signed_by(&issuer)) {
             return Err(not_permitted);
@@ -208,16 +250,28 @@ fn require_issuer(
         Identity::Agent(id) if *id == ask.agent => Ok(false),
         // The parent's agent may delegate to another agent of its namespace.
         Identity::Agent(id) => {
-            let delegates = parent.is_some_and(|parent| parent.agent == *id && parent.namespace == agent.namespace);
-            let active = context.agent(id)?.is_some_and(|agent| agent.status() == IdentityStatus::Active);
-            if delegates && active { Ok(false) } else { Err(not_permitted) }
+            let delegates = parent
+                .is_some_and(|parent| parent.agent == *id && parent.namespace == agent.namespace);
+            let active = context
+                .agent(id)?
+                .is_some_and(|agent| agent.status() == IdentityStatus::Active);
+            if delegates && active {
+                Ok(false)
+            } else {
+                Err(not_permitted)
+            }
         }
         Identity::Gateway(id) => {
             let gateway = context.gateway(id)?.ok_or(v1::Result::NotPermitted)?;
             if !gateway_may(&gateway, GatewayPermission::OpenSession, &ask.agent, agent) {
                 return Err(not_permitted);
             }
-            Ok(gateway_may(&gateway, GatewayPermission::AssertSubject, &ask.agent, agent))
+            Ok(gateway_may(
+                &gateway,
+                GatewayPermission::AssertSubject,
+                &ask.agent,
+                agent,
+            ))
         }
         Identity::Operator(_) => {
             context.require_or_owner(Duty::OpenSession, &agent.namespace, &agent.owner)?;
@@ -234,13 +288,17 @@ pub(super) fn gateway_may(
     agent_id: &str,
     agent: &v1::AgentRecord,
 ) -> bool {
-    let in_namespace = gateway.namespace == super::authority::WHOLE_LEDGER || gateway.namespace == agent.namespace;
+    let in_namespace =
+        gateway.namespace == super::authority::WHOLE_LEDGER || gateway.namespace == agent.namespace;
     let acts_for = gateway.acts_for.iter().any(|target| match &target.target {
         Some(v1::acts_for::Target::Agent(id)) => id == agent_id,
         Some(v1::acts_for::Target::Group(group)) => agent.groups.contains(group),
         None => false,
     });
-    gateway.status() == IdentityStatus::Active && in_namespace && acts_for && gateway.may().any(|may| may == permission)
+    gateway.status() == IdentityStatus::Active
+        && in_namespace
+        && acts_for
+        && gateway.may().any(|may| may == permission)
 }
 
 fn subject_assurance(
@@ -271,7 +329,11 @@ fn require_narrower(
     let above = read_context(context.txn, parent)?;
     let granted = sets(&above.grants);
     let narrower = told.grants.iter().all(|set| {
-        granted.get(set.name.as_str()).is_some_and(|values| set.values.iter().all(|value| values.contains(value.as_str())))
+        granted.get(set.name.as_str()).is_some_and(|values| {
+            set.values
+                .iter()
+                .all(|value| values.contains(value.as_str()))
+        })
     });
     if narrower && told.subject == above.subject && is_narrower(&ask.scope, &parent.scope) {
         Ok(())
@@ -281,10 +343,20 @@ fn require_narrower(
 }
 
 fn sets(sets: &[v1::StringSet]) -> BTreeMap<&str, BTreeSet<&str>> {
-    sets.iter().map(|set| (set.name.as_str(), set.values.iter().map(String::as_str).collect())).collect()
+    sets.iter()
+        .map(|set| {
+            (
+                set.name.as_str(),
+                set.values.iter().map(String::as_str).collect(),
+            )
+        })
+        .collect()
 }
 
-pub(super) fn close(context: &mut Context<'_, '_>, ask: &v1::CloseSession) -> Result<v1::SessionEnd, Stop> {
+pub(super) fn close(
+    context: &mut Context<'_, '_>,
+    ask: &v1::CloseSession,
+) -> Result<v1::SessionEnd, Stop> {
     context.require_reason()?;
     let (id, session) = find(context, &ask.session_id)?;
     let agent = context.agent(&session.agent)?.ok_or(v1::Result::NotFound)?;

@@ -9,7 +9,10 @@ use super::operator::require_admins_remain;
 use crate::id::Identity;
 use crate::state::Key;
 
-pub(super) fn set_status(context: &mut Context<'_, '_>, ask: &v1::SetStatus) -> Result<v1::Governance, Stop> {
+pub(super) fn set_status(
+    context: &mut Context<'_, '_>,
+    ask: &v1::SetStatus,
+) -> Result<v1::Governance, Stop> {
     let identity = parse_identity(ask.identity.as_ref())?;
     let to = ask.status();
     let namespace = match &identity {
@@ -25,7 +28,13 @@ pub(super) fn set_status(context: &mut Context<'_, '_>, ask: &v1::SetStatus) -> 
         Identity::Agent(id) => {
             let mut record = context.agent(id)?.ok_or(v1::Result::NotFound)?;
             require_change(record.status(), to)?;
-            require_duty(context, to, &record.namespace, &record.owner, record.suspended_by.as_ref())?;
+            require_duty(
+                context,
+                to,
+                &record.namespace,
+                &record.owner,
+                record.suspended_by.as_ref(),
+            )?;
             record.status = to.into();
             record.suspended_by = suspended_by(context, to);
             record.leaf = context.leaf.0;
@@ -35,7 +44,13 @@ pub(super) fn set_status(context: &mut Context<'_, '_>, ask: &v1::SetStatus) -> 
         Identity::Gateway(id) => {
             let mut record = context.gateway(id)?.ok_or(v1::Result::NotFound)?;
             require_change(record.status(), to)?;
-            require_duty(context, to, &record.namespace, &record.owner, record.suspended_by.as_ref())?;
+            require_duty(
+                context,
+                to,
+                &record.namespace,
+                &record.owner,
+                record.suspended_by.as_ref(),
+            )?;
             record.status = to.into();
             record.suspended_by = suspended_by(context, to);
             record.leaf = context.leaf.0;

@@ -4,11 +4,17 @@ use ledger_proto::v1;
 
 use super::context::Stop;
 use crate::id::{check_namespace, check_optional_text, check_text};
-use crate::limits::{MAX_ACTION_LEN, MAX_ACTS_FOR, MAX_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_VALUE_LEN};
+use crate::limits::{
+    MAX_ACTION_LEN, MAX_ACTS_FOR, MAX_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_VALUE_LEN,
+};
 
 /// A valid field, or the rejection.
 pub(super) fn valid(condition: bool) -> Result<(), Stop> {
-    if condition { Ok(()) } else { Err(v1::Result::InvalidArgument.into()) }
+    if condition {
+        Ok(())
+    } else {
+        Err(v1::Result::InvalidArgument.into())
+    }
 }
 
 /// An id of an identity or a halt.
@@ -37,12 +43,16 @@ pub(super) fn names(list: &[String]) -> Result<(), Stop> {
 
 /// Attributes: ascending by name, distinct names.
 pub(super) fn attributes(list: &[v1::Attribute]) -> Result<(), Stop> {
-    let names: Vec<&str> = list.iter().map(|attribute| attribute.name.as_str()).collect();
+    let names: Vec<&str> = list
+        .iter()
+        .map(|attribute| attribute.name.as_str())
+        .collect();
     valid(
         list.len() <= MAX_LIST_LEN
             && is_ascending(&names)
             && list.iter().all(|attribute| {
-                check_text(&attribute.name, MAX_NAME_LEN).is_ok() && attribute.value.len() <= MAX_VALUE_LEN
+                check_text(&attribute.name, MAX_NAME_LEN).is_ok()
+                    && attribute.value.len() <= MAX_VALUE_LEN
             }),
     )
 }
@@ -71,10 +81,14 @@ pub(super) fn permissions(list: &[i32]) -> Result<(), Stop> {
 
 /// Roles: known, ascending by (role, namespace), distinct, each for a namespace or "*".
 pub(super) fn roles(list: &[v1::RoleGrant]) -> Result<(), Stop> {
-    let pairs: Vec<(i32, &str)> = list.iter().map(|grant| (grant.role, grant.namespace.as_str())).collect();
+    let pairs: Vec<(i32, &str)> = list
+        .iter()
+        .map(|grant| (grant.role, grant.namespace.as_str()))
+        .collect();
     let known = |grant: &v1::RoleGrant| {
         v1::Role::try_from(grant.role).is_ok_and(|role| role != v1::Role::Unspecified)
-            && (grant.namespace == super::authority::WHOLE_LEDGER || check_namespace(&grant.namespace).is_ok())
+            && (grant.namespace == super::authority::WHOLE_LEDGER
+                || check_namespace(&grant.namespace).is_ok())
     };
     valid(list.len() <= MAX_LIST_LEN && is_ascending(&pairs) && list.iter().all(known))
 }
@@ -96,7 +110,8 @@ pub(super) fn patterns(list: &[String]) -> Result<(), Stop> {
 
 /// An exact action id, or a prefix that ends in "*".
 pub(super) fn is_pattern(text: &str) -> bool {
-    check_text(text, MAX_ACTION_LEN).is_ok() && !text.strip_suffix('*').unwrap_or(text).contains('*')
+    check_text(text, MAX_ACTION_LEN).is_ok()
+        && !text.strip_suffix('*').unwrap_or(text).contains('*')
 }
 
 /// True if each element is greater than the one before.

@@ -93,3 +93,96 @@ fn check_size(size: u64) -> Result<(), BatchError> {
 fn to_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(count: usize) -> Vec<Vec<u8>> {
+        (0..count)
+            .map(|index| format!("command {index}").into_bytes())
+            .collect()
+    }
+
+    fn slices(commands: &[Vec<u8>]) -> Vec<&[u8]> {
+        commands.iter().map(Vec::as_slice).collect()
+    }
+
+    fn small(count: usize) -> u32 {
+        u32::try_from(count).unwrap()
+    }
+
+    #[test]
+    fn every_command_of_every_batch_size_leads_to_the_root() {
+        let mut longest = 0;
+        for size in 1..=MAX_BATCH {
+            let commands = commands(size);
+            let slices = slices(&commands);
+            let root = batch_root(&slices).unwrap();
+            for (index, command) in slices.iter().enumerate() {
+                let path = batch_path(&slices, index).unwrap();
+                longest = longest.max(path.len());
+                let at = |other| batch_root_from_path(command, small(other), small(size), &path);
+                assert_eq!(at(index), Ok(root));
+                for other in (0..size).filter(|other| *other != index) {
+                    assert_ne!(at(other), Ok(root), "command {index} at {other} of {size}");
+                }
+                assert_ne!(
+                    batch_root_from_path(b"forged", small(index), small(size), &path),
+                    Ok(root)
+                );
+            }
+        }
+        assert_eq!(longest, MAX_BATCH_PATH);
+    }
+
+    #[test]
+    fn bytes_are_pinned() {
+        let root = batch_root(&[b"a"]).unwrap();
+        assert_eq!(root, TreeHash::Blake3.leaf(b"a"));
+        assert_eq!(batch_path(&[b"a"], 0), Ok(Vec::new()));
+        let root = batch_root(&[b"a", b"b", b"c"]).unwrap();
+        let [a, b, c] = [b"a", b"b", b"c"].map(|command| TreeHash::Blake3.leaf(command));
+        assert_eq!(
+            root,
+            TreeHash::Blake3.node(&TreeHash::Blake3.node(&a, &b), &c)
+        );
+        assert_eq!(
+            root.to_string(),
+            "6c62dd52a0971b7d00a7cead004e0c3f3c0766e3f5359a0f8297768d2b02d03c"
+        );
+    }
+
+    #[test]
+    fn a_path_has_exactly_one_length() {
+        let commands = commands(5);
+        let slices = slices(&commands);
+        let path = batch_path(&slices, 1).unwrap();
+        let long = [&path[..], &path[..1]].concat();
+        let verify = |path: &[Hash]| batch_root_from_path(&commands[1], 1, 5, path);
+        assert!(verify(&path).is_ok());
+        assert_eq!(verify(&long), Err(ProofError::TooManyHashes.into()));
+        assert_eq!(verify(&path[1..]), Err(ProofError::TooFewHashes.into()));
+    }
+
+    #[test]
+    fn limits_are_errors_one_past_them() {
+        let commands = commands(MAX_BATCH + 1);
+        let slices = slices(&commands);
+        assert_eq!(batch_root(&slices), Err(BatchError::Size(65)));
+        assert_eq!(batch_root(&[]), Err(BatchError::Size(0)));
+        assert_eq!(batch_path(&slices, 0), Err(BatchError::Size(65)));
+        assert_eq!(
+            batch_root_from_path(b"", 0, 0, &[]),
+            Err(BatchError::Size(0))
+        );
+        assert_eq!(
+            batch_root_from_path(b"", 0, 65, &[]),
+            Err(BatchError::Size(65))
+        );
+        let (index, size) = (LeafIndex(3), TreeSize(3));
+        let beyond = BatchError::Path(ProofError::IndexBeyondSize { index, size });
+        assert_eq!(batch_path(&slices[..3], 3), Err(beyond));
+        assert_eq!(batch_root_from_path(b"", 3, 3, &[]), Err(beyond));
+    }
+}

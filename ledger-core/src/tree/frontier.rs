@@ -124,3 +124,125 @@ pub enum FrontierError {
     #[error("a frontier of size {0} is larger than any ledger")]
     Size(TreeSize),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frontier(hash: TreeHash, size: u64) -> Frontier {
+        let mut frontier = Frontier::new(hash);
+        for index in 0..size {
+            frontier.append(hash.leaf(&index.to_be_bytes()));
+        }
+        frontier
+    }
+
+    #[test]
+    fn bytes_are_pinned() {
+        let hash = TreeHash::Sha256;
+        let (a, b, c) = (hash.leaf(b"a"), hash.leaf(b"b"), hash.leaf(b"c"));
+        let mut frontier = Frontier::new(hash);
+        assert_eq!(frontier.to_bytes(), [0; 8]);
+        for leaf in [a, b, c] {
+            frontier.append(leaf);
+        }
+        let expected = [
+            &3_u64.to_be_bytes()[..],
+            hash.node(&a, &b).as_bytes(),
+            c.as_bytes(),
+        ]
+        .concat();
+        assert_eq!(frontier.to_bytes(), expected);
+        assert_eq!(frontier.root(), hash.node(&hash.node(&a, &b), &c));
+        assert_eq!(
+            frontier.root().to_string(),
+            "36642e73c2540ab121e3a6bf9545b0a24982cd830eb13d3cd19de3ce6c021ec1"
+        );
+    }
+
+    #[test]
+    fn an_append_writes_the_leaf_and_the_roots_of_the_tiles_it_fills() {
+        let mut frontier = frontier(TreeHash::Blake3, 255);
+        let root_of_tile = {
+            let mut filled = frontier.clone();
+            filled.append(TreeHash::Blake3.leaf(b"last"));
+            filled.root()
+        };
+        let last = TreeHash::Blake3.leaf(b"last");
+        let writes = frontier.append(last);
+        let leaf_write = TileWrite {
+            level: 0,
+            tile: 0,
+            position: 255,
+            hash: last,
+        };
+        let tile_write = TileWrite {
+            level: 1,
+            tile: 0,
+            position: 0,
+            hash: root_of_tile,
+        };
+        assert_eq!(writes, [leaf_write, tile_write]);
+        let next = frontier.append(last);
+        assert_eq!(
+            next,
+            [TileWrite {
+                level: 0,
+                tile: 1,
+                position: 0,
+                hash: last
+            }]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_round_trip_and_appending_goes_on_the_same(size in 0..1200_u64, blake3 in any::<bool>()) {
+            let hash = if blake3 { TreeHash::Blake3 } else { TreeHash::Sha256 };
+            let mut before = frontier(hash, size);
+            let mut after = Frontier::from_bytes(hash, &before.to_bytes()).unwrap();
+            prop_assert_eq!(&after, &before);
+            let leaf = hash.leaf(b"next");
+            prop_assert_eq!(before.append(leaf), after.append(leaf));
+            prop_assert_eq!(before.root(), after.root());
+        }
+
+        #[test]
+        fn only_canonical_bytes_decode(bytes in prop::collection::vec(any::<u8>(), 0..300), size in 0..16_u64) {
+            let sized = [&size.to_be_bytes()[..], &bytes].concat();
+            for bytes in [bytes, sized] {
+                if let Ok(frontier) = Frontier::from_bytes(TreeHash::Sha256, &bytes) {
+                    prop_assert_eq!(frontier.to_bytes(), bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_lengths_and_impossible_sizes_are_refused() {
+        let bytes = frontier(TreeHash::Sha256, 7).to_bytes();
+        let decode = |bytes: &[u8]| Frontier::from_bytes(TreeHash::Sha256, bytes);
+        for length in 0..bytes.len() {
+            assert_eq!(
+                decode(&bytes[..length]),
+                Err(FrontierError::Length),
+                "{length}"
+            );
+        }
+        assert_eq!(
+            decode(&[&bytes[..], &[0; HASH_LEN]].concat()),
+            Err(FrontierError::Length)
+        );
+        let impossible = TreeSize(1 << 63);
+        let bytes = [&impossible.0.to_be_bytes()[..], &[0; HASH_LEN]].concat();
+        assert_eq!(decode(&bytes), Err(FrontierError::Size(impossible)));
+        let largest = [&TreeSize::MAX.0.to_be_bytes()[..], &[0; 63 * HASH_LEN]].concat();
+        assert_eq!(largest.len(), MAX_FRONTIER_LEN);
+        assert_eq!(
+            decode(&largest).map(|frontier| frontier.size()),
+            Ok(TreeSize::MAX)
+        );
+    }
+}

@@ -10,3 +10,10 @@ pub mod proof;
 pub mod tile;
 mod tile_tree;
 pub mod verify;
+
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+mod tamper_tests;
+#[cfg(test)]
+mod test_ledger;

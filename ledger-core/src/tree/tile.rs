@@ -65,9 +65,10 @@ impl TileWrite {
 /// The coordinates of a tile, and how many of its hashes are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tile {
-    level: u8,
-    index: u64,
-    width: u16,
+    pub(super) level: u8,
+    pub(super) index: u64,
+    /// 1 to [`TILE_WIDTH`].
+    pub(super) width: u16,
 }
 
 impl Tile {
@@ -199,4 +200,121 @@ pub enum TileError {
     /// Not the path of a tile.
     #[error("not a tile path; write tile/<level>/<index>, with .p/<width> for a partial tile")]
     Path,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_tlog_tiles() {
+        let path = |level, index, width| Tile::new(level, index, width).unwrap().path();
+        assert_eq!(path(0, 0, 256), "tile/0/000");
+        assert_eq!(path(0, 1_234_067, 256), "tile/0/x001/x234/067");
+        assert_eq!(path(2, 1_000, 1), "tile/2/x001/000.p/1");
+        assert_eq!(path(63, u64::MAX, 255).len(), MAX_PATH_LEN);
+        assert_eq!(
+            Tile::parse(&path(63, u64::MAX, 255)).map(|tile| tile.index()),
+            Ok(u64::MAX)
+        );
+    }
+
+    #[test]
+    fn a_tile_has_no_second_path() {
+        for path in [
+            "",
+            "tile",
+            "tile/0",
+            "tile/0/",
+            "/tile/0/000",
+            "tile/0/000/",
+            "tile/0/0",
+            "tile/0/0000",
+            "tile/0/x000/001",
+            "tile/0/001/x001",
+            "tile/0/001/001",
+            "tile/0/x001",
+            "tile/0/x001/1",
+            "tile/0/+01",
+            "tile/0/-01",
+            "tile/00/001",
+            "tile/+0/001",
+            "tile/64/001",
+            "tile/256/001",
+            "tile/0/001.p/0",
+            "tile/0/001.p/256",
+            "tile/0/001.p/05",
+            "tile/0/001.p/",
+            "tile/0/001.p/5.p/5",
+            "tile/entries/001",
+            "tile/0/x018/x446/x744/x073/x709/x551/616",
+            "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
+            "tile/0/00\u{660}",
+        ] {
+            assert_eq!(Tile::parse(path), Err(TileError::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn limits_are_errors_one_past_them() {
+        assert_eq!(Tile::new(64, 0, 1), Err(TileError::Level));
+        assert_eq!(Tile::new(0, 0, 0), Err(TileError::Width));
+        assert_eq!(Tile::new(0, 0, 257), Err(TileError::Width));
+        assert!(Tile::new(63, u64::MAX, 256).is_ok());
+    }
+
+    #[test]
+    fn size_70000_has_the_tiles_of_the_specification() {
+        let tiles: Vec<Tile> = tiles_of_size(TreeSize(70_000)).collect();
+        let on = |level, partial| {
+            tiles
+                .iter()
+                .filter(|tile| tile.level() == level && tile.is_partial() == partial)
+                .count()
+        };
+        assert_eq!((on(0, false), on(0, true)), (273, 1));
+        assert_eq!((on(1, false), on(1, true)), (1, 1));
+        assert_eq!((on(2, false), on(2, true)), (0, 1));
+        let partial: Vec<String> = tiles
+            .iter()
+            .filter(|tile| tile.is_partial())
+            .map(Tile::path)
+            .collect();
+        assert_eq!(
+            partial,
+            ["tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]
+        );
+        assert_eq!(tiles.len(), 277);
+    }
+
+    #[test]
+    fn size_256_is_a_full_tile_and_one_above_it() {
+        let paths: Vec<String> = tiles_of_size(TreeSize(256))
+            .map(|tile| tile.path())
+            .collect();
+        assert_eq!(paths, ["tile/0/000", "tile/1/000.p/1"]);
+        assert_eq!(tiles_of_size(TreeSize(0)).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn paths_round_trip(level in 0..=MAX_TILE_LEVEL, index in any::<u64>(), width in 1..=TILE_WIDTH) {
+            let tile = Tile::new(level, index, width).unwrap();
+            prop_assert_eq!(Tile::parse(&tile.path()), Ok(tile));
+        }
+
+        #[test]
+        fn what_parses_prints_the_same(path in "tile/[0-9]{1,2}/(x?[0-9]{1,3}/){0,2}[0-9]{1,3}(\\.p/[0-9]{1,3})?") {
+            if let Ok(tile) = Tile::parse(&path) {
+                prop_assert_eq!(tile.path(), path);
+            }
+        }
+
+        #[test]
+        fn any_text_is_parsed_without_panicking(path in any::<String>()) {
+            prop_assert!(Tile::parse(&path).is_err());
+        }
+    }
 }

@@ -19,18 +19,20 @@
 //! `agent` and `session`; `response` (the output, or `null`) and `error` are about the nearest request before them, or the
 //! one whose step number (from 0) `of` gives. Everything but names, `action`, `input` and `verdict` has a default.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::SourceFile;
 use crate::decision::{Reason, RuleId, Verdict};
 use crate::diagnostic::Diagnostic;
 use crate::json::Json;
 use crate::limits::{MAX_BUNDLE_BYTES, MAX_CASES, MAX_STEPS};
-use crate::request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
+use crate::request::{Agent, Request, Session};
 
 mod fields;
+mod request;
 
 use fields::{Fields, Wrong};
+use request::{default_session, read_agent, read_request, read_session};
 
 /// 2026-01-01T00:00:00Z, the time of `at_s` 0 unless a case has its own `start_s`, in seconds since 1970.
 const START_S: u64 = 1_767_225_600;
@@ -204,7 +206,9 @@ fn read_outcome(at: &str, fields: &mut Fields<'_>, before: &[Step]) -> Result<St
         let output = match response {
             Json::Null => None,
             Json::Object(_) => Some(response.to_string().into_bytes()),
-            _ => return Err(Wrong::new(at, "`response` is neither an object nor `null`")),
+            Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => {
+                return Err(Wrong::new(at, "`response` is neither an object nor `null`"));
+            }
         };
         return Ok(StepKind::Response { of, output });
     }
@@ -221,164 +225,6 @@ fn read_outcome(at: &str, fields: &mut Fields<'_>, before: &[Step]) -> Result<St
 fn next_seq(session: &str, before: &[Step]) -> u64 {
     let is_of_session = |step: &&Step| matches!(&step.kind, StepKind::Request { request, .. } if request.session.id == session);
     u64::try_from(before.iter().filter(is_of_session).count()).map_or(u64::MAX, |count| count + 1)
-}
-
-/// Reads a request; who asks in which session is filled in by the caller.
-fn read_request(at: &str, json: &Json, time_us: u64) -> Result<Request, Wrong> {
-    let mut fields = Fields::of(at, json)?;
-    let action = fields.required("action", Fields::string)?;
-    let input = fields.required("input", Ok)?.to_string().into_bytes();
-    let resource = match fields.take("resource") {
-        Some(json) => read_resource(&format!("{at}/resource"), json)?,
-        None => Resource {
-            id: action.clone(),
-            kind: None,
-            parents: BTreeSet::new(),
-            attributes: BTreeMap::new(),
-        },
-    };
-    let approval = match fields.take("approval") {
-        Some(json) => Some(read_approval(&format!("{at}/approval"), json)?),
-        None => None,
-    };
-    let presenter = fields.optional("presenter", Fields::string)?;
-    let assurance = match fields.optional("assurance", Fields::string)?.as_deref() {
-        None => Assurance::AgentSigned,
-        Some(name) => [
-            Assurance::GatewayAsserted,
-            Assurance::AgentSigned,
-            Assurance::BothSigned,
-        ]
-        .into_iter()
-        .find(|assurance| assurance.as_str() == name)
-        .ok_or_else(|| Wrong::new(at, "`assurance` has no such value"))?,
-    };
-    let claims = fields
-        .optional("claims", Fields::string_sets)?
-        .unwrap_or_default();
-    fields.end()?;
-    Ok(Request {
-        time_us,
-        request_id: String::new(),
-        agent: default_agent(),
-        session: default_session(0),
-        presenter,
-        assurance,
-        action,
-        resource,
-        input,
-        claims,
-        approval,
-    })
-}
-
-fn default_agent() -> Agent {
-    Agent {
-        id: "agent".to_owned(),
-        owner: "owner".to_owned(),
-        groups: BTreeSet::new(),
-        attributes: BTreeMap::new(),
-    }
-}
-
-fn default_session(start_s: u64) -> Session {
-    Session {
-        id: "0".repeat(32),
-        purpose: String::new(),
-        issuer: "owner".to_owned(),
-        delegated: false,
-        seq: 1,
-        opened_at_us: start_s.saturating_mul(1_000_000),
-        subject: None,
-        grants: StringSets::new(),
-    }
-}
-
-fn read_agent(of: &mut Fields<'_>) -> Result<Option<Agent>, Wrong> {
-    let Some(mut fields) = of.object("agent")? else {
-        return Ok(None);
-    };
-    let default = default_agent();
-    let agent = Agent {
-        id: fields.optional("id", Fields::string)?.unwrap_or(default.id),
-        owner: fields
-            .optional("owner", Fields::string)?
-            .unwrap_or(default.owner),
-        groups: fields
-            .optional("groups", Fields::strings)?
-            .unwrap_or_default(),
-        attributes: fields
-            .optional("attributes", Fields::string_map)?
-            .unwrap_or_default(),
-    };
-    fields.end()?;
-    Ok(Some(agent))
-}
-
-fn read_session(of: &mut Fields<'_>, start_s: u64) -> Result<Option<Session>, Wrong> {
-    let Some(mut fields) = of.object("session")? else {
-        return Ok(None);
-    };
-    let default = default_session(start_s);
-    let session = Session {
-        id: fields.optional("id", Fields::string)?.unwrap_or(default.id),
-        purpose: fields
-            .optional("purpose", Fields::string)?
-            .unwrap_or(default.purpose),
-        issuer: fields
-            .optional("issuer", Fields::string)?
-            .unwrap_or(default.issuer),
-        delegated: fields
-            .optional("delegated", Fields::boolean)?
-            .unwrap_or(default.delegated),
-        subject: read_subject(&mut fields)?,
-        grants: fields
-            .optional("grants", Fields::string_sets)?
-            .unwrap_or_default(),
-        ..default_session(start_s)
-    };
-    fields.end()?;
-    Ok(Some(session))
-}
-
-fn read_subject(of: &mut Fields<'_>) -> Result<Option<Subject>, Wrong> {
-    let Some(mut fields) = of.object("subject")? else {
-        return Ok(None);
-    };
-    let subject = Subject {
-        iss: fields.required("iss", Fields::string)?,
-        sub: fields.required("sub", Fields::string)?,
-        assurance: fields
-            .optional("assurance", Fields::string)?
-            .unwrap_or_else(|| "CLAIMED".to_owned()),
-    };
-    fields.end()?;
-    Ok(Some(subject))
-}
-
-fn read_resource(at: &str, json: &Json) -> Result<Resource, Wrong> {
-    let mut fields = Fields::of(at, json)?;
-    let resource = Resource {
-        id: fields.required("id", Fields::string)?,
-        kind: fields.optional("type", Fields::string)?,
-        parents: fields
-            .optional("parents", Fields::strings)?
-            .unwrap_or_default(),
-        attributes: fields
-            .optional("attributes", Fields::string_map)?
-            .unwrap_or_default(),
-    };
-    fields.end()?;
-    Ok(resource)
-}
-
-fn read_approval(at: &str, json: &Json) -> Result<Approval, Wrong> {
-    let mut fields = Fields::of(at, json)?;
-    let groups = fields.required("groups", Fields::strings)?;
-    let count = fields.required("count", Fields::index)?;
-    fields.end()?;
-    let count = u32::try_from(count).map_err(|_| Wrong::new(at, "`count` is too large"))?;
-    Ok(Approval { groups, count })
 }
 
 fn read_expectation(at: &str, json: &Json) -> Result<Expectation, Wrong> {

@@ -13,7 +13,7 @@ const DIGEST_CONTEXT: &[u8] = b"countersign-bundle-v1\0";
 
 impl Bundle {
     /// The canonical bytes, at most [`MAX_BUNDLE_BYTES`].
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn pack(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         push_length(self.files().len(), &mut bytes);
         for file in self.files() {
@@ -29,7 +29,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If they are not the one encoding of some files, or the files are no bundle (see [`Bundle::from_files`]).
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Vec<Diagnostic>> {
+    pub fn from_packed(bytes: &[u8]) -> Result<Self, Vec<Diagnostic>> {
         let files = unpack(bytes).map_err(|message| {
             vec![Diagnostic::error(
                 "bundle",
@@ -42,7 +42,7 @@ impl Bundle {
 
     /// The canonical bytes in pieces of [`CHUNK_BYTES`], the last one shorter.
     pub fn chunks(&self) -> Vec<Vec<u8>> {
-        self.to_bytes()
+        self.pack()
             .chunks(CHUNK_BYTES)
             .map(<[u8]>::to_vec)
             .collect()
@@ -51,7 +51,7 @@ impl Bundle {
     /// Reads a bundle from the pieces that [`Bundle::chunks`] made.
     ///
     /// # Errors
-    /// As [`Bundle::from_bytes`].
+    /// As [`Bundle::from_packed`].
     pub fn from_chunks<'a>(
         chunks: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Self, Vec<Diagnostic>> {
@@ -62,12 +62,12 @@ impl Bundle {
                 break;
             }
         }
-        Self::from_bytes(&bytes)
+        Self::from_packed(&bytes)
     }
 
     /// The bundle's digest.
     pub fn digest(&self) -> BundleDigest {
-        BundleDigest::of(&self.to_bytes())
+        BundleDigest::of(&self.pack())
     }
 }
 

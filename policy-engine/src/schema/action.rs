@@ -98,7 +98,10 @@ fn read_action(
             "rename it",
         );
     }
-    match &action.applies_to {
+    // Cedar takes an action without `appliesTo` for one that applies to nothing: a group.
+    let is_group =
+        |spec: &&ApplySpec<_>| spec.principal_types.is_empty() && spec.resource_types.is_empty();
+    match action.applies_to.as_ref().filter(|spec| !is_group(spec)) {
         None => Ok(None),
         Some(applies_to) => read_context(applies_to, common_types).map(Some),
     }
