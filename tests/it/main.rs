@@ -1,3 +1,9 @@
-//! The one integration binary: every test that needs more than one crate.
+//! The one integration binary: what holds between the crates, and what holds for the repository as a whole.
 
+#[cfg(test)]
+mod deps_script;
 mod machine;
+#[cfg(test)]
+mod proto;
+#[cfg(test)]
+mod tidy;
