@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod deps_script;
+#[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod proto;

@@ -12,6 +12,7 @@ mod authorize;
 mod bundle;
 mod context;
 mod decide;
+mod delegation;
 mod erase;
 mod genesis;
 mod halt;
