@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod deps_script;
 #[cfg(test)]
+mod evidence;
+#[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod proto;

@@ -35,6 +35,7 @@ pub use authority::{Duty, roles};
 pub use genesis::{GenesisError, genesis, genesis_digest};
 pub use liveness::Liveness;
 pub use policies::Policies;
+pub(crate) use policies::chunk_leaves;
 pub use session::scope_holds;
 
 use crate::command::{Command, Compartments};
