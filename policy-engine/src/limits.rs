@@ -35,8 +35,8 @@ pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 pub const MAX_JSON_DEPTH: usize = 32;
 /// JSON values in one document, members and elements included.
 pub const MAX_JSON_NODES: usize = 200_000;
-/// The encoding of one [`crate::Value`]: an input's worst case, every character of a string taking its own set element
-/// of six bytes, stays below it.
+/// The encoding of one [`crate::Value`]. An input's worst case, one-digit numbers and their commas becoming nine bytes each,
+/// stays below it.
 pub const MAX_VALUE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Brackets around one token of a rule or schema text.

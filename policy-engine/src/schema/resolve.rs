@@ -98,6 +98,23 @@ struct Size {
     height: usize,
 }
 
+const LEAF: Size = Size {
+    nodes: 1,
+    height: 0,
+};
+
+impl Size {
+    fn checked(self) -> Result<Self, String> {
+        if self.height > MAX_JSON_DEPTH {
+            return Err(format!("a type nests deeper than {MAX_JSON_DEPTH}"));
+        }
+        if self.nodes > MAX_SHAPE_NODES {
+            return Err(format!("a type has more than {MAX_SHAPE_NODES} parts"));
+        }
+        Ok(self)
+    }
+}
+
 impl<'a> CommonTypes<'a> {
     fn measure(fragment: &'a Resolved) -> Result<Self, String> {
         let mut types = BTreeMap::new();
@@ -174,12 +191,15 @@ impl<'a> CommonTypes<'a> {
             return Ok(*size);
         }
         let Some(ty) = self.types.get(name).copied() else {
-            return Ok(Size {
-                nodes: 1,
-                height: 0,
-            });
+            return Ok(LEAF); // Long, decimal and the like
         };
-        let size = self.size(ty, depth)?;
+        let Size { nodes, height } = self.size(ty, depth + 1)?;
+        // A name is no part of its own, but a chain of names is as deep to follow as nested types are.
+        let size = Size {
+            nodes,
+            height: height + 1,
+        }
+        .checked()?;
         self.sizes.insert(name.to_owned(), size);
         Ok(size)
     }
@@ -190,17 +210,14 @@ impl<'a> CommonTypes<'a> {
                 "a type nests deeper than {MAX_JSON_DEPTH} or contains itself"
             ));
         }
-        let mut size = Size {
-            nodes: 1,
-            height: 0,
-        };
+        let mut size = LEAF;
         let mut add = |part: Size| {
             size.nodes = size.nodes.saturating_add(part.nodes);
             size.height = size.height.max(part.height + 1);
         };
         match ty {
             Type::CommonTypeRef { type_name, .. } => {
-                add(self.size_of_common(&type_name.to_string(), depth + 1)?);
+                size = self.size_of_common(&type_name.to_string(), depth)?;
             }
             Type::Type {
                 ty: TypeVariant::Set { element },
@@ -216,12 +233,6 @@ impl<'a> CommonTypes<'a> {
             }
             Type::Type { .. } => {}
         }
-        if size.height > MAX_JSON_DEPTH {
-            return Err(format!("a type nests deeper than {MAX_JSON_DEPTH}"));
-        }
-        if size.nodes > MAX_SHAPE_NODES {
-            return Err(format!("a type has more than {MAX_SHAPE_NODES} parts"));
-        }
-        Ok(size)
+        size.checked()
     }
 }
