@@ -16,8 +16,10 @@ pub const MAX_NAME_BYTES: usize = 128;
 
 /// The schema text of a bundle, written by hand or generated.
 pub const MAX_SCHEMA_BYTES: usize = 4 * 1024 * 1024;
-/// Actions of one schema.
+/// Actions of one schema, groups included.
 pub const MAX_ACTIONS: usize = 2_000;
+/// Entity types of one schema.
+pub const MAX_ENTITY_TYPES: usize = 500;
 /// The id of an action, `server/name` or `name`.
 pub const MAX_ACTION_ID_BYTES: usize = 256;
 /// Types that one input or output consists of once common types are written out.
@@ -46,5 +48,7 @@ pub const MAX_SOURCE_OPERATORS: usize = 1_000;
 
 /// Test cases of one bundle.
 pub const MAX_CASES: usize = 1_000;
-/// Steps of one test case.
-pub const MAX_STEPS: usize = 1_000;
+/// Steps of all test cases of one bundle.
+pub const MAX_STEPS: usize = 2_000;
+/// What a test case says about its agent, or its session. Every step carries a copy.
+pub const MAX_CASE_FACTS_BYTES: usize = 2 * 1024;

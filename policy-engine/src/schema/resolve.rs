@@ -15,7 +15,10 @@ use cedar_policy_core::validator::json_schema::{
 use super::Shapes;
 use super::action::read_actions;
 use crate::Diagnostic;
-use crate::limits::{MAX_JSON_DEPTH, MAX_SCHEMA_BYTES, MAX_SCHEMA_NODES, MAX_SHAPE_NODES};
+use crate::limits::{
+    MAX_ACTIONS, MAX_ENTITY_TYPES, MAX_JSON_DEPTH, MAX_SCHEMA_BYTES, MAX_SCHEMA_NODES,
+    MAX_SHAPE_NODES,
+};
 use crate::nesting::check_nesting;
 use crate::text::line_at;
 
@@ -82,7 +85,11 @@ fn cedar_error(
 }
 
 fn too_large(file: &str, message: String) -> Diagnostic {
-    Diagnostic::error(file, message, "use fewer and flatter types")
+    Diagnostic::error(
+        file,
+        message,
+        "use fewer and flatter declarations, or several bundles",
+    )
 }
 
 /// The common types of a schema, known to be acyclic and of bounded size.
@@ -163,7 +170,7 @@ impl<'a> CommonTypes<'a> {
     }
 
     fn check_total(&mut self, fragment: &Resolved) -> Result<(), String> {
-        let mut total = 0;
+        let (mut total, mut actions, mut entity_types) = (0, 0, 0);
         for definition in fragment.0.values() {
             for entity in definition.entity_types.values() {
                 if let EntityTypeKind::Standard(standard) = &entity.kind {
@@ -176,6 +183,17 @@ impl<'a> CommonTypes<'a> {
                 .filter_map(|a| a.applies_to.as_ref())
             {
                 total += self.size(&applies_to.context.0, 0)?.nodes;
+            }
+            actions += definition.actions.len();
+            entity_types += definition.entity_types.len();
+            // Cedar computes who is in whom, transitively, which takes the square of these numbers.
+            if actions > MAX_ACTIONS {
+                return Err(format!("the schema has more than {MAX_ACTIONS} actions"));
+            }
+            if entity_types > MAX_ENTITY_TYPES {
+                return Err(format!(
+                    "the schema has more than {MAX_ENTITY_TYPES} entity types"
+                ));
             }
             if total > MAX_SCHEMA_NODES {
                 return Err(format!(

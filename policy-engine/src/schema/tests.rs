@@ -1,7 +1,7 @@
 use super::*;
 use crate::Diagnostic;
 use crate::json::Json;
-use crate::limits::{MAX_ACTIONS, MAX_JSON_DEPTH, MAX_SCHEMA_BYTES};
+use crate::limits::{MAX_ACTIONS, MAX_ENTITY_TYPES, MAX_JSON_DEPTH, MAX_SCHEMA_BYTES};
 use crate::value::{Decimal, Value};
 
 mod properties;
@@ -150,85 +150,90 @@ fn a_changed_or_incomplete_template_is_refused() {
     shapes(&TEMPLATE.replace("; entity", ";\n// a comment\nentity"));
 }
 
+/// An action that is fine.
+const GOOD: &str = "action a appliesTo { principal: [Agent], resource: [Resource], context: { input: {}, request: RequestContext, session: SessionContext, system: SystemContext } };";
+
+/// What to replace in it, by what, and what the finding then says.
+const BAD: &[(&str, &str, &str)] = &[
+    (
+        "principal: [Agent]",
+        "principal: [Agent, Operator]",
+        "Agent and a Resource",
+    ),
+    (
+        "resource: [Resource]",
+        "resource: [Group]",
+        "Agent and a Resource",
+    ),
+    ("input: {}, ", "", "no required `input`"),
+    ("input: {}", "input?: {}", "no required `input`"),
+    ("input: {}", "input: String", "not a record"),
+    ("input: {}", "input: {}, output: {}", "`output` is required"),
+    ("input: {}", "input: {}, output?: Long", "not a record"),
+    (
+        "input: {}",
+        "input: {}, ip: String",
+        "nothing fills in `ip`",
+    ),
+    ("session: SessionContext, ", "", "no `session`"),
+    (
+        "session: SessionContext",
+        "session?: SessionContext",
+        "no `session`",
+    ),
+    (
+        "system: SystemContext",
+        "system: { now: datetime }",
+        "no `system`",
+    ),
+    ("input: {}", "input: { when: datetime }", "`input.when`"),
+    ("input: {}", "input: { who: Agent }", "`input.who`"),
+    (
+        "input: {}",
+        "input: { deep: { ip: Set<ipaddr> } }",
+        "`input.deep.ip`",
+    ),
+    (
+        "input: {}",
+        "input: { @countersign_scale(\"19\") x: Long }",
+        "`input.x`",
+    ),
+    (
+        "input: {}",
+        "input: { @countersign_scale(\"02\") x: Long }",
+        "`input.x`",
+    ),
+    (
+        "input: {}",
+        "input: { @countersign_scale x: Long }",
+        "`input.x`",
+    ),
+    (
+        "input: {}",
+        "input: { @countersign_scale(\"2\") x: decimal }",
+        "`input.x`",
+    ),
+    (
+        "input: {}",
+        "input: { @countersign_json x: Set<Long> }",
+        "`input.x`",
+    ),
+    ("action a ", "action \"\" ", "its id"),
+    ("action a ", "action \"a\\nb\" ", "its id"),
+];
+
 #[test]
 fn actions_that_the_engine_could_not_fill_in_are_refused() {
-    let good = "action a appliesTo { principal: [Agent], resource: [Resource], context: { input: {}, request: RequestContext, session: SessionContext, system: SystemContext } };";
-    shapes(&with(good));
-    for (from, to, part) in [
-        (
-            "principal: [Agent]",
-            "principal: [Agent, Operator]",
-            "Agent and a Resource",
-        ),
-        (
-            "resource: [Resource]",
-            "resource: [Group]",
-            "Agent and a Resource",
-        ),
-        ("input: {}, ", "", "no required `input`"),
-        ("input: {}", "input?: {}", "no required `input`"),
-        ("input: {}", "input: String", "not a record"),
-        ("input: {}", "input: {}, output: {}", "`output` is required"),
-        ("input: {}", "input: {}, output?: Long", "not a record"),
-        (
-            "input: {}",
-            "input: {}, ip: String",
-            "nothing fills in `ip`",
-        ),
-        ("session: SessionContext, ", "", "no `session`"),
-        (
-            "session: SessionContext",
-            "session?: SessionContext",
-            "no `session`",
-        ),
-        (
-            "system: SystemContext",
-            "system: { now: datetime }",
-            "no `system`",
-        ),
-        ("input: {}", "input: { when: datetime }", "`input.when`"),
-        ("input: {}", "input: { who: Agent }", "`input.who`"),
-        (
-            "input: {}",
-            "input: { deep: { ip: Set<ipaddr> } }",
-            "`input.deep.ip`",
-        ),
-        (
-            "input: {}",
-            "input: { @countersign_scale(\"19\") x: Long }",
-            "`input.x`",
-        ),
-        (
-            "input: {}",
-            "input: { @countersign_scale(\"02\") x: Long }",
-            "`input.x`",
-        ),
-        (
-            "input: {}",
-            "input: { @countersign_scale x: Long }",
-            "`input.x`",
-        ),
-        (
-            "input: {}",
-            "input: { @countersign_scale(\"2\") x: decimal }",
-            "`input.x`",
-        ),
-        (
-            "input: {}",
-            "input: { @countersign_json x: Set<Long> }",
-            "`input.x`",
-        ),
-        ("action a ", "action \"\" ", "its id"),
-        ("action a ", "action \"a\\nb\" ", "its id"),
-    ] {
-        let findings = refusals(&with(&format!("\n{}", good.replacen(from, to, 1))));
+    shapes(&with(GOOD));
+    for (from, to, part) in BAD {
+        let findings = refusals(&with(&format!("\n{}", GOOD.replacen(from, to, 1))));
         assert_eq!(findings.len(), 1, "{to}: {findings:?}");
         assert!(findings[0].message.contains(part), "{to}: {findings:?}");
         assert_eq!(findings[0].line, Some(14), "{to}: {findings:?}");
     }
     let long = format!("action \"{}\"", "x".repeat(257));
     assert_eq!(
-        refusals(&with(&good.replacen("action a", &long, 1))).len(),
+        refusals(&with(&GOOD.replacen("action a", &long, 1))).len(),
         1
     );
     let elsewhere = format!("{TEMPLATE} namespace Other {{ action b; }}");
@@ -289,17 +294,26 @@ fn types_are_bounded_however_they_are_written() {
 }
 
 #[test]
-fn the_number_of_actions_is_bounded() {
+fn the_numbers_of_actions_and_entity_types_are_bounded() {
     let actions = |count: usize| -> String {
         (0..count)
             .map(|n| format!("action a{n} appliesTo {{ principal: [Agent], resource: [Resource], context: {{ input: {{}}, {CONTEXT} }} }};\n"))
             .collect()
     };
-    assert_eq!(
-        shapes(&with(&actions(MAX_ACTIONS))).iter().count(),
-        MAX_ACTIONS
-    );
-    assert_eq!(refusals(&with(&actions(MAX_ACTIONS + 1))).len(), 1);
+    // One more is the template's.
+    let most = MAX_ACTIONS - 1;
+    assert_eq!(shapes(&with(&actions(most))).iter().count(), most);
+    assert_eq!(refusals(&with(&actions(most + 1))).len(), 1);
+
+    // The worst that Cedar has to close transitively: each is in the one before.
+    let chain = |kind: &str, count: usize| -> String {
+        let links = (1..count).map(|n| format!("{kind} c{n} in [c{}];\n", n - 1));
+        format!("{kind} c0; {}", links.collect::<String>())
+    };
+    assert_eq!(refusals(&with(&chain("action", most + 1))).len(), 1);
+    let most = MAX_ENTITY_TYPES - 6;
+    shapes(&with(&chain("entity", most)));
+    assert_eq!(refusals(&with(&chain("entity", most + 1))).len(), 1);
 }
 
 #[test]
