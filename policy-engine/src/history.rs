@@ -4,9 +4,16 @@
 //! the events that some tracked bundle's rules could still read, as typed values, and nothing else. Deciding reads a
 //! partition and never changes it; stepping happens afterwards, only for what was really decided or done.
 
+mod codec;
+mod partition;
+pub(crate) mod reads;
+
 use std::collections::BTreeMap;
 
 use crate::value::Value;
+
+pub use codec::NotCanonical;
+pub use partition::Partition;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,10 +71,4 @@ pub struct TemporalRule {
     pub fingerprint: Fingerprint,
     /// Its longest window, in microseconds, at most 30 days.
     pub window_us: u64,
-}
-
-/// The retained events of one partition, oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Partition {
-    events: Vec<Event>,
 }

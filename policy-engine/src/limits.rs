@@ -52,3 +52,22 @@ pub const MAX_CASES: usize = 1_000;
 pub const MAX_STEPS: usize = 2_000;
 /// What a test case says about its agent, or its session. Every step carries a copy.
 pub const MAX_CASE_FACTS_BYTES: usize = 2 * 1024;
+
+/// The `@id` of a rule.
+pub const MAX_RULE_ID_BYTES: usize = 128;
+/// `@obligation`, `@advice` or `@approvers` of a rule.
+pub const MAX_ANNOTATION_BYTES: usize = 512;
+/// The longest life of a permit, in seconds.
+pub const MAX_PERMIT_TTL_S: u32 = 900;
+/// Approvals that a rule may ask of one group.
+pub const MAX_APPROVALS: u32 = 100;
+/// Groups of which a rule may ask approvals.
+pub const MAX_APPROVER_GROUPS: usize = 16;
+
+/// Events retained in one partition before further requests are denied. Each may yet get a verdict and an outcome, which
+/// are always retained, so a partition holds at most three times as many.
+pub const MAX_HISTORY_EVENTS: usize = 10_000;
+/// Bytes of the events retained in one partition before further requests are denied.
+pub const MAX_HISTORY_BYTES: usize = 4 * 1024 * 1024;
+/// How long, in seconds, the place of an allowed action's outcome is held: as long as the longest session.
+pub const OUTCOME_HORIZON_S: i64 = 24 * 3_600;

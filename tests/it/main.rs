@@ -1,1 +1,3 @@
-//! x
+//! The one integration binary: every test that needs more than one crate.
+
+mod machine;
