@@ -1,1 +1,12 @@
-//! placeholder
+//! `countersign.v1`: every message that is signed, hashed, stored or sent.
+//!
+//! The `.proto` files are the reference; this crate is what the build makes of them. The gRPC services are behind the
+//! feature `grpc`, so that the pure crates see messages only.
+
+/// Version 1 of everything.
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/countersign.v1.rs"));
+}
+
+/// The encoded `FileDescriptorSet` of this package, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

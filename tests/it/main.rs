@@ -1,3 +1,4 @@
-//! Tests of the whole, and with other people's test vectors.
+//! The one integration binary: every test that needs more than one crate, or other people's test vectors.
 
 mod cedar_corpus;
+mod machine;
