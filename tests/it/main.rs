@@ -1,4 +1,5 @@
-//! The one integration binary: every test that needs more than one crate.
+//! The one integration binary: every test that needs more than one crate, or other people's test vectors.
 
+mod cedar_corpus;
 mod machine;
 mod manifests;
