@@ -1,6 +1,6 @@
 use super::*;
 use crate::Severity;
-use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES};
+use crate::limits::{MAX_ENTITIES, MAX_NAME_BYTES, MAX_PATH_BYTES};
 use crate::schema::TEMPLATE;
 
 pub(super) const HEADER_TEXT: &str =
@@ -309,4 +309,48 @@ fn all_findings_are_reported_at_once() {
     let mut about: Vec<_> = found.iter().map(|finding| finding.file.as_str()).collect();
     about.sort_unstable();
     assert_eq!(about, ["README.md", "entities.json", "tests/a.json"]);
+}
+
+#[test]
+fn entities_are_bounded_in_number_and_ancestry() {
+    let uid = |n: usize| format!(r#"{{"type": "Countersign::Resource", "id": "{n}"}}"#);
+    let entities = |count: usize, parents: &dyn Fn(usize) -> Vec<usize>| {
+        let entities: Vec<String> = (0..count)
+            .map(|n| {
+                let parents: Vec<String> = parents(n).into_iter().map(uid).collect();
+                let (uid, parents) = (uid(n), parents.join(","));
+                format!(r#"{{"uid": {uid}, "attrs": {{"type": "t"}}, "parents": [{parents}]}}"#)
+            })
+            .collect();
+        changed("entities.json", &format!("[{}]", entities.join(",")))
+    };
+    let flat = |n: usize| if n == 0 { Vec::new() } else { vec![0] };
+    assert!(Bundle::from_files(entities(MAX_ENTITIES, &flat)).is_ok());
+    assert!(
+        refusal(entities(MAX_ENTITIES + 1, &flat))
+            .message
+            .contains("more than")
+    );
+    // A chain of n entities has n (n - 1) / 2 ancestors.
+    let chain = |n: usize| n.checked_sub(1).into_iter().collect();
+    assert!(Bundle::from_files(entities(447, &chain)).is_ok());
+    assert!(refusal(entities(448, &chain)).message.contains("ancestors"));
+    assert!(
+        refusal(entities(MAX_ENTITIES, &chain))
+            .message
+            .contains("ancestors")
+    );
+    let cycle = |n: usize| vec![(n + 1) % 3];
+    refusal(entities(3, &cycle));
+    for malformed in [
+        r#"[{"uid": "Countersign::Group::\"g\"", "attrs": {}, "parents": []}]"#,
+        r#"[{"uid": {"type": "Countersign::Group", "id": "g"}, "attrs": {}}]"#,
+        "[7]",
+    ] {
+        assert!(
+            refusal(changed("entities.json", malformed))
+                .message
+                .contains("format")
+        );
+    }
 }
