@@ -104,10 +104,9 @@ impl Bundle {
             findings.push(finding);
         }
         let mut cases = Vec::new();
-        for file in files.iter().filter(|file| file.path.starts_with("tests/")) {
-            match cases::read(file) {
-                Ok(read) => cases.extend(read),
-                Err(finding) => findings.push(finding),
+        for file in files.iter().filter(|file| is_tests(&file.path)) {
+            if let Err(finding) = cases::read(file, &mut cases) {
+                findings.push(finding);
             }
         }
         if !findings.is_empty() {
@@ -195,6 +194,10 @@ fn is_rules(path: &str) -> bool {
     path.starts_with("rules/") && (path.ends_with(".cedar") || path.ends_with(".dw"))
 }
 
+fn is_tests(path: &str) -> bool {
+    path.starts_with("tests/") && path.ends_with(".json")
+}
+
 /// Checks paths, sizes and encoding.
 fn read_files(files: BTreeMap<String, Vec<u8>>) -> Result<Vec<SourceFile>, Vec<Diagnostic>> {
     let mut findings = Vec::new();
@@ -260,7 +263,7 @@ fn check_places(files: &[SourceFile], header: &Header) -> Vec<Diagnostic> {
             || path == ENTITIES
             || named.contains(path)
             || is_rules(path)
-            || (path.starts_with("tests/") && path.ends_with(".json"))
+            || is_tests(path)
     };
     files
         .iter()

@@ -14,6 +14,7 @@ use crate::history::EventKind;
 mod ids;
 
 pub use ids::add_missing_ids;
+pub(crate) use ids::id_in;
 
 /// All findings about a bundle, errors or else warnings, sorted.
 pub fn check(bundle: &Bundle) -> Vec<Diagnostic> {

@@ -141,7 +141,7 @@ impl Compiled {
 fn compile(bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
     let lowered = lower::lower(bundle)?;
     let schema_finding = |error: &dyn std::fmt::Display| {
-        let message = lower::tidy(&error.to_string());
+        let message = lower::told(&error.to_string());
         vec![Diagnostic::error(
             &bundle.schema().path,
             message,
@@ -189,3 +189,6 @@ fn temporal_rules(rules: &BTreeMap<String, Rule>) -> Vec<TemporalRule> {
     temporal.sort_unstable_by(|left, right| left.id.cmp(&right.id));
     temporal
 }
+
+#[cfg(test)]
+mod tests;

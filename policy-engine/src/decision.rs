@@ -13,6 +13,17 @@ pub enum Verdict {
     Escalate,
 }
 
+impl Verdict {
+    /// Its name outside of this crate.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+            Self::Escalate => "ESCALATE",
+        }
+    }
+}
+
 /// Why. Each reason is stable: it is written into entries, and the same input gives the same reason on every replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -32,6 +43,22 @@ pub enum Reason {
     HistoryLimit,
     /// A forbid could not be evaluated, or the evaluator failed.
     EvaluationError,
+}
+
+impl Reason {
+    /// Its name outside of this crate.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowedByPolicy => "ALLOWED_BY_POLICY",
+            Self::NoMatchingPermit => "NO_MATCHING_PERMIT",
+            Self::ForbiddenByPolicy => "FORBIDDEN_BY_POLICY",
+            Self::ApprovalRequired => "APPROVAL_REQUIRED",
+            Self::SchemaMismatch => "SCHEMA_MISMATCH",
+            Self::UnknownAction => "UNKNOWN_ACTION",
+            Self::HistoryLimit => "HISTORY_LIMIT",
+            Self::EvaluationError => "EVALUATION_ERROR",
+        }
+    }
 }
 
 /// The `@id` of a rule: 1 to 128 bytes, unique in its bundle.

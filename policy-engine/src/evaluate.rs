@@ -300,4 +300,6 @@ fn without_rules(reason: Reason) -> Evaluated {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;

@@ -72,3 +72,6 @@ pub struct TemporalRule {
     /// Its longest window, in microseconds, at most 30 days.
     pub window_us: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ mod manifest;
 mod nesting;
 mod request;
 mod schema;
+mod testing;
 mod text;
 mod value;
 
@@ -39,4 +40,5 @@ pub use history::{Event, EventKind, Fingerprint, NotCanonical, Partition, Starts
 pub use json::{Json, JsonError, Number};
 pub use request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
 pub use schema::{ActionSchema, Attribute, Mismatch, Shape, Shapes, TEMPLATE};
+pub use testing::{CaseFailure, run_cases};
 pub use value::{Decimal, DecodeError, Value};

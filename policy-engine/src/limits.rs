@@ -16,8 +16,10 @@ pub const MAX_NAME_BYTES: usize = 128;
 
 /// The schema text of a bundle, written by hand or generated.
 pub const MAX_SCHEMA_BYTES: usize = 4 * 1024 * 1024;
-/// Actions of one schema.
+/// Actions of one schema, groups included.
 pub const MAX_ACTIONS: usize = 2_000;
+/// Entity types of one schema.
+pub const MAX_ENTITY_TYPES: usize = 500;
 /// The id of an action, `server/name` or `name`.
 pub const MAX_ACTION_ID_BYTES: usize = 256;
 /// Types that one input or output consists of once common types are written out.
@@ -35,8 +37,8 @@ pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 pub const MAX_JSON_DEPTH: usize = 32;
 /// JSON values in one document, members and elements included.
 pub const MAX_JSON_NODES: usize = 200_000;
-/// The encoding of one [`crate::Value`]: an input's worst case, every character of a string taking its own set element
-/// of six bytes, stays below it.
+/// The encoding of one [`crate::Value`]. An input's worst case, one-digit numbers and their commas becoming nine bytes each,
+/// stays below it.
 pub const MAX_VALUE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Brackets around one token of a rule or schema text.
@@ -44,10 +46,16 @@ pub const MAX_SOURCE_DEPTH: usize = 32;
 /// Operators in one statement of such a text. Each may be one level of a parser's or evaluator's recursion.
 pub const MAX_SOURCE_OPERATORS: usize = 1_000;
 
+/// Entities of one bundle.
+pub const MAX_ENTITIES: usize = 10_000;
+/// Ancestors of all entities of one bundle together.
+pub const MAX_ANCESTORS: usize = 100_000;
 /// Test cases of one bundle.
 pub const MAX_CASES: usize = 1_000;
-/// Steps of one test case.
-pub const MAX_STEPS: usize = 1_000;
+/// Steps of all test cases of one bundle.
+pub const MAX_STEPS: usize = 2_000;
+/// What a test case says about its agent, or its session. Every step carries a copy.
+pub const MAX_CASE_FACTS_BYTES: usize = 2 * 1024;
 
 /// The `@id` of a rule.
 pub const MAX_RULE_ID_BYTES: usize = 128;

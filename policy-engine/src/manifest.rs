@@ -16,7 +16,7 @@ use crate::limits::MAX_ACTION_ID_BYTES;
 use crate::schema::ActionSchema;
 
 mod json_schema;
-mod text;
+pub(crate) mod text;
 
 use json_schema::Reader;
 

@@ -1,11 +1,15 @@
 //! The one integration binary: what holds between the crates, and what holds for the repository as a whole.
 
 #[cfg(test)]
+mod cedar_corpus;
+#[cfg(test)]
 mod deps_script;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
 mod machine;
+#[cfg(test)]
+mod manifests;
 #[cfg(test)]
 mod proto;
 #[cfg(test)]

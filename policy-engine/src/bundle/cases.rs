@@ -94,35 +94,37 @@ pub struct Expectation {
     pub rules: Option<BTreeSet<RuleId>>,
 }
 
-/// Reads the cases of one file.
-pub(super) fn read(file: &SourceFile) -> Result<Vec<Case>, Diagnostic> {
+/// Reads the cases of one file, after those of the files before it.
+pub(super) fn read(file: &SourceFile, cases: &mut Vec<Case>) -> Result<(), Diagnostic> {
     let json = Json::parse(file.text.as_bytes(), MAX_BUNDLE_BYTES).map_err(|error| {
         Diagnostic::error(&file.path, error.to_string(), "write strict JSON").at_line(error.line())
     })?;
-    read_cases(&file.path, &json).map_err(|Wrong { at, message }| {
-        Diagnostic::error(
-            &file.path,
-            format!("at `{at}`: {message}"),
-            "see the format of test cases",
-        )
+    read_cases(&file.path, &json, cases).map_err(|Wrong { at, message }| {
+        let message = format!("at `{at}`: {message}");
+        Diagnostic::error(&file.path, message, "see the format of test cases")
     })
 }
 
-fn read_cases(file: &str, json: &Json) -> Result<Vec<Case>, Wrong> {
+fn read_cases(file: &str, json: &Json, cases: &mut Vec<Case>) -> Result<(), Wrong> {
     let mut fields = Fields::of("", json)?;
-    let cases = fields.required("cases", Fields::array)?;
+    let written = fields.required("cases", Fields::array)?;
     fields.end()?;
-    if cases.len() > MAX_CASES {
-        return Err(Wrong::new(
-            "/cases",
-            format!("there are more than {MAX_CASES}"),
-        ));
+    let mut steps: usize = cases.iter().map(|case| case.steps.len()).sum();
+    for (index, json) in written.iter().enumerate() {
+        let at = format!("/cases/{index}");
+        if cases.len() == MAX_CASES {
+            let message = format!("the bundle has more than {MAX_CASES} cases");
+            return Err(Wrong::new(&at, message));
+        }
+        let case = read_case(file, &at, json)?;
+        steps += case.steps.len();
+        if steps > MAX_STEPS {
+            let message = format!("the bundle's cases have more than {MAX_STEPS} steps");
+            return Err(Wrong::new(&at, message));
+        }
+        cases.push(case);
     }
-    let cases = cases
-        .iter()
-        .enumerate()
-        .map(|(index, case)| read_case(file, &format!("/cases/{index}"), case));
-    cases.collect()
+    Ok(())
 }
 
 fn read_case(file: &str, at: &str, json: &Json) -> Result<Case, Wrong> {

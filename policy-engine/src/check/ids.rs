@@ -70,6 +70,14 @@ fn rules(tokens: &[Token<'_>]) -> Vec<RuleText> {
     rules
 }
 
+/// What stands in the `@id` of a rule, as written.
+pub(crate) fn id_in(rule: &str) -> Option<String> {
+    let tokens = tokenize(rule).ok()?;
+    let [rule] = rules(&tokens).try_into().ok()?;
+    let RuleText { id, .. } = rule;
+    id
+}
+
 fn id_of(statement: &[&Token<'_>]) -> Option<String> {
     statement.windows(4).find_map(|window| match window {
         [at, name, open, value]

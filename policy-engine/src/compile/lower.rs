@@ -7,6 +7,7 @@ use dogwood_language::{
 use dogwood_syntax::{ItemKind, parse_document, split_bom};
 
 use crate::bundle::{Bundle, SourceFile};
+use crate::check::id_in;
 use crate::compile::RuleSource;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::event_schema::service_schema;
@@ -24,6 +25,8 @@ pub(super) struct Lowered {
 /// A rule as it was written and as the parser prints it.
 pub(super) struct Written {
     pub(super) source: RuleSource,
+    /// What stands in its `@id`, for findings.
+    id: Option<String>,
     /// With macros written out, without comments, in the parser's own layout.
     pub(super) printed: String,
 }
@@ -90,18 +93,34 @@ fn written(file: &SourceFile, set: &ParsedPolicySet) -> Vec<Written> {
         .map(|item| item.span);
     set.policies()
         .zip(spans)
-        .map(|(policy, span)| Written {
-            source: RuleSource {
-                path: file.path.clone(),
-                line: line_at(&file.text, bom.len() + span.start),
-                text: text
-                    .get(span.start..span.end)
-                    .unwrap_or_default()
-                    .to_owned(),
-            },
-            printed: policy.expanded_source(),
+        .map(|(policy, span)| {
+            let text = span.text(text);
+            Written {
+                source: RuleSource {
+                    path: file.path.clone(),
+                    line: line_at(&file.text, bom.len() + span.start),
+                    text: text.to_owned(),
+                },
+                id: id_in(text),
+                printed: policy.expanded_source(),
+            }
         })
         .collect()
+}
+
+impl Written {
+    /// A finding about the rule as a whole.
+    pub(super) fn finding(
+        &self,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Diagnostic {
+        let finding = Diagnostic::error(&self.source.path, message, mend).at_line(self.source.line);
+        match &self.id {
+            Some(id) => finding.in_rule(id),
+            None => finding,
+        }
+    }
 }
 
 fn without_providers(set: &ParsedPolicySet, rules: &[Written]) -> Vec<Diagnostic> {
@@ -109,9 +128,10 @@ fn without_providers(set: &ParsedPolicySet, rules: &[Written]) -> Vec<Diagnostic
         .zip(rules)
         .filter(|(policy, _)| policy.uses_providers())
         .map(|(_, rule)| {
-            let message = "the rule calls a provider, and a replica has nothing but the ledger to decide from";
-            let mend = "let a gateway assert the fact about the resource, or the issuer grant it to the session";
-            Diagnostic::error(&rule.source.path, message, mend).at_line(rule.source.line)
+            rule.finding(
+                "the rule calls a provider, and a replica has nothing but the ledger to decide from",
+                "let a gateway assert the fact about the resource, or an issuer grant it to the session",
+            )
         })
         .collect()
 }
@@ -141,36 +161,41 @@ fn validate(
     let result = Validator::new().validate(set);
     let errors: Vec<Diagnostic> = result
         .validation_errors()
-        .map(|error| invalid(files, error))
+        .map(|error| in_its_rule(rules, invalid(files, error)))
         .collect();
     if !errors.is_empty() {
         return Err(errors);
     }
-    let place = |id: &str| {
-        let rule = set.rule_ref(id)?;
-        rules.get(rule.rule_index)
-    };
-    Ok(result
-        .validation_warnings()
-        .map(|warning| match warning {
-            ValidationWarning::Extension {
-                message, span, src, ..
-            } => Diagnostic {
-                severity: Severity::Warning,
-                ..at_offset(files, src, span.offset(), message, "see Dogwood's guide")
-            },
+    let warnings = result.validation_warnings().map(|warning| {
+        let mend = "see Cedar's documentation of validation warnings, or Dogwood's guide";
+        let message = warning.to_string();
+        let finding = match warning {
             ValidationWarning::Cedar(warning) => {
-                let message = tidy(&warning.to_string());
-                let mend = "see Cedar's documentation of validation warnings";
-                match place(warning.policy_id().as_ref()) {
-                    Some(rule) => Diagnostic::warning(&rule.source.path, message, mend)
-                        .at_line(rule.source.line),
-                    None => Diagnostic::warning("rules", message, mend),
-                }
+                let rule = set.rule_ref(warning.policy_id().as_ref());
+                let rule = rule.and_then(|rule| rules.get(rule.rule_index));
+                rule.map(|rule| rule.finding(told(&message), mend))
             }
-            _ => Diagnostic::warning("rules", tidy(&warning.to_string()), "see Dogwood's guide"),
-        })
-        .collect())
+            ValidationWarning::Extension { span, src, .. } => Some(in_its_rule(
+                rules,
+                at_offset(files, src, span.offset(), &message, mend),
+            )),
+            _ => None,
+        };
+        Diagnostic {
+            severity: Severity::Warning,
+            ..finding.unwrap_or_else(|| unexpected(&message))
+        }
+    });
+    Ok(warnings.collect())
+}
+
+/// The finding, with the id of the rule on whose lines it stands.
+fn in_its_rule(rules: &[Written], finding: Diagnostic) -> Diagnostic {
+    let rule = rules
+        .iter()
+        .rfind(|rule| rule.source.path == finding.file && Some(rule.source.line) <= finding.line)
+        .and_then(|rule| rule.id.clone());
+    Diagnostic { rule, ..finding }
 }
 
 fn invalid(files: &[&SourceFile], error: &ValidationError) -> Diagnostic {
@@ -191,7 +216,7 @@ fn invalid(files: &[&SourceFile], error: &ValidationError) -> Diagnostic {
         } => {
             let mend = help.as_deref().map_or_else(
                 || "make the rule fit the schema, or the schema the rule".to_owned(),
-                tidy,
+                told,
             );
             at_offset(files, src, span.offset(), message, &mend)
         }
@@ -238,19 +263,23 @@ fn at_offset(
         .iter()
         .find(|file| file.text == text || split_bom(&file.text).1 == text);
     let path = file.map_or("rules", |file| file.path.as_str());
-    Diagnostic::error(path, tidy(message), mend).at_line(line_at(text, offset))
+    Diagnostic::error(path, told(message), mend).at_line(line_at(text, offset))
 }
 
 fn unexpected(error: &dyn std::fmt::Display) -> Diagnostic {
     Diagnostic::error(
         "rules",
-        tidy(&error.to_string()),
+        told(&error.to_string()),
         "make the rules and the schema fit each other",
     )
 }
 
-/// Another's message in the form of ours: one line, without a period at its end.
-pub(super) fn tidy(message: &str) -> String {
+/// Another's message in the form of ours: one line, without a period at its end, and without the id that Dogwood gave the
+/// rule.
+pub(super) fn told(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
-    words.join(" ").trim_end_matches('.').to_owned()
+    let message = words.join(" ");
+    let named = message.strip_prefix("for policy `");
+    let named = named.and_then(|rest| Some(rest.split_once("`, ")?.1));
+    named.unwrap_or(&message).trim_end_matches('.').to_owned()
 }

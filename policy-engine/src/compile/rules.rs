@@ -42,6 +42,12 @@ pub(super) fn read(
     bundle: &Bundle,
     lowered: &Lowered,
 ) -> Result<BTreeMap<String, Rule>, Vec<Diagnostic>> {
+    // A policy that this knows nothing of would be evaluated, and its forbidding or erring be lost.
+    if lowered.rules.len() != lowered.set.as_cedar().policies().count() {
+        let message = "the rules cannot be told apart";
+        let mend = "write one rule after the other, each ending with `;`";
+        return Err(vec![Diagnostic::error("rules", message, mend)]);
+    }
     let mut leaves = leaves_by_policy(lowered);
     let mut findings = Vec::new();
     let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
@@ -50,11 +56,7 @@ pub(super) fn read(
         let id = lowered_rule.cedar_policy_id;
         let policies = lowered.set.as_cedar();
         let Some(policy) = policies.policy(&cedar_policy::PolicyId::new(&id)) else {
-            findings.push(finding(
-                written,
-                "the rule is a template",
-                "name the entity",
-            ));
+            findings.push(written.finding("the rule is a template", "name the entity"));
             continue;
         };
         let rule = read_rule(
@@ -71,10 +73,7 @@ pub(super) fn read(
                         "its @id is also that of the rule at {}:{}",
                         first.path, first.line
                     );
-                    findings.push(
-                        finding(written, message, "give one of them another @id")
-                            .in_rule(&rule.id.0),
-                    );
+                    findings.push(written.finding(message, "give one of them another @id"));
                 }
                 rules.insert(id, rule);
             }
@@ -85,10 +84,6 @@ pub(super) fn read(
     } else {
         Err(findings)
     }
-}
-
-fn finding(written: &Written, message: impl Into<String>, mend: &str) -> Diagnostic {
-    Diagnostic::error(&written.source.path, message, mend).at_line(written.source.line)
 }
 
 fn leaves_by_policy(lowered: &Lowered) -> BTreeMap<String, Vec<TemporalField>> {
@@ -110,10 +105,6 @@ fn read_rule(
     policy: &Policy,
     leaves: Vec<TemporalField>,
 ) -> Result<Rule, Vec<Diagnostic>> {
-    let in_rule = |diagnostic: Diagnostic| match policy.annotation("id") {
-        Some(id) => diagnostic.in_rule(id),
-        None => diagnostic,
-    };
     let Annotations {
         id,
         conditions,
@@ -122,7 +113,7 @@ fn read_rule(
     } = Annotations::read(policy).map_err(|refusals| {
         refusals
             .into_iter()
-            .map(|(message, mend)| in_rule(finding(written, message, &mend)))
+            .map(|(message, mend)| written.finding(message, mend))
             .collect::<Vec<_>>()
     })?;
     let mut reads = Reads::default();
@@ -131,11 +122,8 @@ fn read_rule(
         .for_each(|leaf| reads.add(&leaf.condition.condition));
     if reads.reach_s > MAX_WINDOW_S {
         let message = "its windows, one inside the other, reach back further than 30 days";
-        return Err(vec![in_rule(finding(
-            written,
-            message,
-            "shorten them: windows inside windows add up",
-        ))]);
+        let mend = "shorten them: windows inside windows add up";
+        return Err(vec![written.finding(message, mend)]);
     }
     let past = (!leaves.is_empty()).then(|| Past {
         fingerprint: fingerprint::of(

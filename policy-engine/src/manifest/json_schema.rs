@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
                 "MCP wants `\"type\": \"object\"`",
             );
         }
-        if is_open(schema) {
+        if says_it_is_open(schema) {
             self.warn(
                 "",
                 "the tool takes arguments that it does not list; they will be refused",
@@ -362,11 +362,16 @@ fn type_of(schema: &Json) -> Option<&str> {
 /// True if an object may have members that are not listed. JSON Schema says that it may unless forbidden; most manifests mean
 /// that it may only if it says so or lists nothing.
 fn is_open(schema: &Json) -> bool {
-    match schema.get("additionalProperties") {
-        Some(Json::Bool(false)) => schema.get("patternProperties").is_some(),
-        Some(_) => true,
-        None => schema.get("properties").is_none() || schema.get("patternProperties").is_some(),
-    }
+    let lists_nothing =
+        schema.get("additionalProperties").is_none() && schema.get("properties").is_none();
+    lists_nothing || says_it_is_open(schema)
+}
+
+fn says_it_is_open(schema: &Json) -> bool {
+    let additional = schema
+        .get("additionalProperties")
+        .unwrap_or(&Json::Bool(false));
+    *additional != Json::Bool(false) || schema.get("patternProperties").is_some()
 }
 
 /// Follows a JSON Pointer within the document, such as `#/$defs/Name`.

@@ -67,14 +67,14 @@ fn json_schema_types_become_shapes() {
         (r#"{"type": "integer", "minimum": 3}"#, LONG, true),
         (r#"{"type": "number"}"#, Shape::Decimal, true),
         (
-            r#"{"type": "string", "format": "date-time"}"#,
+            r#"{"type": "string", "format": "uri"}"#,
             Shape::String,
             true,
         ),
         (r#"{"enum": ["a", "b"]}"#, Shape::String, true),
         (r#"{"enum": ["a", null]}"#, Shape::String, false),
         (r#"{"enum": [1, 2]}"#, LONG, true),
-        (r#"{"const": true}"#, Shape::Bool, true),
+        (r#"{"const": 1}"#, LONG, true),
         (r##"{"$ref": "#/$defs/Color"}"##, Shape::String, true),
         (
             r##"{"allOf": [{"$ref": "#/$defs/Color"}]}"##,
@@ -114,12 +114,7 @@ fn json_schema_types_become_shapes() {
             true,
         ),
         (
-            r#"{"type": "object", "additionalProperties": false}"#,
-            record(&[]),
-            true,
-        ),
-        (
-            r#"{"properties": {"a": {"type": "string"}, "b": {"type": "integer"}}, "required": ["b"]}"#,
+            r#"{"properties": {"a": {"type": "string"}, "b": {"enum": [1]}}, "required": ["b"]}"#,
             record(&[("a", Shape::String, false), ("b", LONG, true)]),
             true,
         ),
@@ -163,6 +158,8 @@ fn what_cedar_cannot_type_becomes_json_text_with_a_warning() {
         };
         assert_eq!(property(schema), (expected, true), "{schema}");
     }
+    let (empty, warned) = property(r#"{"type": "object", "additionalProperties": false}"#);
+    assert_eq!((empty.shape, warned), (record(&[]), false));
     let (null, warned) = property(r#"{"type": "null"}"#);
     let expected = Attribute {
         shape: Shape::JsonText,

@@ -8,7 +8,7 @@ use crate::schema::{ActionSchema, Attribute, JSON, SCALE, Shape, TEMPLATE};
 pub(super) const GROUP: &str = "CallTool";
 
 /// The template, and the actions in its namespace, sorted by id.
-pub(super) fn schema(actions: &BTreeMap<String, ActionSchema>) -> String {
+pub(crate) fn schema(actions: &BTreeMap<String, ActionSchema>) -> String {
     let template = TEMPLATE.trim_end().trim_end_matches('}');
     let mut text = format!("// Generated from the bundle's manifests.\n{template}");
     for (id, action) in actions {

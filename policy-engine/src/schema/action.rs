@@ -12,7 +12,7 @@ use super::resolve::{CommonTypes, Resolved};
 use super::template::{NAMESPACE, check_contains};
 use super::{ActionSchema, Attribute, Shape};
 use crate::Diagnostic;
-use crate::limits::{MAX_ACTION_ID_BYTES, MAX_ACTIONS, MAX_SCALE};
+use crate::limits::{MAX_ACTION_ID_BYTES, MAX_SCALE};
 use crate::text::line_at;
 
 /// The annotation that makes a `Long` of a number with that many fractional digits.
@@ -61,14 +61,6 @@ pub(super) fn read_actions(
                 }
             }
         }
-    }
-    if actions.len() > MAX_ACTIONS {
-        let message = format!("the schema has more than {MAX_ACTIONS} actions");
-        findings.push(Diagnostic::error(
-            file,
-            message,
-            "split it into bundles of several namespaces",
-        ));
     }
     if findings.is_empty() {
         Ok(actions)

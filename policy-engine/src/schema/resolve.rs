@@ -15,7 +15,10 @@ use cedar_policy_core::validator::json_schema::{
 use super::Shapes;
 use super::action::read_actions;
 use crate::Diagnostic;
-use crate::limits::{MAX_JSON_DEPTH, MAX_SCHEMA_BYTES, MAX_SCHEMA_NODES, MAX_SHAPE_NODES};
+use crate::limits::{
+    MAX_ACTIONS, MAX_ENTITY_TYPES, MAX_JSON_DEPTH, MAX_SCHEMA_BYTES, MAX_SCHEMA_NODES,
+    MAX_SHAPE_NODES,
+};
 use crate::nesting::check_nesting;
 use crate::text::line_at;
 
@@ -82,7 +85,11 @@ fn cedar_error(
 }
 
 fn too_large(file: &str, message: String) -> Diagnostic {
-    Diagnostic::error(file, message, "use fewer and flatter types")
+    Diagnostic::error(
+        file,
+        message,
+        "use fewer and flatter declarations, or several bundles",
+    )
 }
 
 /// The common types of a schema, known to be acyclic and of bounded size.
@@ -96,6 +103,23 @@ pub(super) struct CommonTypes<'a> {
 struct Size {
     nodes: usize,
     height: usize,
+}
+
+const LEAF: Size = Size {
+    nodes: 1,
+    height: 0,
+};
+
+impl Size {
+    fn checked(self) -> Result<Self, String> {
+        if self.height > MAX_JSON_DEPTH {
+            return Err(format!("a type nests deeper than {MAX_JSON_DEPTH}"));
+        }
+        if self.nodes > MAX_SHAPE_NODES {
+            return Err(format!("a type has more than {MAX_SHAPE_NODES} parts"));
+        }
+        Ok(self)
+    }
 }
 
 impl<'a> CommonTypes<'a> {
@@ -146,7 +170,7 @@ impl<'a> CommonTypes<'a> {
     }
 
     fn check_total(&mut self, fragment: &Resolved) -> Result<(), String> {
-        let mut total = 0;
+        let (mut total, mut actions, mut entity_types) = (0, 0, 0);
         for definition in fragment.0.values() {
             for entity in definition.entity_types.values() {
                 if let EntityTypeKind::Standard(standard) = &entity.kind {
@@ -159,6 +183,17 @@ impl<'a> CommonTypes<'a> {
                 .filter_map(|a| a.applies_to.as_ref())
             {
                 total += self.size(&applies_to.context.0, 0)?.nodes;
+            }
+            actions += definition.actions.len();
+            entity_types += definition.entity_types.len();
+            // Cedar computes who is in whom, transitively, which takes the square of these numbers.
+            if actions > MAX_ACTIONS {
+                return Err(format!("the schema has more than {MAX_ACTIONS} actions"));
+            }
+            if entity_types > MAX_ENTITY_TYPES {
+                return Err(format!(
+                    "the schema has more than {MAX_ENTITY_TYPES} entity types"
+                ));
             }
             if total > MAX_SCHEMA_NODES {
                 return Err(format!(
@@ -174,12 +209,15 @@ impl<'a> CommonTypes<'a> {
             return Ok(*size);
         }
         let Some(ty) = self.types.get(name).copied() else {
-            return Ok(Size {
-                nodes: 1,
-                height: 0,
-            });
+            return Ok(LEAF); // Long, decimal and the like
         };
-        let size = self.size(ty, depth)?;
+        let Size { nodes, height } = self.size(ty, depth + 1)?;
+        // A name is no part of its own, but a chain of names is as deep to follow as nested types are.
+        let size = Size {
+            nodes,
+            height: height + 1,
+        }
+        .checked()?;
         self.sizes.insert(name.to_owned(), size);
         Ok(size)
     }
@@ -190,17 +228,14 @@ impl<'a> CommonTypes<'a> {
                 "a type nests deeper than {MAX_JSON_DEPTH} or contains itself"
             ));
         }
-        let mut size = Size {
-            nodes: 1,
-            height: 0,
-        };
+        let mut size = LEAF;
         let mut add = |part: Size| {
             size.nodes = size.nodes.saturating_add(part.nodes);
             size.height = size.height.max(part.height + 1);
         };
         match ty {
             Type::CommonTypeRef { type_name, .. } => {
-                add(self.size_of_common(&type_name.to_string(), depth + 1)?);
+                size = self.size_of_common(&type_name.to_string(), depth)?;
             }
             Type::Type {
                 ty: TypeVariant::Set { element },
@@ -216,12 +251,6 @@ impl<'a> CommonTypes<'a> {
             }
             Type::Type { .. } => {}
         }
-        if size.height > MAX_JSON_DEPTH {
-            return Err(format!("a type nests deeper than {MAX_JSON_DEPTH}"));
-        }
-        if size.nodes > MAX_SHAPE_NODES {
-            return Err(format!("a type has more than {MAX_SHAPE_NODES} parts"));
-        }
-        Ok(size)
+        size.checked()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::json::Json;
+use crate::limits::MAX_CASE_FACTS_BYTES;
 use crate::request::StringSets;
 
 /// What is wrong with a test case, and where (a JSON Pointer).
@@ -46,7 +47,14 @@ impl<'a> Fields<'a> {
 
     pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, Wrong> {
         let at = format!("{}/{name}", self.at);
-        self.take(name).map(|json| Self::of(&at, json)).transpose()
+        let Some(json) = self.take(name) else {
+            return Ok(None);
+        };
+        if json.to_string().len() > MAX_CASE_FACTS_BYTES {
+            let message = format!("it is longer than {MAX_CASE_FACTS_BYTES} bytes");
+            return Err(Wrong::new(&at, message));
+        }
+        Self::of(&at, json).map(Some)
     }
 
     pub(super) fn optional<T>(

@@ -1,0 +1,417 @@
+//! What is refused at publish, and how it is told.
+
+use crate::fixtures::{START_US, bundle, bundle_of, compiled, ids, refused, request};
+use crate::*;
+
+const LOGIN: &str = "Countersign::Action::\"login\"";
+
+fn only(rules: &str) -> Diagnostic {
+    let mut findings = refused(rules);
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    findings.remove(0)
+}
+
+#[test]
+fn every_rule_has_an_id_of_its_own() {
+    let finding = only("\n\npermit (principal, action, resource);");
+    assert_eq!(
+        finding.to_string(),
+        "rules/main.dw:3: error: the rule has no @id; begin it with @id(\"…\"), or let `policy check --fix` add ids"
+    );
+    let finding = only(
+        "@id(\"a\") permit (principal, action, resource);\n@id(\"b\") permit (principal, action, resource);\n\
+         @id(\"a\")\nforbid (principal, action, resource);",
+    );
+    assert_eq!(
+        finding.to_string(),
+        "rules/main.dw:3: error in rule `a`: its @id is also that of the rule at rules/main.dw:1; \
+         give one of them another @id"
+    );
+    for id in ["", "a\\nb", &"i".repeat(129), &"é".repeat(65)] {
+        refused(&format!(
+            "@id(\"{id}\") permit (principal, action, resource);"
+        ));
+    }
+    compiled(&format!(
+        "@id(\"{}\") permit (principal, action, resource);",
+        "é".repeat(64)
+    ));
+    // Across files too.
+    let rule = "@id(\"a\") permit (principal, action, resource);";
+    let twice = bundle_of(
+        "agent",
+        &[
+            ("rules/a.dw", rule),
+            ("rules/b.cedar", &format!("// other\n{rule}")),
+        ],
+    );
+    let finding = &Compiled::compile(&twice).unwrap_err()[0];
+    assert_eq!(
+        (finding.file.as_str(), finding.line),
+        ("rules/b.cedar", Some(2))
+    );
+}
+
+#[test]
+fn annotations_mean_what_they_say_or_are_refused() {
+    let with = |annotation: &str, effect: &str| {
+        format!("@id(\"a\") @{annotation} {effect} (principal, action, resource);")
+    };
+    for annotation in [
+        "permit_ttl(\"0\")",
+        "permit_ttl(\"901\")",
+        "permit_ttl(\"+1\")",
+        "permit_ttl(\"01\")",
+        "permit_ttl(\" 1\")",
+        "permit_ttl(\"1.0\")",
+        "permit_ttl(\"\")",
+        "permit_ttl",
+        "approvers(\"\")",
+        "approvers(\"a,\")",
+        "approvers(\"a:0\")",
+        "approvers(\"a:x\")",
+        "approvers(\"a,a:2\")",
+        "approvers(\"a:101\")",
+        "approvers(\":1\")",
+        "obligation(\"\")",
+        "obligation(\":v\")",
+        "advice(\":\")",
+    ] {
+        let finding = only(&with(annotation, "permit"));
+        assert_eq!(finding.rule.as_deref(), Some("a"), "{annotation}");
+    }
+    for annotation in [
+        "permit_ttl(\"900\")",
+        "permit_ttl(\"1\")",
+        "approvers(\"a:100, b\")",
+        "obligation(\"t\")",
+        "advice(\"t:\")",
+        "note(\"\")",
+    ] {
+        compiled(&with(annotation, "permit"));
+    }
+    for annotation in ["permit_ttl(\"60\")", "approvers(\"a\")"] {
+        only(&with(annotation, "forbid"));
+    }
+    compiled(&with("obligation(\"tell:owner\")", "forbid"));
+}
+
+#[test]
+fn findings_name_the_file_the_line_and_the_rule() {
+    let finding = only("@id(\"fine\") permit (principal, action, resource);\n@id(\"a\")\npermit (principal, action,\n  resource) when { context.nope };".replace(", action,", ", action == Countersign::Action::\"login\",").as_str());
+    assert_eq!(
+        (finding.file.as_str(), finding.line, finding.rule.as_deref()),
+        ("rules/main.dw", Some(4), Some("a"))
+    );
+    assert!(!finding.message.contains("rules0"), "{finding}");
+    let finding = only("@id(\"a\") permit (principal, action, resource)\nwhen { context. };");
+    assert_eq!(
+        (finding.file.as_str(), finding.line),
+        ("rules/main.dw", Some(2))
+    );
+    let finding = only(&format!(
+        "@id(\"a\") permit (principal, action == {LOGIN}, resource)\nwhen temporal {{\n  formerly within 1h {LOGIN}::allowed{{ input.nope: 1 }} }};"
+    ));
+    assert_eq!(
+        (finding.line.is_some(), finding.rule.as_deref()),
+        (true, Some("a"))
+    );
+}
+
+#[test]
+fn what_replicas_could_not_repeat_or_bound_is_refused() {
+    let when = |condition: &str| {
+        format!("@id(\"a\") permit (principal, action == {LOGIN}, resource) when {condition};")
+    };
+    for rules in [
+        // A provider, a template, an unknown action, kind or entity type.
+        when("guardrails { Weather::Now(context.input.user) == 1 }"),
+        "@id(\"a\") permit (principal == ?principal, action, resource);".to_owned(),
+        "@id(\"a\") permit (principal, action == Countersign::Action::\"nope\", resource);"
+            .to_owned(),
+        "@id(\"a\") permit (principal is Nobody, action, resource);".to_owned(),
+        when(&format!(
+            "temporal {{ formerly within 1h {LOGIN}::asked{{}} }}"
+        )),
+        // A window too long, alone or with those inside it.
+        when(&format!(
+            "temporal {{ formerly within 31d {LOGIN}::allowed{{}} }}"
+        )),
+        when(&format!(
+            "temporal {{ formerly within 9223372036854775807d {LOGIN}::allowed{{}} }}"
+        )),
+        when(&format!(
+            "temporal {{ formerly within 30d ({LOGIN}::allowed{{}} && formerly within 1s {LOGIN}::denied{{}}) }}"
+        )),
+        // Without a window.
+        when(&format!("temporal {{ formerly {LOGIN}::allowed{{}} }}")),
+        // Wrong types.
+        when("{ context.input.user > 1 }"),
+        when("{ context.input.user }"),
+    ] {
+        let findings = refused(&rules);
+        assert!(
+            !findings.is_empty()
+                && findings
+                    .iter()
+                    .all(|finding| finding.severity == Severity::Error),
+            "{rules}"
+        );
+    }
+    let rules = when(&format!(
+        "temporal {{ formerly within 29d ({LOGIN}::allowed{{}} && formerly within 1d {LOGIN}::denied{{}}) }}"
+    ));
+    assert_eq!(
+        compiled(&rules).temporal_rules()[0].window_us,
+        30 * 86_400 * 1_000_000
+    );
+}
+
+#[test]
+fn text_that_would_overflow_a_stack_is_refused() {
+    let when = |condition: String| {
+        format!("@id(\"a\") permit (principal, action, resource) when {{ {condition} }};")
+    };
+    let temporal = |condition: String| {
+        format!(
+            "@id(\"a\") permit (principal, action == {LOGIN}, resource) when temporal {{ {condition} }};"
+        )
+    };
+    for rules in [
+        when(format!("{}true{}", "(".repeat(1_000), ")".repeat(1_000))),
+        when(format!("{}true", "!".repeat(5_000))),
+        when(format!("true{}", " && true".repeat(5_000))),
+        when(format!("{}1 == 1", "-".repeat(5_000))),
+        when(format!(
+            "{}true{}",
+            "if true then ".repeat(5_000),
+            " else true".repeat(5_000)
+        )),
+        when(format!("{}{}", "[".repeat(1_000), "]".repeat(1_000))),
+        when(format!("context{}", ".a".repeat(5_000))),
+        temporal(format!(
+            "{}{LOGIN}::allowed{{}}{}",
+            "(".repeat(5_000),
+            ")".repeat(5_000)
+        )),
+        temporal(format!(
+            "{LOGIN}::allowed{{}}{}",
+            format!(" && {LOGIN}::allowed{{}}").repeat(5_000)
+        )),
+        temporal(format!(
+            "{}{LOGIN}::allowed{{}}",
+            "formerly within 1s ".repeat(5_000)
+        )),
+        format!(
+            "@id(\"a\") permit (principal, action, resource) {};",
+            "when { true } ".repeat(100_000)
+        ),
+    ] {
+        // Whatever is found, the process is still there to find it.
+        let _ = Compiled::compile(&bundle(&rules));
+    }
+    let too_deep = [
+        when(format!("{}true{}", "(".repeat(1_000), ")".repeat(1_000))),
+        when(format!("{}true", "!".repeat(5_000))),
+        when(format!("true{}", " && true".repeat(5_000))),
+    ];
+    for rules in too_deep {
+        let finding = only(&rules);
+        assert_eq!(
+            (finding.file.as_str(), finding.line),
+            ("rules/main.dw", Some(1))
+        );
+    }
+}
+
+#[test]
+fn the_deepest_rules_within_the_limits_compile_and_evaluate_on_a_small_stack() {
+    let when = |id: &str, condition: &str| {
+        format!(
+            "@id(\"{id}\") permit (principal, action == {LOGIN}, resource) when {{ {condition} }};\n"
+        )
+    };
+    let deep = |open: &str, inner: &str, close: &str, times: usize| {
+        format!("{}{inner}{}", open.repeat(times), close.repeat(times))
+    };
+    let is_true = "context.input.user == \"u\"";
+    let temporal = format!("{LOGIN}::allowed{{ input.user: context.input.user }}");
+    let mut rules = [
+        when(
+            "and",
+            &format!("{is_true}{}", format!(" && {is_true}").repeat(180)),
+        ),
+        when(
+            "or",
+            &format!("{}{is_true}", format!("{is_true} || ").repeat(180)),
+        ),
+        when("parentheses", &deep("(", is_true, ")", 30)),
+        when("if", &deep("if true then (", is_true, ") else false", 30)),
+        when(
+            "if-chain",
+            &format!("{}{is_true}", "if false then true else ".repeat(300)),
+        ),
+        when("sum", &format!("{} == 400", vec!["1"; 400].join(" + "))),
+        when(
+            "sets",
+            &format!("{} != {}", deep("[", "1", "]", 30), deep("[", "2", "]", 30)),
+        ),
+        when(
+            "records",
+            &format!(
+                "{} == {}",
+                deep("{a: ", "1", "}", 28),
+                deep("{a: ", "1", "}", 28)
+            ),
+        ),
+    ]
+    .concat();
+    rules += &format!(
+        "@id(\"temporal\") forbid (principal, action == {LOGIN}, resource) when temporal {{ {} }};\n",
+        deep("(formerly within 1s (", &temporal, "))", 15),
+    );
+    rules += &format!(
+        "@id(\"temporal-and\") forbid (principal, action == {LOGIN}, resource) when temporal {{ {} }};",
+        vec![format!("formerly within 1s {temporal}"); 80].join(" && "),
+    );
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the size of the stack is what is tested"
+    )]
+    let decided = std::thread::Builder::new()
+        .stack_size(2 * 1024 * 1024)
+        .spawn(move || {
+            let compiled = compiled(&rules);
+            let request = request("login", "{\"user\": \"u\"}", START_US);
+            let decision = compiled
+                .decide(&Starts::new(), &Partition::default(), &request)
+                .decision;
+            let expected = [
+                "and",
+                "if",
+                "if-chain",
+                "or",
+                "parentheses",
+                "records",
+                "sets",
+                "sum",
+            ];
+            assert_eq!(
+                (decision.verdict, ids(&decision)),
+                (Verdict::Allow, expected.to_vec())
+            );
+        })
+        .unwrap()
+        .join();
+    assert!(decided.is_ok());
+}
+
+#[test]
+fn a_rule_can_be_shown_as_its_author_wrote_it() {
+    let rules = "// first\n@id(\"one\") permit (principal, action, resource); // after\n\n\
+        def cedar ok(?x) { ?x == \"u\" };\n@id(\"two\")\n@advice(\"x\")\nforbid (principal, action, resource)\n  \
+        when { false }; // end";
+    let compiled = compiled(rules);
+    let two = compiled.rule_source(&RuleId("two".to_owned())).unwrap();
+    assert_eq!((two.path.as_str(), two.line), ("rules/main.dw", 5));
+    assert_eq!(
+        two.text,
+        "@id(\"two\")\n@advice(\"x\")\nforbid (principal, action, resource)\n  when { false };"
+    );
+    assert_eq!(compiled.rule_source(&RuleId("three".to_owned())), None);
+}
+
+#[test]
+fn a_bundle_without_rules_is_a_bundle_and_its_digest_is_kept() {
+    let bundle = bundle_of("owner", &[]);
+    let compiled = Compiled::compile(&bundle).unwrap();
+    assert_eq!(
+        (compiled.digest(), compiled.history_scope()),
+        (bundle.digest(), HistoryScope::Owner)
+    );
+    assert!(compiled.temporal_rules().is_empty() && compiled.warnings().is_empty());
+}
+
+#[test]
+fn warnings_point_at_what_is_probably_not_meant() {
+    let warned = |rules: &str| -> Vec<String> {
+        let found = check(&bundle(rules));
+        assert!(
+            found
+                .iter()
+                .all(|finding| finding.severity == Severity::Warning),
+            "{found:#?}"
+        );
+        found.into_iter().map(|finding| finding.message).collect()
+    };
+    let has = |rules: &str, part: &str| warned(rules).iter().any(|message| message.contains(part));
+    let permit =
+        |scope: &str, when: &str| format!("@id(\"a\") permit ({scope}) when {{ {when} }};");
+    let claims = "context.request.claims.hasTag(\"admin\")";
+    assert!(has(
+        &permit("principal, action, resource", claims),
+        "claims alone"
+    ));
+    assert!(has(
+        &permit(
+            "principal, action == Countersign::Action::\"login\", resource",
+            &format!("{claims} && context.input.user == \"u\"")
+        ),
+        "claims alone"
+    ));
+    assert!(!has(
+        &permit(
+            "principal, action, resource",
+            &format!("{claims} && context.session.grants.hasTag(\"admin\")")
+        ),
+        "claims"
+    ));
+    assert!(!has(
+        &permit(
+            "principal in Countersign::Group::\"admins\", action, resource",
+            claims
+        ),
+        "claims"
+    ));
+    let temporal = |effect: &str, condition: &str| {
+        format!(
+            "@id(\"a\") {effect} (principal, action == {LOGIN}, resource) when temporal {{ {condition} }};"
+        )
+    };
+    assert!(has(
+        &temporal(
+            "permit",
+            &format!("formerly within 1h {LOGIN}::request{{}}")
+        ),
+        "::request"
+    ));
+    assert!(!has(
+        &temporal(
+            "forbid",
+            &format!("formerly within 1h {LOGIN}::request{{}}")
+        ),
+        "::request"
+    ));
+    assert!(has(
+        &temporal(
+            "permit",
+            &format!("count_within(1h, {LOGIN}::response{{}}) < 5")
+        ),
+        "::response"
+    ));
+    assert!(!has(
+        &temporal(
+            "permit",
+            &format!("count_within(1h, {LOGIN}::allowed{{}}) < 5")
+        ),
+        "::response"
+    ));
+    assert!(has(
+        &temporal(
+            "permit",
+            &format!("previous within 1h {LOGIN}::allowed{{}}")
+        ),
+        "any kind"
+    ));
+    assert!(check(&bundle("@id(\"a\") permit (principal, action, resource);")).is_empty());
+}
