@@ -483,6 +483,14 @@ fn an_outcome_that_does_not_fit_is_no_event() {
 }
 
 #[test]
+fn a_panic_inside_denies_and_leaves_nothing() {
+    let evaluated = super::caught(|| panic!("as a fault in an evaluator would"));
+    assert_eq!(evaluated.decision.reason, Reason::EvaluationError);
+    assert_eq!(evaluated.decision.verdict, Verdict::Deny);
+    assert!(evaluated.events.is_empty());
+}
+
+#[test]
 fn a_compiled_bundle_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Compiled>();
