@@ -64,6 +64,10 @@ pub const MAX_APPROVALS: u32 = 100;
 /// Groups of which a rule may ask approvals.
 pub const MAX_APPROVER_GROUPS: usize = 16;
 
+/// Expressions inside each other in one rule, chains of `&&` and `+` included. Cedar takes about 4.5 KiB of stack for each, and
+/// errs when less than 100 KiB are left: so many never err for that on 1 MiB, whatever machine it is.
+pub const MAX_RULE_DEPTH: usize = 200;
+
 /// Events retained in one partition before further requests are denied. The outcomes of those allowed before are still
 /// retained: their places are counted.
 pub const MAX_HISTORY_EVENTS: usize = 10_000;

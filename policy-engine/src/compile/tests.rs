@@ -224,6 +224,30 @@ fn text_that_would_overflow_a_stack_is_refused() {
     }
 }
 
+#[test]
+fn a_rule_too_deep_to_evaluate_on_any_stack_is_refused() {
+    let allowed = format!("{LOGIN}::allowed{{}}");
+    let conditions = [
+        format!("when {{ {} == 210 }}", vec!["1"; 210].join(" + ")),
+        format!("when {{ {}true }}", "if true then true else ".repeat(210)),
+        format!(
+            "when temporal {{ {} }}",
+            vec![allowed.as_str(); 210].join(" && ")
+        ),
+        format!(
+            "when temporal {{ bind(n, count_within(1h, {allowed}), {} < 300) }}",
+            vec!["n"; 210].join(" + ")
+        ),
+    ];
+    for condition in conditions {
+        let rule =
+            format!("@id(\"a\") permit (principal, action == {LOGIN}, resource) {condition};");
+        let finding = only(&rule);
+        assert_eq!(finding.rule.as_deref(), Some("a"));
+        assert!(finding.message.contains("deeper than 200"), "{finding}");
+    }
+}
+
 /// Rules near every limit on text; those that permit do so for user `u`.
 fn deepest_rules() -> String {
     let deep = |open: &str, inner: &str, close: &str, times: usize| {
@@ -231,16 +255,16 @@ fn deepest_rules() -> String {
     };
     let is_u = "context.input.user == \"u\"";
     let conditions = [
-        ("and", format!("{}{is_u}", "true && ".repeat(490))),
-        ("or", format!("{}{is_u}", "false || ".repeat(490))),
+        ("and", format!("{}{is_u}", "true && ".repeat(190))),
+        ("or", format!("{}{is_u}", "false || ".repeat(190))),
         ("and-right", deep("(true && ", is_u, ")", 30)),
         ("parentheses", deep("(", is_u, ")", 31)),
         ("if", deep("if true then (", is_u, ") else false", 31)),
         (
             "if-chain",
-            format!("{}{is_u}", "if false then true else ".repeat(990)),
+            format!("{}{is_u}", "if false then true else ".repeat(190)),
         ),
-        ("sum", format!("{} == 990", vec!["1"; 990].join(" + "))),
+        ("sum", format!("{} == 190", vec!["1"; 190].join(" + "))),
         (
             "sets",
             format!("{} != {}", deep("[", "1", "]", 31), deep("[", "2", "]", 31)),
