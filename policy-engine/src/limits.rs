@@ -46,6 +46,10 @@ pub const MAX_SOURCE_DEPTH: usize = 32;
 /// Operators in one statement of such a text. Each may be one level of a parser's or evaluator's recursion.
 pub const MAX_SOURCE_OPERATORS: usize = 1_000;
 
+/// Entities of one bundle.
+pub const MAX_ENTITIES: usize = 10_000;
+/// Ancestors of all entities of one bundle together.
+pub const MAX_ANCESTORS: usize = 100_000;
 /// Test cases of one bundle.
 pub const MAX_CASES: usize = 1_000;
 /// Steps of all test cases of one bundle.

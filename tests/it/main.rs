@@ -2,3 +2,4 @@
 
 mod cedar_corpus;
 mod machine;
+mod manifests;

@@ -147,3 +147,6 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], &'static str> {
     *rest = after;
     Ok(taken)
 }
+
+#[cfg(test)]
+mod tests;

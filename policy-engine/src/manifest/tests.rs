@@ -114,11 +114,6 @@ fn json_schema_types_become_shapes() {
             true,
         ),
         (
-            r#"{"type": "object", "additionalProperties": false}"#,
-            record(&[]),
-            true,
-        ),
-        (
             r#"{"properties": {"a": {"type": "string"}, "b": {"enum": [1]}}, "required": ["b"]}"#,
             record(&[("a", Shape::String, false), ("b", LONG, true)]),
             true,
@@ -163,6 +158,8 @@ fn what_cedar_cannot_type_becomes_json_text_with_a_warning() {
         };
         assert_eq!(property(schema), (expected, true), "{schema}");
     }
+    let (empty, warned) = property(r#"{"type": "object", "additionalProperties": false}"#);
+    assert_eq!((empty.shape, warned), (record(&[]), false));
     let (null, warned) = property(r#"{"type": "null"}"#);
     let expected = Attribute {
         shape: Shape::JsonText,

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use cedar_policy::{Context, EntityUid, Schema};
 use proptest::prelude::*;
 
+use super::mapping::map;
 use super::*;
 use crate::manifest::text;
+use crate::value::{Decimal, Value};
 
 fn arbitrary_shape() -> impl Strategy<Value = Shape> {
     let leaf = prop_oneof![
