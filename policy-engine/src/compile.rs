@@ -18,6 +18,7 @@ use crate::history::reads::Reads;
 use crate::schema::Shapes;
 
 mod annotations;
+mod depth;
 mod fingerprint;
 mod guard;
 mod lower;

@@ -68,15 +68,7 @@ impl Compiled {
     ///
     /// `starts` says since when each temporal rule has a past; a rule without an entry begins with this request.
     pub fn decide(&self, starts: &Starts, partition: &Partition, request: &Request) -> Evaluated {
-        // Nothing is changed on the way, so a panic leaves nothing half done.
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            self.decide_observed(starts, partition, request)
-        }));
-        match decided {
-            Ok(Ok(evaluated)) => evaluated,
-            Ok(Err(reason)) => without_rules(reason),
-            Err(_) => without_rules(Reason::EvaluationError),
-        }
+        caught(|| self.decide_observed(starts, partition, request))
     }
 
     /// The event that an outcome adds to the history, or none if its arguments or output do not fit the schema; then
@@ -289,6 +281,15 @@ fn decision(verdict: Verdict, reason: Reason, rules: &[&Rule]) -> Decision {
         conditions,
         permit_ttl_s: rules.iter().filter_map(|rule| rule.permit_ttl_s).min(),
         approvers: Vec::new(),
+    }
+}
+
+/// A panic denies. Deciding changes nothing on the way, so it leaves nothing half done.
+fn caught(decide: impl FnOnce() -> Result<Evaluated, Reason>) -> Evaluated {
+    match catch_unwind(AssertUnwindSafe(decide)) {
+        Ok(Ok(evaluated)) => evaluated,
+        Ok(Err(reason)) => without_rules(reason),
+        Err(_) => without_rules(Reason::EvaluationError),
     }
 }
 

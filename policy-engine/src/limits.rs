@@ -68,10 +68,16 @@ pub const MAX_APPROVALS: u32 = 100;
 /// Groups of which a rule may ask approvals.
 pub const MAX_APPROVER_GROUPS: usize = 16;
 
-/// Events retained in one partition before further requests are denied. Each may yet get a verdict and an outcome, which
-/// are always retained, so a partition holds at most three times as many.
+/// Expressions inside each other in one rule, chains of `&&` and `+` included. Cedar takes about 4.5 KiB of stack for each, and
+/// errs when less than 100 KiB are left: so many never err for that on 1 MiB, whatever machine it is.
+pub const MAX_RULE_DEPTH: usize = 200;
+
+/// Events retained in one partition before further requests are denied. The outcomes of those allowed before are still
+/// retained: their places are counted.
 pub const MAX_HISTORY_EVENTS: usize = 10_000;
 /// Bytes of the events retained in one partition before further requests are denied.
 pub const MAX_HISTORY_BYTES: usize = 4 * 1024 * 1024;
+/// How many times the two limits above outcomes may fill before they, too, find no room.
+pub const OUTCOME_RESERVE: usize = 3;
 /// How long, in seconds, the place of an allowed action's outcome is held: as long as the longest session.
 pub const OUTCOME_HORIZON_S: i64 = 24 * 3_600;

@@ -7,13 +7,14 @@ use dogwood_language::TemporalField;
 
 use super::annotations::Annotations;
 use super::lower::{Lowered, Written};
-use super::{RuleSource, fingerprint};
+use super::{RuleSource, depth, fingerprint};
 use crate::bundle::Bundle;
 use crate::decision::{Approver, Condition, RuleId};
 use crate::diagnostic::Diagnostic;
 use crate::event_schema::MAX_WINDOW_S;
 use crate::history::Fingerprint;
 use crate::history::reads::Reads;
+use crate::limits::MAX_RULE_DEPTH;
 
 /// A rule, apart from the Cedar policy that it became.
 #[derive(Debug)]
@@ -124,6 +125,14 @@ fn read_rule(
         let message = "its windows, one inside the other, reach back further than 30 days";
         let mend = "shorten them: windows inside windows add up";
         return Err(vec![written.finding(message, mend)]);
+    }
+    if depth::of(policy).max(reads.depth) > MAX_RULE_DEPTH {
+        let message = format!(
+            "its conditions nest deeper than {MAX_RULE_DEPTH}, chains of operators included"
+        );
+        return Err(vec![
+            written.finding(message, "split the rule into several"),
+        ]);
     }
     let past = (!leaves.is_empty()).then(|| Past {
         fingerprint: fingerprint::of(

@@ -225,85 +225,103 @@ fn text_that_would_overflow_a_stack_is_refused() {
 }
 
 #[test]
-fn the_deepest_rules_within_the_limits_compile_and_evaluate_on_a_small_stack() {
-    let when = |id: &str, condition: &str| {
+fn a_rule_too_deep_to_evaluate_on_any_stack_is_refused() {
+    let allowed = format!("{LOGIN}::allowed{{}}");
+    let conditions = [
+        format!("when {{ {} == 210 }}", vec!["1"; 210].join(" + ")),
+        format!("when {{ {}true }}", "if true then true else ".repeat(210)),
         format!(
-            "@id(\"{id}\") permit (principal, action == {LOGIN}, resource) when {{ {condition} }};\n"
-        )
-    };
+            "when temporal {{ {} }}",
+            vec![allowed.as_str(); 210].join(" && ")
+        ),
+        format!(
+            "when temporal {{ bind(n, count_within(1h, {allowed}), {} < 300) }}",
+            vec!["n"; 210].join(" + ")
+        ),
+    ];
+    for condition in conditions {
+        let rule =
+            format!("@id(\"a\") permit (principal, action == {LOGIN}, resource) {condition};");
+        let finding = only(&rule);
+        assert_eq!(finding.rule.as_deref(), Some("a"));
+        assert!(finding.message.contains("deeper than 200"), "{finding}");
+    }
+}
+
+/// Rules near every limit on text; those that permit do so for user `u`.
+fn deepest_rules() -> String {
     let deep = |open: &str, inner: &str, close: &str, times: usize| {
         format!("{}{inner}{}", open.repeat(times), close.repeat(times))
     };
-    let is_true = "context.input.user == \"u\"";
-    let temporal = format!("{LOGIN}::allowed{{ input.user: context.input.user }}");
-    let mut rules = [
-        when(
-            "and",
-            &format!("{is_true}{}", format!(" && {is_true}").repeat(180)),
-        ),
-        when(
-            "or",
-            &format!("{}{is_true}", format!("{is_true} || ").repeat(180)),
-        ),
-        when("parentheses", &deep("(", is_true, ")", 30)),
-        when("if", &deep("if true then (", is_true, ") else false", 30)),
-        when(
+    let is_u = "context.input.user == \"u\"";
+    let conditions = [
+        ("and", format!("{}{is_u}", "true && ".repeat(190))),
+        ("or", format!("{}{is_u}", "false || ".repeat(190))),
+        ("and-right", deep("(true && ", is_u, ")", 30)),
+        ("parentheses", deep("(", is_u, ")", 31)),
+        ("if", deep("if true then (", is_u, ") else false", 31)),
+        (
             "if-chain",
-            &format!("{}{is_true}", "if false then true else ".repeat(300)),
+            format!("{}{is_u}", "if false then true else ".repeat(190)),
         ),
-        when("sum", &format!("{} == 400", vec!["1"; 400].join(" + "))),
-        when(
+        ("sum", format!("{} == 190", vec!["1"; 190].join(" + "))),
+        (
             "sets",
-            &format!("{} != {}", deep("[", "1", "]", 30), deep("[", "2", "]", 30)),
+            format!("{} != {}", deep("[", "1", "]", 31), deep("[", "2", "]", 31)),
         ),
-        when(
-            "records",
-            &format!(
-                "{} == {}",
-                deep("{a: ", "1", "}", 28),
-                deep("{a: ", "1", "}", 28)
-            ),
-        ),
-    ]
-    .concat();
-    rules += &format!(
-        "@id(\"temporal\") forbid (principal, action == {LOGIN}, resource) when temporal {{ {} }};\n",
-        deep("(formerly within 1s (", &temporal, "))", 15),
-    );
-    rules += &format!(
-        "@id(\"temporal-and\") forbid (principal, action == {LOGIN}, resource) when temporal {{ {} }};",
-        vec![format!("formerly within 1s {temporal}"); 80].join(" && "),
-    );
+        ("records", format!("{0} == {0}", deep("{a: ", "1", "}", 31))),
+    ];
+    let permits = conditions.map(|(id, condition)| {
+        format!(
+            "@id(\"{id}\") permit (principal, action == {LOGIN}, resource) when {{ {condition} }};\n"
+        )
+    });
+    let allowed = format!("{LOGIN}::allowed{{ input.user: context.input.user }}");
+    let temporal = [
+        deep("(formerly within 1s (", &allowed, "))", 15),
+        vec![format!("formerly within 1s {allowed}"); 160].join(" && "),
+    ];
+    let forbids = temporal.iter().enumerate().map(|(number, condition)| {
+        format!(
+            "@id(\"forbid-{number}\") forbid (principal, action == {LOGIN}, resource) when temporal {{ {condition} }};\n"
+        )
+    });
+    permits.into_iter().chain(forbids).collect()
+}
+
+#[test]
+fn the_deepest_rules_within_the_limits_compile_and_evaluate_on_a_small_stack() {
+    let on_small_stack = || {
+        let compiled = compiled(&deepest_rules());
+        let request = request("login", "{\"user\": \"u\"}", START_US);
+        compiled
+            .decide(&Starts::new(), &Partition::default(), &request)
+            .decision
+    };
     #[expect(
         clippy::disallowed_methods,
         reason = "the size of the stack is what is tested"
     )]
-    let decided = std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .stack_size(2 * 1024 * 1024)
-        .spawn(move || {
-            let compiled = compiled(&rules);
-            let request = request("login", "{\"user\": \"u\"}", START_US);
-            let decision = compiled
-                .decide(&Starts::new(), &Partition::default(), &request)
-                .decision;
-            let expected = [
-                "and",
-                "if",
-                "if-chain",
-                "or",
-                "parentheses",
-                "records",
-                "sets",
-                "sum",
-            ];
-            assert_eq!(
-                (decision.verdict, ids(&decision)),
-                (Verdict::Allow, expected.to_vec())
-            );
-        })
-        .unwrap()
-        .join();
-    assert!(decided.is_ok());
+        .spawn(on_small_stack)
+        .unwrap();
+    let decision = thread.join().unwrap();
+    let expected = [
+        "and",
+        "and-right",
+        "if",
+        "if-chain",
+        "or",
+        "parentheses",
+        "records",
+        "sets",
+        "sum",
+    ];
+    assert_eq!(
+        (decision.verdict, ids(&decision)),
+        (Verdict::Allow, expected.to_vec())
+    );
 }
 
 #[test]
@@ -332,86 +350,49 @@ fn a_bundle_without_rules_is_a_bundle_and_its_digest_is_kept() {
     assert!(compiled.temporal_rules().is_empty() && compiled.warnings().is_empty());
 }
 
+/// The messages of all warnings about a rule.
+fn warned(rule: &str) -> String {
+    let found = check(&bundle(rule)).into_iter().map(|finding| {
+        assert_eq!(finding.severity, Severity::Warning, "{finding}");
+        finding.message
+    });
+    found.collect()
+}
+
 #[test]
-fn warnings_point_at_what_is_probably_not_meant() {
-    let warned = |rules: &str| -> Vec<String> {
-        let found = check(&bundle(rules));
-        assert!(
-            found
-                .iter()
-                .all(|finding| finding.severity == Severity::Warning),
-            "{found:#?}"
-        );
-        found.into_iter().map(|finding| finding.message).collect()
+fn a_permit_that_rests_on_claims_alone_is_warned_of() {
+    let permit = |scope: &str, when: &str| {
+        warned(&format!("@id(\"a\") permit ({scope}) when {{ {when} }};"))
     };
-    let has = |rules: &str, part: &str| warned(rules).iter().any(|message| message.contains(part));
-    let permit =
-        |scope: &str, when: &str| format!("@id(\"a\") permit ({scope}) when {{ {when} }};");
     let claims = "context.request.claims.hasTag(\"admin\")";
-    assert!(has(
-        &permit("principal, action, resource", claims),
-        "claims alone"
-    ));
-    assert!(has(
-        &permit(
-            "principal, action == Countersign::Action::\"login\", resource",
-            &format!("{claims} && context.input.user == \"u\"")
-        ),
-        "claims alone"
-    ));
-    assert!(!has(
-        &permit(
-            "principal, action, resource",
-            &format!("{claims} && context.session.grants.hasTag(\"admin\")")
-        ),
-        "claims"
-    ));
-    assert!(!has(
-        &permit(
-            "principal in Countersign::Group::\"admins\", action, resource",
-            claims
-        ),
-        "claims"
-    ));
-    let temporal = |effect: &str, condition: &str| {
-        format!(
+    let anybody = "principal, action, resource";
+    let with_input = format!("{claims} && context.input.user == \"u\"");
+    let login = format!("principal, action == {LOGIN}, resource");
+    let granted = format!("{claims} && context.session.grants.hasTag(\"admin\")");
+    let admins = "principal in Countersign::Group::\"admins\", action, resource";
+    assert!(permit(anybody, claims).contains("claims alone"));
+    assert!(permit(&login, &with_input).contains("claims alone"));
+    assert_eq!(permit(anybody, &granted), "");
+    assert_eq!(permit(admins, claims), "");
+    assert_eq!(
+        permit(anybody, "context.request.assurance == \"BOTH_SIGNED\""),
+        ""
+    );
+}
+
+#[test]
+fn a_rule_that_reads_the_wrong_events_is_warned_of() {
+    let temporal = |effect: &str, condition: String| {
+        warned(&format!(
             "@id(\"a\") {effect} (principal, action == {LOGIN}, resource) when temporal {{ {condition} }};"
-        )
+        ))
     };
-    assert!(has(
-        &temporal(
-            "permit",
-            &format!("formerly within 1h {LOGIN}::request{{}}")
-        ),
-        "::request"
-    ));
-    assert!(!has(
-        &temporal(
-            "forbid",
-            &format!("formerly within 1h {LOGIN}::request{{}}")
-        ),
-        "::request"
-    ));
-    assert!(has(
-        &temporal(
-            "permit",
-            &format!("count_within(1h, {LOGIN}::response{{}}) < 5")
-        ),
-        "::response"
-    ));
-    assert!(!has(
-        &temporal(
-            "permit",
-            &format!("count_within(1h, {LOGIN}::allowed{{}}) < 5")
-        ),
-        "::response"
-    ));
-    assert!(has(
-        &temporal(
-            "permit",
-            &format!("previous within 1h {LOGIN}::allowed{{}}")
-        ),
-        "any kind"
-    ));
-    assert!(check(&bundle("@id(\"a\") permit (principal, action, resource);")).is_empty());
+    let asked = || format!("formerly within 1h {LOGIN}::request{{}}");
+    assert!(temporal("permit", asked()).contains("::request"));
+    assert_eq!(temporal("forbid", asked()), "");
+    let capped = |kind: &str| format!("count_within(1h, {LOGIN}::{kind}{{}}) < 5");
+    assert!(temporal("permit", capped("response")).contains("::response"));
+    assert_eq!(temporal("permit", capped("allowed")), "");
+    let last = format!("previous within 1h {LOGIN}::allowed{{}}");
+    assert!(temporal("permit", last).contains("any kind"));
 }

@@ -137,78 +137,94 @@ fn ask_dogwood(
     (response.allowed(), rules)
 }
 
-/// Plays one random history to both; says which rules determined a decision.
+/// Our authorizer and Dogwood's, after the same history.
+struct Both {
+    ours: Compiled,
+    starts: Starts,
+    partition: Partition,
+    dogwood: Authorizer,
+    /// By Dogwood's names of them.
+    ids: BTreeMap<String, String>,
+}
+
+impl Both {
+    fn new() -> Self {
+        let ours = compiled(RULES);
+        let schema = PolicySchema::from_cedarschema_str(&schema()).unwrap();
+        let lowered =
+            LoweredPolicySet::from_str(RULES, &service_schema().unwrap(), &schema).unwrap();
+        let policies = lowered.as_cedar().policies();
+        let ids = policies.map(|policy| {
+            let id = policy.annotation("id").unwrap();
+            (policy.id().to_string(), id.to_owned())
+        });
+        Self {
+            starts: starts_at(&ours, START_US),
+            ours,
+            partition: Partition::default(),
+            ids: ids.collect(),
+            dogwood: Authorizer::new(lowered),
+        }
+    }
+
+    /// What both say, which must be the same; the request is then part of both histories.
+    fn ask(&mut self, request: &Request) -> (bool, Vec<String>, Event) {
+        let input = self.ours.typed_input(request).unwrap();
+        let asked = temporal::event(request, EventKind::Request, input).unwrap();
+        let answer = self
+            .ours
+            .answer(&self.starts, &self.partition, request, &asked)
+            .unwrap();
+        let ours = answer.determining.iter().map(|rule| rule.id.0.clone());
+        let ours: BTreeSet<String> = ours.collect();
+        let (is_allow, theirs) = ask_dogwood(&mut self.dogwood, request, &asked);
+        let theirs: BTreeSet<String> = theirs.iter().map(|id| self.ids[id].clone()).collect();
+        assert_eq!((answer.is_allow, &ours), (is_allow, &theirs), "{request:?}");
+        self.partition.step(&[&self.ours], asked.clone());
+        (is_allow, ours.into_iter().collect(), asked)
+    }
+
+    fn step(&mut self, event: Event) {
+        let response = self.dogwood.is_authorized(&in_seconds(&event).build());
+        assert!(response.is_none(), "only requests are decided");
+        self.partition.step(&[&self.ours], event);
+    }
+}
+
+/// Plays one random history to both; counts the decisions that each rule determined.
 fn play(seed: u64, requests: u64, determined: &mut BTreeMap<String, u32>) {
-    let ours = compiled(RULES);
-    let schema = PolicySchema::from_cedarschema_str(&schema()).unwrap();
-    let lowered = LoweredPolicySet::from_str(RULES, &service_schema().unwrap(), &schema).unwrap();
-    let ids: BTreeMap<String, String> = lowered
-        .as_cedar()
-        .policies()
-        .map(|policy| {
-            (
-                policy.id().to_string(),
-                policy.annotation("id").unwrap().to_owned(),
-            )
-        })
-        .collect();
-    let mut dogwood = Authorizer::new(lowered);
-    let starts = starts_at(&ours, START_US);
-    let mut partition = Partition::default();
+    let mut both = Both::new();
     let mut dice = Dice(seed);
     let mut time_us = START_US;
-    let step = |event: Event, dogwood: &mut Authorizer, partition: &mut Partition| {
-        assert!(dogwood.is_authorized(&in_seconds(&event).build()).is_none());
-        partition.step(&[&ours], event);
-    };
-    for number in 0..requests {
+    for _ in 0..requests {
         time_us += (3 + dice.roll(400)) * SECOND_US;
         let request = any_request(&mut dice, time_us);
-        let input = ours.typed_input(&request).unwrap();
-        let asked = temporal::event(&request, EventKind::Request, input).unwrap();
-        let answer = ours.answer(&starts, &partition, &request, &asked).unwrap();
-        let mut rules: Vec<&str> = answer
-            .determining
-            .iter()
-            .map(|rule| rule.id.0.as_str())
-            .collect();
-        rules.sort_unstable();
-        let (is_allow, theirs) = ask_dogwood(&mut dogwood, &request, &asked);
-        let mut theirs: Vec<&str> = theirs.iter().map(|id| ids[id].as_str()).collect();
-        theirs.sort_unstable();
-        assert_eq!(
-            (answer.is_allow, &rules),
-            (is_allow, &theirs),
-            "seed {seed}, request {number}: {request:?}"
-        );
-        rules
-            .iter()
-            .for_each(|rule| *determined.entry((*rule).to_owned()).or_default() += 1);
-        let kind = if is_allow {
-            EventKind::Allowed
-        } else {
-            EventKind::Denied
-        };
+        let (is_allow, rules, asked) = both.ask(&request);
+        for rule in rules {
+            *determined.entry(rule).or_default() += 1;
+        }
+        // A second later, because that is all that Dogwood's clock can tell apart.
         let at = |seconds: i64, kind| Event {
             time_ns: asked.time_ns + seconds * 1_000_000_000,
             kind,
             ..asked.clone()
         };
-        partition.step(&[&ours], asked.clone());
-        // A second later, because that is all that Dogwood's clock can tell apart.
-        step(at(1, kind), &mut dogwood, &mut partition);
-        if is_allow && dice.roll(4) > 0 {
-            let kind = if dice.roll(3) == 0 {
-                EventKind::Error
-            } else {
-                EventKind::Response
-            };
-            let mut outcome = at(2, kind);
-            if kind == EventKind::Response && request.action == "bank/pay" && dice.roll(2) == 0 {
-                let balance = Value::Long(i64::try_from(dice.roll(100)).unwrap());
-                outcome.output = Some(Value::Record([("balance".to_owned(), balance)].into()));
+        if !is_allow {
+            both.step(at(1, EventKind::Denied));
+            continue;
+        }
+        both.step(at(1, EventKind::Allowed));
+        match dice.roll(4) {
+            0 => {}
+            1 => both.step(at(2, EventKind::Error)),
+            _ => {
+                let mut response = at(2, EventKind::Response);
+                if request.action == "bank/pay" && dice.roll(2) == 0 {
+                    let balance = Value::Long(i64::try_from(dice.roll(100)).unwrap());
+                    response.output = Some(Value::Record([("balance".to_owned(), balance)].into()));
+                }
+                both.step(response);
             }
-            step(outcome, &mut dogwood, &mut partition);
         }
     }
 }

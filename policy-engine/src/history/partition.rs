@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::compile::Compiled;
 use crate::history::codec::event_bytes;
 use crate::history::{Event, EventKind};
-use crate::limits::{MAX_HISTORY_BYTES, MAX_HISTORY_EVENTS, OUTCOME_HORIZON_S};
+use crate::limits::{MAX_HISTORY_BYTES, MAX_HISTORY_EVENTS, OUTCOME_HORIZON_S, OUTCOME_RESERVE};
 use crate::value::Value;
 
 const NS_PER_S: i64 = 1_000_000_000;
@@ -94,36 +94,36 @@ impl Partition {
     /// True if no further request may be decided on this history: it has no room for another verdict, or an event is
     /// missing from it.
     pub(crate) fn is_full_at(&self, now_ns: i64) -> bool {
-        let live = self
-            .events
-            .iter()
-            .filter(|retained| retained.until_ns >= now_ns);
-        let (count, bytes) = live.fold((0_usize, 0_usize), |(count, bytes), retained| {
-            (count + 1, bytes.saturating_add(retained.bytes))
-        });
-        count >= MAX_HISTORY_EVENTS || bytes >= MAX_HISTORY_BYTES || self.blind_until_ns >= now_ns
+        self.blind_until_ns >= now_ns || !self.has_room_at(now_ns, 1)
+    }
+
+    /// True if what can still be read at that time is within so many times the limits.
+    fn has_room_at(&self, now_ns: i64, times: usize) -> bool {
+        let live = || self.events.iter().filter(|held| held.until_ns >= now_ns);
+        live().count() < MAX_HISTORY_EVENTS * times
+            && live().map(|held| held.bytes).sum::<usize>() < MAX_HISTORY_BYTES * times
     }
 
     /// Adds what happened, as far as some rule of a tracked bundle can read it, and drops what none can read any more.
     ///
-    /// `tracked` are the bundles whose history runs: published and not yet retired, the active one among them. The outcome
-    /// of an allowed action always finds room, because a full partition allows nothing further.
+    /// `tracked` are the bundles whose history runs: published and not yet retired, the active one among them. The outcomes
+    /// of what was allowed find room in a full partition, because it allows nothing further. Should there be no room for an
+    /// event after all, rules that read the past deny until it would have been gone: they never decide as if it had not
+    /// happened.
     pub fn step(&mut self, tracked: &[&Compiled], event: Event) {
         let now_ns = event.time_ns;
-        self.events.retain(|retained| retained.until_ns >= now_ns);
+        self.events.retain(|held| held.until_ns >= now_ns);
         if self.blind_until_ns < now_ns {
             self.blind_until_ns = 0;
         }
         let Some(retained) = retain(tracked, event) else {
             return;
         };
-        let is_outcome = match retained.event.kind {
-            EventKind::Response | EventKind::Error => true,
-            EventKind::Request | EventKind::Allowed | EventKind::Denied => false,
+        let times = match retained.event.kind {
+            EventKind::Response | EventKind::Error => OUTCOME_RESERVE,
+            EventKind::Request | EventKind::Allowed | EventKind::Denied => 1,
         };
-        // A request that was decided on a full partition was decided by rules that do not read it. Rules of another
-        // tracked bundle would have read this event, so they must not decide until it would have been gone.
-        if !is_outcome && self.is_full_at(now_ns) {
+        if !self.has_room_at(now_ns, times) {
             self.blind_until_ns = self.blind_until_ns.max(retained.until_ns);
             return;
         }

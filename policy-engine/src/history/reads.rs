@@ -24,6 +24,8 @@ pub(crate) struct Reads {
     pub(crate) topics: BTreeMap<Topic, BTreeSet<Vec<String>>>,
     /// How far back, in seconds: windows inside windows add up.
     pub(crate) reach_s: i64,
+    /// Conditions and sums inside each other.
+    pub(crate) depth: usize,
     /// The kinds of events that are counted or summed.
     pub(crate) counted: BTreeSet<EventKind>,
     /// True if an attribute of the principal or resource is compared.
@@ -35,6 +37,7 @@ impl Reads {
     pub(crate) fn add(&mut self, condition: &Condition) {
         self.everything |= !is_stable(condition);
         self.reach_s = self.reach_s.max(reach_s(condition));
+        self.depth = self.depth.max(depth(condition));
         self.names(condition);
     }
 
@@ -125,6 +128,25 @@ fn children(condition: &Condition) -> Vec<&Condition> {
         | ConditionKind::Tp { .. }
         | ConditionKind::Call(_)
         | ConditionKind::SigilRef { .. } => Vec::new(),
+    }
+}
+
+/// How many conditions, and sums in their comparisons, stand inside each other.
+fn depth(condition: &Condition) -> usize {
+    let inside = children(condition).into_iter().map(depth).max();
+    let terms = if let ConditionKind::Comparison { left, right, .. } = &condition.kind {
+        term_depth(left).max(term_depth(right))
+    } else {
+        0
+    };
+    1 + terms + inside.unwrap_or(0)
+}
+
+fn term_depth(term: &Term) -> usize {
+    if let Term::Arith { left, right, .. } = term {
+        1 + term_depth(left).max(term_depth(right))
+    } else {
+        0
     }
 }
 
