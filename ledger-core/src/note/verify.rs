@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::cosignature::CosignatureTime;
-use super::note::{Note, NoteError};
+use super::signed_note::{Note, NoteError};
 use super::tlog_policy::TlogPolicy;
 use super::vkey::VerifierKey;
 use crate::hash::{Hash, LeafIndex};
