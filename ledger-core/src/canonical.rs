@@ -32,7 +32,10 @@ pub enum CanonicalError {
 /// [`CanonicalError`], without having allocated more than a small multiple of `limit`.
 pub fn decode<M: Message + Default>(bytes: &[u8], limit: usize) -> Result<M, CanonicalError> {
     if bytes.len() > limit {
-        return Err(CanonicalError::TooLong { len: bytes.len(), limit });
+        return Err(CanonicalError::TooLong {
+            len: bytes.len(),
+            limit,
+        });
     }
     let message = M::decode(bytes).map_err(|_| CanonicalError::Undecodable)?;
     if message.encoded_len() != bytes.len() || message.encode_to_vec() != bytes {

@@ -6,7 +6,9 @@
 use ledger_proto::v1::{self, CompartmentKind};
 
 use crate::hash::Hash;
-use crate::limits::{MAX_CONTEXT_LEN, MAX_INPUT_LEN, MAX_OUTPUT_LEN, MAX_REASON_LEN, MAX_RESOURCE_LEN};
+use crate::limits::{
+    MAX_CONTEXT_LEN, MAX_INPUT_LEN, MAX_OUTPUT_LEN, MAX_REASON_LEN, MAX_RESOURCE_LEN,
+};
 
 /// Bytes of salt.
 pub const SALT_LEN: usize = 32;
@@ -18,7 +20,10 @@ const COMMITMENT_DOMAIN: &[u8] = b"countersign-commitment-v1\0";
 #[must_use]
 pub fn commitment_digest(salt: &[u8; SALT_LEN], content: &[u8]) -> Hash {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(COMMITMENT_DOMAIN).update(salt).update(content);
+    hasher
+        .update(COMMITMENT_DOMAIN)
+        .update(salt)
+        .update(content);
     Hash::from_bytes(*hasher.finalize().as_bytes())
 }
 

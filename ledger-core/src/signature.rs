@@ -28,7 +28,10 @@ impl SignatureDomain {
     pub const fn of(author: &Identity) -> Self {
         match author {
             Identity::Node(_) => Self::Node,
-            Identity::Operator(_) | Identity::Agent(_) | Identity::Gateway(_) | Identity::Recovery => Self::Command,
+            Identity::Operator(_)
+            | Identity::Agent(_)
+            | Identity::Gateway(_)
+            | Identity::Recovery => Self::Command,
         }
     }
 
@@ -62,7 +65,7 @@ pub fn sign_batch(
     signer: &dyn Signer,
 ) -> Result<Vec<v1::Signature>, BatchError> {
     let root = batch_root(commands)?;
-    let size = u32::try_from(commands.len()).map_err(|_| BatchError::Size)?;
+    let size = u32::try_from(commands.len()).map_err(|_| BatchError::Size(u64::MAX))?;
     let signature = signer.sign(&signing_message(domain, origin, size, &root));
     (0..size)
         .zip(0_usize..)
@@ -94,7 +97,10 @@ pub fn sign_one(
         signatures.extend(sign_batch(domain, origin, &[&command], *key_id, *signer)?);
     }
     signatures.sort_by(|a, b| a.key_id.cmp(&b.key_id));
-    Ok(v1::SignedCommand { command, signatures })
+    Ok(v1::SignedCommand {
+        command,
+        signatures,
+    })
 }
 
 /// Why the signatures of a command cannot be looked at.
@@ -147,7 +153,11 @@ pub fn parse_signatures(
     if !ascending {
         return Err(SignatureFormError::Order);
     }
-    signed.signatures.iter().map(|signature| parse_signature(domain, origin, &signed.command, signature)).collect()
+    signed
+        .signatures
+        .iter()
+        .map(|signature| parse_signature(domain, origin, &signed.command, signature))
+        .collect()
 }
 
 fn parse_signature(
@@ -161,9 +171,14 @@ fn parse_signature(
     if signature.signature.len() != 64 {
         return Err(shape);
     }
-    let path: Vec<Hash> =
-        signature.path.iter().map(|hash| Hash::from_slice(hash)).collect::<Option<_>>().ok_or(shape)?;
-    let root = batch_root_from_path(command, signature.batch_index, signature.batch_size, &path).map_err(|_| shape)?;
+    let path: Vec<Hash> = signature
+        .path
+        .iter()
+        .map(|hash| Hash::from_slice(hash))
+        .collect::<Option<_>>()
+        .ok_or(shape)?;
+    let root = batch_root_from_path(command, signature.batch_index, signature.batch_size, &path)
+        .map_err(|_| shape)?;
     Ok(ParsedSignature {
         key_id,
         signature: signature.signature.clone(),

@@ -4,10 +4,26 @@
 //! are sound under the schema, what each rule is called, what it reads of the past. A bundle that compiles can only surprise
 //! through its data.
 
+use std::collections::BTreeMap;
+
+use cedar_policy::{Entities, PolicySet, Schema};
+
 use crate::bundle::{Bundle, BundleDigest, HistoryScope};
+use crate::check;
 use crate::decision::RuleId;
 use crate::diagnostic::Diagnostic;
+use crate::evaluate::names::Names;
 use crate::history::TemporalRule;
+use crate::history::reads::Reads;
+use crate::schema::Shapes;
+
+mod annotations;
+mod fingerprint;
+mod guard;
+mod lower;
+mod rules;
+
+pub(crate) use rules::Rule;
 
 /// Where a rule stands in its bundle, so that evidence can show the text that decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +41,16 @@ pub struct RuleSource {
 pub struct Compiled {
     digest: BundleDigest,
     history: HistoryScope,
+    shapes: Shapes,
+    names: Names,
+    policies: PolicySet,
+    /// The schema as the bundle has it.
+    base: Schema,
+    /// The same with a boolean in the context for each temporal condition.
+    schema: Schema,
+    entities: Entities,
+    /// By the ids that Dogwood gave the lowered policies.
+    rules: BTreeMap<String, Rule>,
     temporal: Vec<TemporalRule>,
     warnings: Vec<Diagnostic>,
 }
@@ -36,8 +62,17 @@ impl Compiled {
     ///
     /// Every finding that keeps the bundle from being published, sorted by file and line.
     pub fn compile(bundle: &Bundle) -> Result<Self, Vec<Diagnostic>> {
-        let _ = bundle;
-        Err(Vec::new())
+        let owned = bundle.clone();
+        let compiled = guard::on_large_stack(move || compile(&owned)).unwrap_or_else(|_| {
+            let message = "the compiler failed on these rules";
+            let mend = "simplify the rules that were changed last";
+            Err(vec![Diagnostic::error("rules", message, mend)])
+        });
+        compiled.map_err(|mut findings| {
+            findings.sort_unstable();
+            findings.dedup();
+            findings
+        })
     }
 
     /// The digest of the bundle this was compiled from.
@@ -57,12 +92,100 @@ impl Compiled {
 
     /// Where the rule stands in the bundle, if the bundle has it.
     pub fn rule_source(&self, id: &RuleId) -> Option<&RuleSource> {
-        let _ = id;
-        None
+        let rule = self.rules.values().find(|rule| rule.id == *id);
+        rule.map(|rule| &rule.source)
     }
 
     /// What works, but probably not as the author thinks.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
+
+    pub(crate) fn shapes(&self) -> &Shapes {
+        &self.shapes
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
+    pub(crate) fn base(&self) -> &Schema {
+        &self.base
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    pub(crate) fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
+    pub(crate) fn rules(&self) -> &BTreeMap<String, Rule> {
+        &self.rules
+    }
+
+    /// What each rule that reads the past reads of it.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &Reads> {
+        self.rules
+            .values()
+            .filter_map(|rule| rule.past.as_ref())
+            .map(|past| &past.reads)
+    }
+}
+
+fn compile(bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
+    let lowered = lower::lower(bundle)?;
+    let schema_finding = |error: &dyn std::fmt::Display| {
+        let message = lower::tidy(&error.to_string());
+        vec![Diagnostic::error(
+            &bundle.schema().path,
+            message,
+            "mend the schema",
+        )]
+    };
+    let names = Names::new().map_err(|error| schema_finding(&error))?;
+    let (base, _) = Schema::from_cedarschema_str(&bundle.schema().text)
+        .map_err(|error| schema_finding(&error))?;
+    let entities = bundle.entities().map_err(|finding| vec![finding])?;
+    let rules = rules::read(bundle, &lowered)?;
+    let policies = lowered.set.as_cedar().clone();
+    let mut warnings = lowered.warnings;
+    warnings.extend(bundle.warnings().iter().cloned());
+    warnings.extend(check::warnings(&policies, &rules));
+    warnings.sort_unstable();
+    Ok(Compiled {
+        digest: bundle.digest(),
+        history: bundle.history(),
+        shapes: bundle.shapes().clone(),
+        names,
+        policies,
+        base,
+        schema: lowered.set.cedar_schema().clone(),
+        entities,
+        temporal: temporal_rules(&rules),
+        rules,
+        warnings,
+    })
+}
+
+fn temporal_rules(rules: &BTreeMap<String, Rule>) -> Vec<TemporalRule> {
+    let mut temporal: Vec<_> = rules
+        .values()
+        .filter_map(|rule| {
+            let past = rule.past.as_ref()?;
+            let window_s = u64::try_from(past.reads.reach_s).unwrap_or(0);
+            Some(TemporalRule {
+                id: rule.id.clone(),
+                fingerprint: past.fingerprint,
+                window_us: window_s.saturating_mul(1_000_000),
+            })
+        })
+        .collect();
+    temporal.sort_unstable_by(|left, right| left.id.cmp(&right.id));
+    temporal
 }

@@ -28,6 +28,52 @@ pub struct Diagnostic {
     pub mend: String,
 }
 
+impl Diagnostic {
+    /// A finding that keeps the bundle from being published.
+    pub(crate) fn error(
+        file: impl Into<String>,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self {
+            file: file.into(),
+            line: None,
+            rule: None,
+            severity: Severity::Error,
+            message: message.into(),
+            mend: mend.into(),
+        }
+    }
+
+    /// A finding that the bundle can be published with.
+    pub(crate) fn warning(
+        file: impl Into<String>,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(file, message, mend)
+        }
+    }
+
+    /// The same finding, about one line (from 1).
+    pub(crate) fn at_line(self, line: impl Into<Option<usize>>) -> Self {
+        Self {
+            line: line.into(),
+            ..self
+        }
+    }
+
+    /// The same finding, about one rule.
+    pub(crate) fn in_rule(self, id: impl Into<String>) -> Self {
+        Self {
+            rule: Some(id.into()),
+            ..self
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;

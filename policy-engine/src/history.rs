@@ -4,9 +4,16 @@
 //! the events that some tracked bundle's rules could still read, as typed values, and nothing else. Deciding reads a
 //! partition and never changes it; stepping happens afterwards, only for what was really decided or done.
 
+mod codec;
+mod partition;
+pub(crate) mod reads;
+
 use std::collections::BTreeMap;
 
 use crate::value::Value;
+
+pub use codec::NotCanonical;
+pub use partition::Partition;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,53 +71,4 @@ pub struct TemporalRule {
     pub fingerprint: Fingerprint,
     /// Its longest window, in microseconds, at most 30 days.
     pub window_us: u64,
-}
-
-/// The retained events of one partition, oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Partition {
-    events: Vec<Event>,
-}
-
-/// Bytes that are not the canonical form of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("these bytes are not a history partition in canonical form")]
-pub struct NotCanonical;
-
-impl Partition {
-    /// Reads the form that [`Partition::to_bytes`] writes, and no other.
-    ///
-    /// # Errors
-    ///
-    /// [`NotCanonical`] for bytes that re-encode differently.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotCanonical> {
-        if bytes.is_empty() {
-            Ok(Self::default())
-        } else {
-            Err(NotCanonical)
-        }
-    }
-
-    /// The canonical bytes; an empty partition has none.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    /// Adds what happened, as far as some rule of a tracked bundle can read it, and drops what none can read any more.
-    ///
-    /// `tracked` are the bundles whose history runs: published and not yet retired, the active one among them.
-    pub fn step(&mut self, tracked: &[&crate::compile::Compiled], event: Event) {
-        let _ = tracked;
-        self.events.push(event);
-    }
-
-    /// From this time on nothing in here can matter; none if there is nothing.
-    pub fn expires_at_us(&self) -> Option<u64> {
-        None
-    }
-
-    /// True if nothing is retained.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
 }

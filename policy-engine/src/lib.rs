@@ -8,19 +8,35 @@
 //! [`Compiled::decide`] (per request, on the events a [`Partition`] retains) → [`Decision`].
 
 mod bundle;
+mod check;
 mod compile;
 mod decision;
 mod diagnostic;
-mod evaluate;
+pub mod evaluate;
+mod event_schema;
 mod history;
+mod json;
+pub mod limits;
+mod manifest;
+mod nesting;
 mod request;
+mod schema;
+mod text;
 mod value;
 
-pub use bundle::{Bundle, BundleDigest, HistoryScope, SourceFile};
+#[cfg(test)]
+mod fixtures;
+
+pub use bundle::{
+    Bundle, BundleDigest, Case, Expectation, HistoryScope, SourceFile, Step, StepKind,
+};
+pub use check::{add_missing_ids, check};
 pub use compile::{Compiled, RuleSource};
 pub use decision::{Approver, Condition, Decision, Reason, RuleId, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::{Evaluated, Outcome};
 pub use history::{Event, EventKind, Fingerprint, NotCanonical, Partition, Starts, TemporalRule};
+pub use json::{Json, JsonError, Number};
 pub use request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
-pub use value::{Decimal, Value};
+pub use schema::{ActionSchema, Attribute, Mismatch, Shape, Shapes, TEMPLATE};
+pub use value::{Decimal, DecodeError, Value};

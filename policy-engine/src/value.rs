@@ -1,13 +1,29 @@
 //! Values as rules see them: exact, ordered, without floats.
 //!
 //! JSON from outside becomes a [`Value`] only under the schema of the action it was sent for; what does not fit exactly does
-//! not become a value at all.
+//! not become a value at all. Retained history stores values in the canonical bytes defined here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use cedar_policy::{ExpressionConstructionError, RestrictedExpression};
+
+mod codec;
+
+pub use codec::DecodeError;
 
 /// A decimal number with four fractional digits, Cedar's `decimal`: the number times 10,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Decimal(pub i64);
+
+/// Cedar's notation, such as `-12.3400`.
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let magnitude = self.0.unsigned_abs();
+        write!(f, "{sign}{}.{:04}", magnitude / 10_000, magnitude % 10_000)
+    }
+}
 
 /// A value of one of the types that a countersign schema can give to an argument.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +37,33 @@ pub enum Value {
     /// `String`; compared byte by byte, never normalized
     String(String),
     /// `Set<T>`
-    Set(BTreeSet<Value>),
+    Set(BTreeSet<Self>),
     /// A closed record; an optional attribute that is absent has no key
-    Record(BTreeMap<String, Value>),
+    Record(BTreeMap<String, Self>),
+}
+
+impl Value {
+    /// The value as Cedar evaluates it.
+    ///
+    /// # Errors
+    /// Never for a value of this type: Cedar's constructor refuses duplicate attributes, and a map has none.
+    pub fn to_expression(&self) -> Result<RestrictedExpression, ExpressionConstructionError> {
+        Ok(match self {
+            Self::Bool(value) => RestrictedExpression::new_bool(*value),
+            Self::Long(value) => RestrictedExpression::new_long(*value),
+            Self::Decimal(value) => RestrictedExpression::new_decimal(value.to_string()),
+            Self::String(text) => RestrictedExpression::new_string(text.clone()),
+            Self::Set(elements) => {
+                let elements = elements.iter().map(Self::to_expression);
+                RestrictedExpression::new_set(elements.collect::<Result<Vec<_>, _>>()?)
+            }
+            Self::Record(attributes) => {
+                let mut expressions = BTreeMap::new();
+                for (name, value) in attributes {
+                    expressions.insert(name.clone(), value.to_expression()?);
+                }
+                RestrictedExpression::new_record(expressions)?
+            }
+        })
+    }
 }

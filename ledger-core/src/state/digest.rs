@@ -20,18 +20,24 @@ const PAGE: usize = 1_024;
 pub fn state_digest(state: &dyn State) -> Result<Hash, StateError> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(STATE_DOMAIN);
-    for family in Family::ALL.into_iter().filter(|family| family.is_digested()) {
+    for family in Family::ALL
+        .into_iter()
+        .filter(|family| family.is_digested())
+    {
         let prefix = Key::family(family);
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = state.scan(prefix.as_bytes(), after.as_deref(), PAGE)?;
             for (key, value) in &page {
                 for part in [key, value] {
-                    let len = u32::try_from(part.len()).map_err(|_| StateError::new(&prefix, "a pair of over 4 GiB"))?;
+                    let len = u32::try_from(part.len())
+                        .map_err(|_| StateError::new(&prefix, "a pair of over 4 GiB"))?;
                     hasher.update(&len.to_be_bytes()).update(part);
                 }
             }
-            let Some((last, _)) = page.into_iter().last() else { break };
+            let Some((last, _)) = page.into_iter().last() else {
+                break;
+            };
             after = Some(last);
         }
     }

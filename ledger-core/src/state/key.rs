@@ -176,14 +176,16 @@ impl Key {
 
     /// [`Family::Key`]
     #[must_use]
-    pub fn key(id: KeyId) -> Self {
+    pub fn public_key(id: KeyId) -> Self {
         Self::new(Family::Key).bytes(id.as_bytes())
     }
 
     /// All keys of one identity in [`Family::KeyOfIdentity`].
     #[must_use]
     pub fn keys_of(identity: &Identity) -> Self {
-        Self::new(Family::KeyOfIdentity).bytes(&[kind_byte(identity)]).text(&identity.id())
+        Self::new(Family::KeyOfIdentity)
+            .bytes(&[kind_byte(identity)])
+            .text(&identity.id())
     }
 
     /// [`Family::KeyOfIdentity`]
@@ -225,13 +227,19 @@ impl Key {
     /// [`Family::BundleChunk`]
     #[must_use]
     pub fn bundle_chunk(namespace: &str, digest: &BundleDigest, chunk: u32) -> Self {
-        Self::new(Family::BundleChunk).text(namespace).bytes(&digest.0).bytes(&chunk.to_be_bytes())
+        Self::new(Family::BundleChunk)
+            .text(namespace)
+            .bytes(&digest.0)
+            .bytes(&chunk.to_be_bytes())
     }
 
     /// [`Family::Request`]
     #[must_use]
     pub fn request(author: &Identity, request: RequestId) -> Self {
-        Self::new(Family::Request).bytes(&[kind_byte(author)]).text(&author.id()).bytes(request.as_bytes())
+        Self::new(Family::Request)
+            .bytes(&[kind_byte(author)])
+            .text(&author.id())
+            .bytes(request.as_bytes())
     }
 
     /// [`Family::OutcomeOf`]
@@ -249,13 +257,18 @@ impl Key {
     /// [`Family::Partition`]
     #[must_use]
     pub fn partition(namespace: &str, scope: HistoryScope, partition: &[u8]) -> Self {
-        Self::new(Family::Partition).text(namespace).bytes(&[scope_byte(scope)]).bytes(partition)
+        Self::new(Family::Partition)
+            .text(namespace)
+            .bytes(&[scope_byte(scope)])
+            .bytes(partition)
     }
 
     /// [`Family::PartitionExpiry`]
     #[must_use]
     pub fn partition_expiry(expires_at_us: u64, partition: &Self) -> Self {
-        Self::new(Family::PartitionExpiry).bytes(&expires_at_us.to_be_bytes()).bytes(&partition.0)
+        Self::new(Family::PartitionExpiry)
+            .bytes(&expires_at_us.to_be_bytes())
+            .bytes(&partition.0)
     }
 
     /// [`Family::Entry`]
@@ -267,13 +280,17 @@ impl Key {
     /// [`Family::TileHash`]
     #[must_use]
     pub fn tile_hash(level: u8, index: u64) -> Self {
-        Self::new(Family::TileHash).bytes(&[level]).bytes(&index.to_be_bytes())
+        Self::new(Family::TileHash)
+            .bytes(&[level])
+            .bytes(&index.to_be_bytes())
     }
 
     /// [`Family::Compartment`]
     #[must_use]
     pub fn compartment(leaf: LeafIndex, kind: CompartmentKind) -> Self {
-        Self::new(Family::Compartment).bytes(&leaf.0.to_be_bytes()).bytes(&[compartment_byte(kind)])
+        Self::new(Family::Compartment)
+            .bytes(&leaf.0.to_be_bytes())
+            .bytes(&[compartment_byte(kind)])
     }
 }
 

@@ -30,13 +30,17 @@ impl MemoryState {
 
     /// All pairs, ascending: what a snapshot of this state holds.
     pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice()))
+        self.pairs
+            .iter()
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 }
 
 impl FromIterator<Pair> for MemoryState {
     fn from_iter<T: IntoIterator<Item = Pair>>(pairs: T) -> Self {
-        Self { pairs: pairs.into_iter().collect() }
+        Self {
+            pairs: pairs.into_iter().collect(),
+        }
     }
 }
 
@@ -45,7 +49,12 @@ impl State for MemoryState {
         Ok(self.pairs.get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StateError> {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Pair>, StateError> {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),

@@ -32,7 +32,10 @@ pub struct StateError {
 
 impl StateError {
     pub(crate) fn new(key: &Key, what: impl Into<String>) -> Self {
-        Self { key: key.as_bytes().to_vec(), what: what.into() }
+        Self {
+            key: key.as_bytes().to_vec(),
+            what: what.into(),
+        }
     }
 }
 
@@ -51,7 +54,12 @@ pub trait State {
     ///
     /// # Errors
     /// [`StateError`] if the store cannot be read.
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StateError>;
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Pair>, StateError>;
 }
 
 /// What a transaction wants to change: a new value, or none for a deletion.
@@ -67,13 +75,21 @@ impl<'s> Txn<'s> {
     /// A transaction without writes.
     #[must_use]
     pub fn new(below: &'s dyn State) -> Self {
-        Self { below, writes: Writes::new() }
+        Self {
+            below,
+            writes: Writes::new(),
+        }
     }
 
     /// The writes, to be committed together.
     #[must_use]
     pub fn into_writes(self) -> Writes {
         self.writes
+    }
+
+    /// Takes over the writes of a transaction that was laid over this one.
+    pub fn absorb(&mut self, writes: Writes) {
+        self.writes.extend(writes);
     }
 
     /// Sets the value of a key.
@@ -99,7 +115,8 @@ impl<'s> Txn<'s> {
     /// # Errors
     /// [`StateError`] also if it does not.
     pub fn must_read<M: Message + Default>(&self, key: &Key) -> Result<M, StateError> {
-        self.read(key)?.ok_or_else(|| StateError::new(key, "a record is missing"))
+        self.read(key)?
+            .ok_or_else(|| StateError::new(key, "a record is missing"))
     }
 
     /// Writes a record.
@@ -118,7 +135,9 @@ impl<'s> Txn<'s> {
 
 impl std::fmt::Debug for Txn<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Txn").field("writes", &self.writes.len()).finish_non_exhaustive()
+        f.debug_struct("Txn")
+            .field("writes", &self.writes.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,7 +148,9 @@ impl std::fmt::Debug for Txn<'_> {
 pub fn read<M: Message + Default>(state: &dyn State, key: &Key) -> Result<Option<M>, StateError> {
     state
         .get(key.as_bytes())?
-        .map(|bytes| M::decode(bytes.as_slice()).map_err(|error| StateError::new(key, error.to_string())))
+        .map(|bytes| {
+            M::decode(bytes.as_slice()).map_err(|error| StateError::new(key, error.to_string()))
+        })
         .transpose()
 }
 
@@ -141,7 +162,12 @@ impl State for Txn<'_> {
         }
     }
 
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StateError> {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Pair>, StateError> {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after.to_vec()),
             _ => Bound::Included(prefix.to_vec()),
@@ -156,8 +182,11 @@ impl State for Txn<'_> {
         }
         // Each own deletion can hide one pair below, so this many pairs below are always enough.
         let own: BTreeMap<_, _> = own.collect();
-        let mut merged: BTreeMap<Vec<u8>, Vec<u8>> =
-            self.below.scan(prefix, after, limit.saturating_add(own.len()))?.into_iter().collect();
+        let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = self
+            .below
+            .scan(prefix, after, limit.saturating_add(own.len()))?
+            .into_iter()
+            .collect();
         for (key, value) in own {
             match value {
                 Some(value) => merged.insert(key.clone(), value.clone()),

@@ -233,7 +233,7 @@ fn tree_heads_read_as_in_go() {
     let suffixes: Vec<_> = case
         .ok_with_suffix
         .iter()
-        .map(|suffix| (suffix, case.good.clone() + suffix))
+        .map(|suffix| (suffix, format!("{}{suffix}", case.good)))
         .collect();
     assert_eq!(suffixes.len(), 3);
     for (suffix, text) in suffixes {

@@ -1,8 +1,6 @@
 //! The ledger's formats against vectors that others made. Each test pins how many cases it ran, so that an empty or cut
 //! file fails.
 
-#![cfg(test)]
-
 mod blake3_hash;
 mod blake3_tree;
 mod c2sp;

@@ -1,0 +1,176 @@
+//! A command, parsed: canonical, with a header that makes sense.
+//!
+//! What fails here leaves no entry, because nobody can be named for it. What a body asks for is judged later, by the
+//! machine, and answered with an entry.
+
+use std::collections::BTreeMap;
+
+use ledger_proto::v1::{self, CompartmentKind, command::Body};
+
+use crate::canonical;
+use crate::compartment;
+use crate::hash::Hash;
+use crate::id::{Identity, RequestId};
+use crate::limits::{
+    MAX_SIGNED_CHUNK_LEN, MAX_SIGNED_COMMAND_LEN, MAX_SUBMISSION_LEN, MAX_TIME_US,
+};
+use crate::machine::Refusal;
+use prost::Message;
+
+/// A canonical command whose header is valid. The body is as received.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// Names the entry, together with the author.
+    pub request_id: RequestId,
+    /// When its author made it, microseconds since 1970.
+    pub issued_at_us: u64,
+    /// Who speaks.
+    pub author: Identity,
+    /// Commitments by kind.
+    pub commitments: BTreeMap<CompartmentKind, v1::Commitment>,
+    /// What is asked.
+    pub body: Body,
+    /// `BLAKE3` of the command's bytes.
+    pub digest: Hash,
+}
+
+impl Command {
+    /// Parses the command inside a signed command.
+    ///
+    /// # Errors
+    /// [`Refusal::Undecodable`] for bytes that are too long, not canonical, or whose header does not make sense.
+    pub fn parse(signed: &v1::SignedCommand) -> Result<Self, Refusal> {
+        let message: v1::Command = canonical::decode(&signed.command, MAX_SIGNED_CHUNK_LEN)
+            .map_err(|_| Refusal::Undecodable)?;
+        let body = message.body.ok_or(Refusal::Undecodable)?;
+        let is_chunk = matches!(body, Body::PublishBundle(_));
+        let limit = if is_chunk {
+            MAX_SIGNED_CHUNK_LEN
+        } else {
+            MAX_SIGNED_COMMAND_LEN
+        };
+        if signed.encoded_len() > limit || message.issued_at_us > MAX_TIME_US {
+            return Err(Refusal::Undecodable);
+        }
+        let author = message.author.as_ref().ok_or(Refusal::Undecodable)?;
+        Ok(Self {
+            request_id: RequestId::from_slice(&message.request_id)
+                .map_err(|_| Refusal::Undecodable)?,
+            issued_at_us: message.issued_at_us,
+            author: Identity::parse(author).map_err(|_| Refusal::Undecodable)?,
+            commitments: parse_commitments(message.commitments, &body)?,
+            body,
+            digest: Hash::from_bytes(*blake3::hash(&signed.command).as_bytes()),
+        })
+    }
+}
+
+/// Commitments must be ascending by kind, one of a kind, and of kinds that this body can have.
+fn parse_commitments(
+    commitments: Vec<v1::Commitment>,
+    body: &Body,
+) -> Result<BTreeMap<CompartmentKind, v1::Commitment>, Refusal> {
+    let allowed = allowed_kinds(body);
+    let mut parsed = BTreeMap::new();
+    for commitment in commitments {
+        let kind = CompartmentKind::try_from(commitment.kind).map_err(|_| Refusal::Undecodable)?;
+        let ascending = parsed.last_key_value().is_none_or(|(last, _)| *last < kind);
+        if !ascending || !allowed.contains(&kind) || commitment.digest.len() != 32 {
+            return Err(Refusal::Undecodable);
+        }
+        parsed.insert(kind, commitment);
+    }
+    Ok(parsed)
+}
+
+/// The compartments that a command can have.
+#[must_use]
+pub const fn allowed_kinds(body: &Body) -> &'static [CompartmentKind] {
+    match body {
+        Body::Authorize(_) => &[CompartmentKind::Input, CompartmentKind::Resource],
+        Body::Record(_) => &[CompartmentKind::Output, CompartmentKind::ExecutedInput],
+        Body::OpenSession(_) => &[CompartmentKind::Context],
+        Body::Seal(_) | Body::DeclareSupport(_) | Body::AttestState(_) => &[],
+        Body::CloseSession(_)
+        | Body::RegisterAgent(_)
+        | Body::UpdateAgent(_)
+        | Body::RegisterGateway(_)
+        | Body::UpdateGateway(_)
+        | Body::SetStatus(_)
+        | Body::AddKey(_)
+        | Body::RetireKey(_)
+        | Body::RegisterOperator(_)
+        | Body::UpdateOperator(_)
+        | Body::CreateNamespace(_)
+        | Body::UpdateNamespace(_)
+        | Body::SetHalt(_)
+        | Body::ClearHalt(_)
+        | Body::PublishBundle(_)
+        | Body::ActivateBundle(_)
+        | Body::Erase(_)
+        | Body::UpdateMembership(_)
+        | Body::ActivateEngine(_)
+        | Body::ActivateCluster(_)
+        | Body::ReplaceAdmins(_) => &[CompartmentKind::Reason],
+    }
+}
+
+/// Decodes a submission from the wire or the log.
+///
+/// # Errors
+/// [`Refusal::Undecodable`] if it is too long, does not decode, or is not canonical.
+pub fn decode_submission(bytes: &[u8]) -> Result<v1::Submission, Refusal> {
+    canonical::decode(bytes, MAX_SUBMISSION_LEN).map_err(|_| Refusal::Undecodable)
+}
+
+/// What became of the compartments that a command commits to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Compartments {
+    /// Present and matching, by kind.
+    pub present: BTreeMap<CompartmentKind, v1::Compartment>,
+    /// Committed to with a length over the limit.
+    pub too_large: Vec<CompartmentKind>,
+    /// Committed to, but what came does not match.
+    pub mismatched: Vec<CompartmentKind>,
+    /// Committed to, and nothing came.
+    pub missing: Vec<CompartmentKind>,
+}
+
+impl Compartments {
+    /// Compares what a command commits to with what travelled beside it. Compartments without a commitment are ignored:
+    /// nobody signed for them.
+    #[must_use]
+    pub fn open(command: &Command, beside: &[v1::Compartment]) -> Self {
+        let mut opened = Self::default();
+        for (kind, commitment) in &command.commitments {
+            let content = beside
+                .iter()
+                .find(|compartment| compartment.kind() == *kind);
+            match content {
+                _ if commitment.length > compartment::max_len(*kind) => {
+                    opened.too_large.push(*kind)
+                }
+                None => opened.missing.push(*kind),
+                Some(content) if compartment::matches(commitment, content) => {
+                    opened.present.insert(*kind, content.clone());
+                }
+                Some(_) => opened.mismatched.push(*kind),
+            }
+        }
+        opened
+    }
+
+    /// True if every commitment has its content.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.too_large.is_empty() && self.mismatched.is_empty() && self.missing.is_empty()
+    }
+
+    /// The content of one kind.
+    #[must_use]
+    pub fn content(&self, kind: CompartmentKind) -> Option<&[u8]> {
+        self.present
+            .get(&kind)
+            .map(|compartment| compartment.content.as_slice())
+    }
+}

@@ -1,0 +1,391 @@
+//! The replicated machine: the only writer of state.
+//!
+//! One committed command in, at most one entry out. The same commands at the same times give the same entries, state and
+//! root on every replica, because nothing here looks at anything but the command, the state and the time it is given.
+//!
+//! A command passes admission first (form, signatures, request id, freshness). What fails there is *refused*: no entry, as
+//! if it had never been sent. Everything else gets an entry, denials, rejections and malformed bodies included.
+
+mod admission;
+mod authority;
+mod authorize;
+mod bundle;
+mod context;
+mod decide;
+mod delegation;
+mod erase;
+mod genesis;
+mod halt;
+mod history;
+mod keyring;
+mod liveness;
+mod membership;
+mod operator;
+mod policies;
+mod record;
+mod registry;
+mod session;
+mod status;
+mod validate;
+
+use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
+
+pub use admission::{Refusal, SignatureChecks, check_signatures};
+pub use authority::{Duty, roles};
+pub use genesis::{GenesisError, genesis, genesis_digest};
+pub use liveness::Liveness;
+pub use policies::Policies;
+pub use session::scope_holds;
+
+use crate::command::{Command, Compartments};
+use crate::entry;
+use crate::hash::{Hash, LeafIndex, TreeHash, TreeSize};
+use crate::id::{Identity, RequestId, SessionId};
+use crate::ledger::Head;
+use crate::limits::MAX_TIME_US;
+use crate::state::{Key, State, StateError, Txn, read};
+use context::{Context, Stop};
+
+/// The version of these rules: what the machine does, how entries are encoded, every limit, and the exact versions of the
+/// policy crates. Entries name it. Any change that could give another entry for the same log needs the next number.
+pub const ENGINE_VERSION: u32 = 1;
+
+/// The version of the command kinds and of the wire between replicas.
+pub const CLUSTER_VERSION: u32 = 1;
+
+/// An entry that a command made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Appended {
+    /// Where it is.
+    pub index: LeafIndex,
+    /// The entry.
+    pub entry: v1::Entry,
+    /// Its canonical bytes: the leaf.
+    pub bytes: Vec<u8>,
+    /// The hash of the leaf.
+    pub leaf_hash: Hash,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Applied {
+    /// It made an entry.
+    Appended(Box<Appended>),
+    /// It had been applied before, with the same bytes: the entry it made then is the answer.
+    Replayed {
+        /// Where that entry is.
+        index: LeafIndex,
+        /// What holds now, of what the entry said then.
+        now: Liveness,
+    },
+    /// It made no entry and changed nothing.
+    Refused(Refusal),
+}
+
+/// Applies commands. Holds compiled bundles between commands, which are a function of the state, and nothing else.
+#[derive(Debug, Default)]
+pub struct Machine {
+    policies: Policies,
+}
+
+impl Machine {
+    /// A machine that has compiled nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The compiled bundles, so that a node can compile at publish, before apply needs them.
+    #[must_use]
+    pub const fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Applies one command at the time that its batch carries, in microseconds since 1970. Writes go into the transaction;
+    /// the caller commits them together and answers afterwards.
+    ///
+    /// `checks` are signature checks made earlier, off the apply path; those that are missing are made here. Whether a key
+    /// may sign is looked up here in any case, at this command's own position.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state is damaged: this replica must stop. No command causes it.
+    pub fn apply(
+        &self,
+        txn: &mut Txn<'_>,
+        batch_time_us: u64,
+        submission: &v1::Submission,
+        checks: &SignatureChecks,
+    ) -> Result<Applied, StateError> {
+        let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
+        let mut head = read_head(txn, &ledger)?;
+        // Entry time is replicated state: it never goes back, whatever clock the batch was stamped with.
+        let now_us = batch_time_us
+            .max(head.time_us.saturating_add(1))
+            .min(MAX_TIME_US);
+
+        let admitted = match admission::admit(txn, &ledger.origin, now_us, submission, checks)? {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Ok(Applied::Refused(refusal)),
+        };
+        if let Some(index) = admission::replayed(txn, &admitted.command)? {
+            return match index {
+                Ok(index) => Ok(Applied::Replayed {
+                    index,
+                    now: liveness::now(txn, index, now_us)?,
+                }),
+                Err(refusal) => Ok(Applied::Refused(refusal)),
+            };
+        }
+        if let Err(refusal) = admission::fresh(&admitted.command, now_us) {
+            return Ok(Applied::Refused(refusal));
+        }
+
+        let leaf = head.size().next_index();
+        let (body, stored) = self.answer(txn, &ledger, leaf, now_us, submission, &admitted)?;
+        let entry = v1::Entry {
+            index: leaf.0,
+            time_us: now_us,
+            engine_version: ledger.engine_version,
+            signed: submission.signed.clone(),
+            stored: stored.present.keys().map(|kind| i32::from(*kind)).collect(),
+            body: Some(body),
+        };
+        let (bytes, leaf_hash) = head.append(txn, &entry)?;
+        settle(txn, &entry, leaf, leaf_hash, &admitted.command, stored)?;
+        history::sweep(txn, now_us)?;
+        Ok(Applied::Appended(Box::new(Appended {
+            index: leaf,
+            entry,
+            bytes,
+            leaf_hash,
+        })))
+    }
+
+    /// Decides a request on a copy of the state and leaves no trace. Signatures are not looked at: the answer is what the
+    /// signers named in `as_if` would get.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state is damaged; the outer error of the result is a command that could not even be admitted.
+    pub fn simulate(
+        &self,
+        state: &dyn State,
+        now_us: u64,
+        submission: &v1::Submission,
+        as_if: &[Identity],
+    ) -> Result<Result<v1::Decision, Refusal>, StateError> {
+        let mut txn = Txn::new(state);
+        let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
+        let head = read_head(&txn, &ledger)?;
+        let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
+        let Some(signed) = &submission.signed else {
+            return Ok(Err(Refusal::Undecodable));
+        };
+        let command = match Command::parse(signed) {
+            Ok(command) => command,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let signers = as_if
+            .iter()
+            .map(|identity| admission::Signer {
+                identity: identity.clone(),
+                leaf: None,
+            })
+            .collect();
+        let admitted = admission::Admitted { command, signers };
+        let (body, _) = self.answer(
+            &mut txn,
+            &ledger,
+            head.size().next_index(),
+            now_us,
+            submission,
+            &admitted,
+        )?;
+        match body {
+            Body::Decision(decision) => Ok(Ok(decision)),
+            Body::Genesis(_)
+            | Body::Outcome(_)
+            | Body::SessionOpening(_)
+            | Body::SessionEnd(_)
+            | Body::Governance(_) => Ok(Err(Refusal::Undecodable)),
+        }
+    }
+
+    /// Runs the handler of a command in a transaction of its own, which is dropped if the command is rejected.
+    fn answer(
+        &self,
+        txn: &mut Txn<'_>,
+        ledger: &v1::LedgerRecord,
+        leaf: LeafIndex,
+        now_us: u64,
+        submission: &v1::Submission,
+        admitted: &admission::Admitted,
+    ) -> Result<(Body, Compartments), StateError> {
+        let command = &admitted.command;
+        let compartments = Compartments::open(command, &submission.compartments);
+        let (answer, writes) = {
+            let mut inner = Txn::new(&*txn);
+            let mut context = Context {
+                txn: &mut inner,
+                ledger,
+                leaf,
+                now_us,
+                command,
+                signers: &admitted.signers,
+                compartments: &compartments,
+                policies: &self.policies,
+            };
+            let answer = dispatch(&mut context, &command.body);
+            (answer, inner.into_writes())
+        };
+        let body = match answer {
+            Ok(body) => {
+                txn.absorb(writes);
+                body
+            }
+            Err(Stop::Rejected(result)) => rejection(&command.body, result),
+            Err(Stop::Damaged(error)) => return Err(error),
+        };
+        Ok((body, compartments))
+    }
+}
+
+/// Every kind of command and where it is handled.
+fn dispatch(context: &mut Context<'_, '_>, body: &Ask) -> Result<Body, Stop> {
+    match body {
+        Ask::Authorize(ask) => authorize::authorize(context, ask).map(Body::Decision),
+        Ask::Record(ask) => record::record(context, ask).map(Body::Outcome),
+        Ask::OpenSession(ask) => session::open(context, ask).map(Body::SessionOpening),
+        Ask::CloseSession(ask) => session::close(context, ask).map(Body::SessionEnd),
+        Ask::Seal(ask) => session::seal(context, ask).map(Body::SessionEnd),
+        Ask::RegisterAgent(ask) => govern(context, ask, registry::register_agent),
+        Ask::UpdateAgent(ask) => govern(context, ask, registry::update_agent),
+        Ask::RegisterGateway(ask) => govern(context, ask, registry::register_gateway),
+        Ask::UpdateGateway(ask) => govern(context, ask, registry::update_gateway),
+        Ask::SetStatus(ask) => govern(context, ask, status::set_status),
+        Ask::AddKey(ask) => govern(context, ask, keyring::add_key),
+        Ask::RetireKey(ask) => govern(context, ask, keyring::retire_key),
+        Ask::RegisterOperator(ask) => govern(context, ask, operator::register_operator),
+        Ask::UpdateOperator(ask) => govern(context, ask, operator::update_operator),
+        Ask::ReplaceAdmins(ask) => govern(context, ask, operator::replace_admins),
+        Ask::CreateNamespace(ask) => govern(context, ask, registry::create_namespace),
+        Ask::UpdateNamespace(ask) => govern(context, ask, registry::update_namespace),
+        Ask::SetHalt(ask) => govern(context, ask, halt::set_halt),
+        Ask::ClearHalt(ask) => govern(context, ask, halt::clear_halt),
+        Ask::PublishBundle(ask) => govern(context, ask, bundle::publish),
+        Ask::ActivateBundle(ask) => govern(context, ask, bundle::activate),
+        Ask::Erase(ask) => govern(context, ask, erase::erase),
+        Ask::UpdateMembership(ask) => govern(context, ask, membership::update),
+        Ask::ActivateEngine(ask) => govern(context, ask, membership::activate_engine),
+        Ask::ActivateCluster(ask) => govern(context, ask, membership::activate_cluster),
+        Ask::DeclareSupport(ask) => govern(context, ask, membership::declare_support),
+        Ask::AttestState(ask) => govern(context, ask, membership::attest_state),
+    }
+}
+
+/// Runs a governance handler. A REASON that is committed to must be there.
+fn govern<'a, 's, A>(
+    context: &mut Context<'a, 's>,
+    ask: &A,
+    handler: fn(&mut Context<'a, 's>, &A) -> Result<v1::Governance, Stop>,
+) -> Result<Body, Stop> {
+    context.require_reason()?;
+    handler(context, ask).map(Body::Governance)
+}
+
+/// The body of the entry of a command that had no effect.
+fn rejection(body: &Ask, result: v1::Result) -> Body {
+    if matches!(body, Ask::OpenSession(_)) {
+        return Body::SessionOpening(v1::SessionOpening {
+            result: result.into(),
+            ..v1::SessionOpening::default()
+        });
+    }
+    if let Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id }) =
+        body
+    {
+        return Body::SessionEnd(v1::SessionEnd {
+            result: result.into(),
+            session_id: session_id.clone(),
+            ..v1::SessionEnd::default()
+        });
+    }
+    Body::Governance(v1::Governance {
+        result: result.into(),
+        ..v1::Governance::default()
+    })
+}
+
+/// What every new entry brings with it, whatever it says: the request id's permanent record, the session's new head, and
+/// the compartments that matched.
+fn settle(
+    txn: &mut Txn<'_>,
+    entry: &v1::Entry,
+    leaf: LeafIndex,
+    leaf_hash: Hash,
+    command: &Command,
+    stored: Compartments,
+) -> Result<(), StateError> {
+    let record = v1::RequestRecord {
+        leaf: leaf.0,
+        command_digest: command.digest.as_bytes().to_vec(),
+    };
+    txn.write(Key::request(&command.author, command.request_id), &record);
+    for (kind, compartment) in stored.present {
+        txn.write(Key::compartment(leaf, kind), &compartment);
+    }
+    if let Some(link) = entry::chain(entry).filter(|link| !link.late) {
+        let key = SessionId::from_slice(&link.session_id)
+            .map(Key::session)
+            .map_err(|error| StateError::new(&Key::entry(leaf), error.to_string()))?;
+        let mut session: v1::SessionRecord = txn.must_read(&key)?;
+        session.count = link.number;
+        session.head = leaf_hash.as_bytes().to_vec();
+        txn.write(key, &session);
+    }
+    Ok(())
+}
+
+/// The end of a ledger: how many entries, the root over them, the time of the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// How many entries.
+    pub size: TreeSize,
+    /// The root over them.
+    pub root: Hash,
+    /// Time of the last entry in microseconds since 1970.
+    pub time_us: u64,
+}
+
+/// Where the ledger ends.
+///
+/// # Errors
+/// [`StateError`] if there is no genesis or the state is damaged.
+pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
+    let ledger: v1::LedgerRecord = read(state, &Key::ledger())?
+        .ok_or_else(|| StateError::new(&Key::ledger(), "the ledger has no genesis"))?;
+    let head = read_head(state, &ledger)?;
+    Ok(Tip {
+        size: head.size(),
+        root: head.root(),
+        time_us: head.time_us,
+    })
+}
+
+fn read_head(state: &dyn State, ledger: &v1::LedgerRecord) -> Result<Head, StateError> {
+    let tree_hash = TreeHash::parse(&ledger.tree_hash)
+        .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
+    Head::read(state, tree_hash)
+}
+
+/// Where the entry of a request is, if the request has been applied.
+///
+/// # Errors
+/// [`StateError`] if the state is damaged.
+pub fn find_request(
+    state: &dyn State,
+    author: &Identity,
+    request: RequestId,
+) -> Result<Option<LeafIndex>, StateError> {
+    let record: Option<v1::RequestRecord> = read(state, &Key::request(author, request))?;
+    Ok(record.map(|record| LeafIndex(record.leaf)))
+}

@@ -1,0 +1,335 @@
+//! What was really executed: kept whatever it says, compared with what was authorized, flagged where they differ.
+
+use ledger_proto::v1::{
+    self, CompartmentKind, Drift, ExecutionStatus, GatewayPermission, IdentityStatus, Notice,
+    Verdict,
+};
+use policy_engine::Outcome as ObservedOutcome;
+
+use super::authorize::{action_id, active_bundle, link, session_of};
+use super::context::{Context, Stop};
+use super::delegation::gateway_may;
+use super::halt::{self, Attempt};
+use super::history::{self, Whose};
+use super::session::Standing;
+use super::validate;
+use crate::canonical;
+use crate::compartment;
+use crate::hash::LeafIndex;
+use crate::id::{Identity, RequestId, SessionId};
+use crate::limits::{MAX_RESOURCE_LEN, MAX_TIME_US};
+use crate::state::{Key, StateError};
+use crate::{entry, ledger};
+
+/// The decision an outcome speaks of, as far as there is one.
+#[derive(Debug)]
+struct Subject {
+    decision: v1::Decision,
+    request: v1::Authorize,
+    request_id: RequestId,
+    input: Option<v1::Commitment>,
+    agent: Option<v1::AgentRecord>,
+    session: Option<(SessionId, v1::SessionRecord, Standing)>,
+}
+
+pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<v1::Outcome, Stop> {
+    let subject = find(context, LeafIndex(ask.decision_index))?;
+    let recorder = recorder(context);
+    let may_record = subject
+        .as_ref()
+        .map_or(Ok(false), |subject| may_record(context, subject, &recorder))?;
+    let first_key = Key::outcome_of(LeafIndex(ask.decision_index));
+    let is_first = !context.txn.contains(&first_key)?;
+
+    let drift = drift(context, ask, subject.as_ref(), may_record, is_first);
+    let notices = notices(context, ask, subject.as_ref(), &recorder)?;
+    let chain = subject
+        .as_ref()
+        // Whoever may not record for a session does not get to write into its chain.
+        .filter(|_| may_record)
+        .and_then(|subject| subject.session.as_ref())
+        .map(|(id, session, standing)| link(*id, session, *standing));
+    let on_time = chain.as_ref().is_some_and(|link| !link.late);
+    let faithful = drift.is_empty() && on_time && !notices.contains(&Notice::InputNotStated);
+    let observed = match &subject {
+        Some(subject) if faithful => observe(context, ask, subject)?,
+        _ => false,
+    };
+    // Only somebody who may record can take the place of the first outcome.
+    if subject.is_some() && may_record && is_first {
+        context.txn.write(
+            first_key,
+            &v1::LeafRecord {
+                leaf: context.leaf.0,
+            },
+        );
+    }
+    Ok(v1::Outcome {
+        drift: drift.into_iter().map(i32::from).collect(),
+        notices: notices.into_iter().map(i32::from).collect(),
+        chain,
+        recorder: Some(recorder.to_message()),
+        namespace: subject
+            .map(|subject| subject.decision.namespace)
+            .unwrap_or_default(),
+        observed,
+    })
+}
+
+/// The gateway if one signed, else the author.
+fn recorder(context: &Context<'_, '_>) -> Identity {
+    let gateway = context
+        .signers
+        .iter()
+        .find(|signer| matches!(signer.identity, Identity::Gateway(_)));
+    gateway.map_or_else(
+        || context.command.author.clone(),
+        |signer| signer.identity.clone(),
+    )
+}
+
+fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, StateError> {
+    let Some(found) = ledger::entry(context.txn, leaf)? else {
+        return Ok(None);
+    };
+    let Some(v1::entry::Body::Decision(decision)) = &found.body else {
+        return Ok(None);
+    };
+    let damaged = || StateError::new(&Key::entry(leaf), "a decision without its request");
+    let command = entry::command(&found).ok().flatten().ok_or_else(damaged)?;
+    let Some(v1::command::Body::Authorize(request)) = command.body else {
+        return Err(damaged());
+    };
+    Ok(Some(Subject {
+        agent: context.agent(&request.agent)?,
+        session: session_of(context, decision)?,
+        decision: decision.clone(),
+        request_id: RequestId::from_slice(&command.request_id).map_err(|_| damaged())?,
+        input: command
+            .commitments
+            .into_iter()
+            .find(|commitment| commitment.kind() == CompartmentKind::Input),
+        request,
+    }))
+}
+
+/// The decision's agent records for itself; a gateway records for agents it acts for.
+fn may_record(
+    context: &Context<'_, '_>,
+    subject: &Subject,
+    recorder: &Identity,
+) -> Result<bool, StateError> {
+    match recorder {
+        Identity::Agent(id) => Ok(*id == subject.request.agent),
+        Identity::Gateway(id) => {
+            let gateway = context.gateway(id)?;
+            Ok(gateway
+                .zip(subject.agent.as_ref())
+                .is_some_and(|(gateway, agent)| {
+                    gateway_may(
+                        &gateway,
+                        GatewayPermission::Record,
+                        &subject.request.agent,
+                        agent,
+                    )
+                }))
+        }
+        Identity::Operator(_) | Identity::Node(_) | Identity::Recovery => Ok(false),
+    }
+}
+
+fn drift(
+    context: &Context<'_, '_>,
+    ask: &v1::Record,
+    subject: Option<&Subject>,
+    may_record: bool,
+    is_first: bool,
+) -> Vec<Drift> {
+    let mut drift = Vec::new();
+    let allowed = subject.filter(|subject| subject.decision.verdict() == Verdict::Allow);
+    let authorized = subject
+        .and_then(|subject| subject.input.as_ref())
+        .map(|input| input.digest.as_slice());
+    let stated = !ask.executed_input_digest.is_empty();
+    if stated && authorized.is_some_and(|authorized| authorized != ask.executed_input_digest) {
+        drift.push(Drift::InputChanged);
+    }
+    // That nothing was executed is no drift, whatever was decided.
+    let executed = ask.status() != ExecutionStatus::NotExecuted;
+    if executed && allowed.is_none() {
+        drift.push(Drift::NotAuthorized);
+    }
+    // The recorder's own word on when it began; without it, the ledger's time.
+    let begun = if ask.started_at_us == 0 {
+        context.now_us
+    } else {
+        ask.started_at_us
+    };
+    if executed && allowed.is_some_and(|allowed| begun > allowed.decision.permit_expires_at_us) {
+        drift.push(Drift::PermitExpired);
+    }
+    if !is_first {
+        drift.push(Drift::AlreadyRecorded);
+    }
+    if subject.is_some() && !may_record {
+        drift.push(Drift::WrongRecorder);
+    }
+    drift
+}
+
+fn notices(
+    context: &Context<'_, '_>,
+    ask: &v1::Record,
+    subject: Option<&Subject>,
+    recorder: &Identity,
+) -> Result<Vec<Notice>, StateError> {
+    let mut notices = Vec::new();
+    if let Some(subject) = subject {
+        let action = subject
+            .request
+            .tool
+            .as_ref()
+            .map(action_id)
+            .unwrap_or_default();
+        let agent = subject.agent.as_ref();
+        if agent.is_none_or(|agent| agent.status() != IdentityStatus::Active) {
+            notices.push(Notice::SuspendedSince);
+        }
+        let namespace = context.namespace(&subject.decision.namespace)?;
+        let activation = subject
+            .decision
+            .rests_on
+            .as_ref()
+            .and_then(|rests_on| rests_on.activation);
+        if activation.is_some()
+            && namespace.map(|namespace| namespace.activation_leaf) != activation
+        {
+            notices.push(Notice::PolicyChangedSince);
+        }
+        let attempt = Attempt {
+            agent_id: &subject.request.agent,
+            agent,
+            action: Some(&action),
+        };
+        if halt::stops(context.txn, context.now_us, attempt)? {
+            notices.push(Notice::HaltedSince);
+        }
+    }
+    if matches!(recorder, Identity::Agent(_)) {
+        notices.push(Notice::SelfReported);
+    }
+    if subject
+        .and_then(|subject| subject.session.as_ref())
+        .is_some_and(|(.., standing)| *standing != Standing::Open)
+    {
+        notices.push(Notice::Late);
+    }
+    if ask.executed_input_digest.is_empty() && ask.status() != ExecutionStatus::NotExecuted {
+        notices.push(Notice::InputNotStated);
+    }
+    if !context.compartments.too_large.is_empty()
+        || !context.compartments.mismatched.is_empty()
+        || !is_well_formed(ask)
+    {
+        notices.push(Notice::ContentNotKept);
+    }
+    Ok(notices)
+}
+
+fn is_well_formed(ask: &v1::Record) -> bool {
+    let digest = ask.result_digest.as_ref().is_none_or(|digest| {
+        digest.algorithm() != v1::DigestAlgorithm::Unspecified && digest.bytes.len() == 32
+    });
+    digest
+        && ask.status() != ExecutionStatus::Unspecified
+        && ask.started_at_us <= MAX_TIME_US
+        && ask.finished_at_us <= MAX_TIME_US
+        && validate::is_empty_or(&ask.executed_input_digest, 32)
+}
+
+/// Makes a faithful outcome part of the history that rules read: succeeded is a response, failed or partial an error. What
+/// was not executed, or may have been, is nothing that a rule can count on.
+fn observe(
+    context: &mut Context<'_, '_>,
+    ask: &v1::Record,
+    subject: &Subject,
+) -> Result<bool, StateError> {
+    let succeeded = match ask.status() {
+        ExecutionStatus::Succeeded => true,
+        ExecutionStatus::Failed | ExecutionStatus::Partial => false,
+        ExecutionStatus::NotExecuted | ExecutionStatus::Unknown | ExecutionStatus::Unspecified => {
+            return Ok(false);
+        }
+    };
+    let (Some((session_id, session, _)), Some(agent)) = (&subject.session, &subject.agent) else {
+        return Ok(false);
+    };
+    let Some(namespace) = context.namespace(&session.namespace)? else {
+        return Ok(false);
+    };
+    let Some((digest, _)) = active_bundle(&namespace) else {
+        return Ok(false);
+    };
+    let decided_at = LeafIndex(ask.decision_index);
+    // Erased arguments are gone for rules too.
+    let Some(input) = compartment(context, decided_at, CompartmentKind::Input)? else {
+        return Ok(false);
+    };
+    let resource = resource_id(context, decided_at, &subject.request)?;
+    let compiled = context
+        .policies
+        .get(context.txn, &session.namespace, digest)?;
+    let event = compiled.outcome_event(&ObservedOutcome {
+        time_us: context.now_us,
+        succeeded,
+        request_id: &subject.request_id.to_string(),
+        session_id: &session_id.to_string(),
+        agent: &subject.request.agent,
+        action: &subject
+            .request
+            .tool
+            .as_ref()
+            .map(action_id)
+            .unwrap_or_default(),
+        resource: &resource,
+        input: &input,
+        output: context.content(CompartmentKind::Output),
+    });
+    let Some(event) = event else { return Ok(false) };
+    let whose = Whose {
+        namespace: &session.namespace,
+        agent: &subject.request.agent,
+        owner: &agent.owner,
+        session_id: session_id.as_bytes(),
+        subject_digest: &session.subject_digest,
+    };
+    history::step(context, &namespace, whose, &[event])?;
+    Ok(true)
+}
+
+fn compartment(
+    context: &Context<'_, '_>,
+    leaf: LeafIndex,
+    kind: CompartmentKind,
+) -> Result<Option<Vec<u8>>, StateError> {
+    let stored: Option<v1::Compartment> = context.txn.read(&Key::compartment(leaf, kind))?;
+    debug_assert!(
+        stored
+            .as_ref()
+            .is_none_or(|stored| stored.content.len() as u64 <= compartment::max_len(kind))
+    );
+    Ok(stored.map(|stored| stored.content))
+}
+
+/// The resource as the decision had it.
+fn resource_id(
+    context: &Context<'_, '_>,
+    leaf: LeafIndex,
+    request: &v1::Authorize,
+) -> Result<String, StateError> {
+    let limit = usize::try_from(MAX_RESOURCE_LEN).unwrap_or(usize::MAX);
+    let facts = compartment(context, leaf, CompartmentKind::Resource)?
+        .and_then(|content| canonical::decode::<v1::ResourceFacts>(&content, limit).ok());
+    let id = facts.map(|facts| facts.id).filter(|id| !id.is_empty());
+    Ok(id.unwrap_or_else(|| request.tool.as_ref().map(action_id).unwrap_or_default()))
+}

@@ -1,0 +1,146 @@
+//! What a rule's annotations say: its id, what to tell the caller, how long a permit lives, whose approval it needs.
+
+use std::collections::BTreeMap;
+
+use cedar_policy::{Effect, Policy};
+
+use crate::decision::{Approver, Condition};
+use crate::limits::{
+    MAX_ANNOTATION_BYTES, MAX_APPROVALS, MAX_APPROVER_GROUPS, MAX_PERMIT_TTL_S, MAX_RULE_ID_BYTES,
+};
+
+/// The annotations that mean something here, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Annotations {
+    pub(super) id: String,
+    pub(super) conditions: Vec<Condition>,
+    pub(super) permit_ttl_s: Option<u32>,
+    pub(super) approvers: Vec<Approver>,
+}
+
+/// What is wrong with an annotation, and the mend.
+pub(super) type Refusal = (String, String);
+
+impl Annotations {
+    pub(super) fn read(policy: &Policy) -> Result<Self, Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        let id = kept(read_id(policy.annotation("id")), &mut refusals);
+        let mut conditions = Vec::new();
+        for (name, critical) in [("obligation", true), ("advice", false)] {
+            let condition = policy
+                .annotation(name)
+                .map(|text| read_condition(name, text, critical));
+            conditions.extend(condition.and_then(|read| kept(read, &mut refusals)));
+        }
+        conditions.sort_unstable();
+        let permit_ttl_s = policy
+            .annotation("permit_ttl")
+            .and_then(|text| kept(read_ttl(text), &mut refusals));
+        let approvers = policy
+            .annotation("approvers")
+            .and_then(|text| kept(read_approvers(text), &mut refusals));
+        for name in ["permit_ttl", "approvers"] {
+            if policy.effect() == Effect::Forbid && policy.annotation(name).is_some() {
+                let message = format!("@{name} on a forbid means nothing");
+                refusals.push((
+                    message,
+                    "move it to the permit that it is meant for".to_owned(),
+                ));
+            }
+        }
+        match id {
+            Some(id) if refusals.is_empty() => Ok(Self {
+                id,
+                conditions,
+                permit_ttl_s,
+                approvers: approvers.unwrap_or_default(),
+            }),
+            _ => Err(refusals),
+        }
+    }
+}
+
+fn kept<T>(read: Result<T, Refusal>, refusals: &mut Vec<Refusal>) -> Option<T> {
+    read.map_err(|refusal| refusals.push(refusal)).ok()
+}
+
+fn read_id(text: Option<&str>) -> Result<String, Refusal> {
+    let refusal = |message: &str| {
+        (
+            message.to_owned(),
+            "begin it with @id(\"…\"), or let `policy check --fix` add ids".to_owned(),
+        )
+    };
+    match text {
+        None => Err(refusal("the rule has no @id")),
+        Some(id) if id.is_empty() || id.len() > MAX_RULE_ID_BYTES => Err(refusal(&format!(
+            "the rule's @id is empty or longer than {MAX_RULE_ID_BYTES} bytes"
+        ))),
+        Some(id) if id.chars().any(char::is_control) => {
+            Err(refusal("the rule's @id has control characters"))
+        }
+        Some(id) => Ok(id.to_owned()),
+    }
+}
+
+fn read_condition(name: &str, text: &str, critical: bool) -> Result<Condition, Refusal> {
+    let (kind, value) = text.split_once(':').unwrap_or((text, ""));
+    if kind.is_empty() || text.len() > MAX_ANNOTATION_BYTES {
+        return Err((
+            format!("@{name} has no type or is longer than {MAX_ANNOTATION_BYTES} bytes"),
+            format!("write @{name}(\"type\") or @{name}(\"type:value\")"),
+        ));
+    }
+    Ok(Condition {
+        kind: kind.to_owned(),
+        value: value.to_owned(),
+        critical,
+    })
+}
+
+fn read_ttl(text: &str) -> Result<u32, Refusal> {
+    // Only the one spelling of a number, so that `+60` and `060` do not pass for 60.
+    text.parse()
+        .ok()
+        .filter(|ttl: &u32| (1..=MAX_PERMIT_TTL_S).contains(ttl) && ttl.to_string() == text)
+        .ok_or_else(|| {
+            (
+                format!("@permit_ttl is not a number of seconds from 1 to {MAX_PERMIT_TTL_S}"),
+                "write for example @permit_ttl(\"120\")".to_owned(),
+            )
+        })
+}
+
+fn read_approvers(text: &str) -> Result<Vec<Approver>, Refusal> {
+    let refusal = |message: String| {
+        Err((
+            message,
+            "write for example @approvers(\"finance:2,legal\")".to_owned(),
+        ))
+    };
+    let mut counts = BTreeMap::new();
+    for item in text.split(',') {
+        let (group, count) = item.split_once(':').unwrap_or((item, "1"));
+        let group = group.trim();
+        let count = count.trim().parse::<u32>().ok();
+        let count = count.filter(|count| (1..=MAX_APPROVALS).contains(count));
+        let Some(count) = count.filter(|_| !group.is_empty() && text.len() <= MAX_ANNOTATION_BYTES)
+        else {
+            return refusal(format!(
+                "@approvers does not list groups, each with 1 to {MAX_APPROVALS} approvals"
+            ));
+        };
+        if counts.insert(group.to_owned(), count).is_some() {
+            return refusal("@approvers names a group twice".to_owned());
+        }
+    }
+    if counts.len() > MAX_APPROVER_GROUPS {
+        return refusal(format!(
+            "@approvers names more than {MAX_APPROVER_GROUPS} groups"
+        ));
+    }
+    Ok(counts
+        .into_iter()
+        .map(|(group, count)| Approver { group, count })
+        .collect())
+}

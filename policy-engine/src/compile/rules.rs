@@ -1,0 +1,160 @@
+//! The rules of a bundle: what each is called, where it stands, what it tells the caller, and what it reads of the past.
+
+use std::collections::BTreeMap;
+
+use cedar_policy::{Effect, Policy};
+use dogwood_language::TemporalField;
+
+use super::annotations::Annotations;
+use super::lower::{Lowered, Written};
+use super::{RuleSource, fingerprint};
+use crate::bundle::Bundle;
+use crate::decision::{Approver, Condition, RuleId};
+use crate::diagnostic::Diagnostic;
+use crate::event_schema::MAX_WINDOW_S;
+use crate::history::Fingerprint;
+use crate::history::reads::Reads;
+
+/// A rule, apart from the Cedar policy that it became.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: RuleId,
+    pub(crate) source: RuleSource,
+    pub(crate) is_permit: bool,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) permit_ttl_s: Option<u32>,
+    pub(crate) approvers: Vec<Approver>,
+    /// None if the rule reads nothing of the past.
+    pub(crate) past: Option<Past>,
+}
+
+/// What a rule reads of the past, and how.
+#[derive(Debug)]
+pub(crate) struct Past {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) reads: Reads,
+    /// Its temporal conditions, each named by the context attribute that carries its value.
+    pub(crate) leaves: Vec<TemporalField>,
+}
+
+/// Reads all rules, by the ids that Dogwood gave the policies.
+pub(super) fn read(
+    bundle: &Bundle,
+    lowered: &Lowered,
+) -> Result<BTreeMap<String, Rule>, Vec<Diagnostic>> {
+    let mut leaves = leaves_by_policy(lowered);
+    let mut findings = Vec::new();
+    let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+    let mut first_places: BTreeMap<RuleId, RuleSource> = BTreeMap::new();
+    for (lowered_rule, written) in lowered.set.rules().zip(&lowered.rules) {
+        let id = lowered_rule.cedar_policy_id;
+        let policies = lowered.set.as_cedar();
+        let Some(policy) = policies.policy(&cedar_policy::PolicyId::new(&id)) else {
+            findings.push(finding(
+                written,
+                "the rule is a template",
+                "name the entity",
+            ));
+            continue;
+        };
+        let rule = read_rule(
+            bundle,
+            written,
+            policy,
+            leaves.remove(&id).unwrap_or_default(),
+        );
+        match rule {
+            Err(found) => findings.extend(found),
+            Ok(rule) => {
+                if let Some(first) = first_places.insert(rule.id.clone(), rule.source.clone()) {
+                    let message = format!(
+                        "its @id is also that of the rule at {}:{}",
+                        first.path, first.line
+                    );
+                    findings.push(
+                        finding(written, message, "give one of them another @id")
+                            .in_rule(&rule.id.0),
+                    );
+                }
+                rules.insert(id, rule);
+            }
+        }
+    }
+    if findings.is_empty() {
+        Ok(rules)
+    } else {
+        Err(findings)
+    }
+}
+
+fn finding(written: &Written, message: impl Into<String>, mend: &str) -> Diagnostic {
+    Diagnostic::error(&written.source.path, message, mend).at_line(written.source.line)
+}
+
+fn leaves_by_policy(lowered: &Lowered) -> BTreeMap<String, Vec<TemporalField>> {
+    let mut leaves: BTreeMap<String, Vec<TemporalField>> = BTreeMap::new();
+    for field in lowered.set.temporal_fields() {
+        if let Some((policy, _)) = field.id.rsplit_once("__temporal_") {
+            leaves
+                .entry(policy.to_owned())
+                .or_default()
+                .push(field.clone());
+        }
+    }
+    leaves
+}
+
+fn read_rule(
+    bundle: &Bundle,
+    written: &Written,
+    policy: &Policy,
+    leaves: Vec<TemporalField>,
+) -> Result<Rule, Vec<Diagnostic>> {
+    let in_rule = |diagnostic: Diagnostic| match policy.annotation("id") {
+        Some(id) => diagnostic.in_rule(id),
+        None => diagnostic,
+    };
+    let Annotations {
+        id,
+        conditions,
+        permit_ttl_s,
+        approvers,
+    } = Annotations::read(policy).map_err(|refusals| {
+        refusals
+            .into_iter()
+            .map(|(message, mend)| in_rule(finding(written, message, &mend)))
+            .collect::<Vec<_>>()
+    })?;
+    let mut reads = Reads::default();
+    leaves
+        .iter()
+        .for_each(|leaf| reads.add(&leaf.condition.condition));
+    if reads.reach_s > MAX_WINDOW_S {
+        let message = "its windows, one inside the other, reach back further than 30 days";
+        return Err(vec![in_rule(finding(
+            written,
+            message,
+            "shorten them: windows inside windows add up",
+        ))]);
+    }
+    let past = (!leaves.is_empty()).then(|| Past {
+        fingerprint: fingerprint::of(
+            &id,
+            &written.printed,
+            bundle.history(),
+            &reads,
+            bundle.shapes(),
+        ),
+        reads,
+        leaves,
+    });
+    Ok(Rule {
+        id: RuleId(id),
+        source: written.source.clone(),
+        is_permit: policy.effect() == Effect::Permit,
+        conditions,
+        permit_ttl_s,
+        approvers,
+        past,
+    })
+}

@@ -1,0 +1,260 @@
+//! The context of a request: what rules read as `context.input`, `.system`, `.session` and `.request`.
+//!
+//! It is built twice from the same facts: for Cedar, and for Dogwood's conditions over the past, which compare old events with
+//! the request at hand. Dogwood has no dates, so there the two dates are absent.
+
+use std::collections::BTreeMap;
+
+use cedar_policy::{ExpressionConstructionError, RestrictedExpression as Cedar};
+use dogwood_language::Value as Dogwood;
+
+use crate::evaluate::names::{Names, uid};
+use crate::request::Request;
+use crate::value::Value;
+
+/// The id of the entity that carries the session's grants.
+pub(super) const GRANTS: &str = "grants";
+/// The id of the entity that carries the request's claims.
+pub(super) const CLAIMS: &str = "claims";
+
+/// A fact in the one form that both languages can be given.
+enum Fact<'a> {
+    Text(&'a str),
+    Number(i64),
+    Bool(bool),
+    Texts(Vec<&'a str>),
+    Time(String),
+    Gateway(&'a str),
+    Grants(&'static str),
+    Record(Group<'a>),
+}
+
+type Group<'a> = Vec<(&'static str, Fact<'a>)>;
+
+/// Why a request has no context under the schema.
+#[derive(Debug)]
+pub(super) struct Unrepresentable;
+
+impl From<ExpressionConstructionError> for Unrepresentable {
+    fn from(_: ExpressionConstructionError) -> Self {
+        Self
+    }
+}
+
+/// The context for Cedar, without the booleans of temporal conditions.
+pub(super) fn for_cedar(
+    names: &Names,
+    request: &Request,
+    input: &Value,
+) -> Result<Vec<(String, Cedar)>, Unrepresentable> {
+    let mut pairs = vec![("input".to_owned(), input.to_expression()?)];
+    for (name, group) in groups(request)? {
+        pairs.push((name.to_owned(), record_for_cedar(names, &group)?));
+    }
+    Ok(pairs)
+}
+
+/// The context for Dogwood's conditions.
+pub(super) fn for_dogwood(
+    request: &Request,
+    input: &Value,
+) -> Result<Vec<(String, Dogwood)>, Unrepresentable> {
+    let mut pairs = vec![("input".to_owned(), value_for_dogwood(input))];
+    for (name, group) in groups(request)? {
+        pairs.push((name.to_owned(), record_for_dogwood(&group)));
+    }
+    Ok(pairs)
+}
+
+fn groups(request: &Request) -> Result<Vec<(&'static str, Group<'_>)>, Unrepresentable> {
+    Ok(vec![
+        ("system", vec![("now", time(request.time_us)?)]),
+        ("session", session(request)?),
+        ("request", presentation(request)),
+    ])
+}
+
+fn session(request: &Request) -> Result<Group<'_>, Unrepresentable> {
+    let session = &request.session;
+    let mut group = vec![
+        ("id", Fact::Text(&session.id)),
+        ("purpose", Fact::Text(&session.purpose)),
+        ("issuer", Fact::Text(&session.issuer)),
+        ("delegated", Fact::Bool(session.delegated)),
+        (
+            "seq",
+            Fact::Number(i64::try_from(session.seq).map_err(|_| Unrepresentable)?),
+        ),
+        ("openedAt", time(session.opened_at_us)?),
+        ("grants", Fact::Grants(GRANTS)),
+    ];
+    if let Some(subject) = &session.subject {
+        group.push((
+            "subject",
+            Fact::Record(vec![
+                ("iss", Fact::Text(&subject.iss)),
+                ("sub", Fact::Text(&subject.sub)),
+                ("assurance", Fact::Text(&subject.assurance)),
+            ]),
+        ));
+    }
+    Ok(group)
+}
+
+fn presentation(request: &Request) -> Group<'_> {
+    let mut group = vec![
+        ("assurance", Fact::Text(request.assurance.as_str())),
+        ("claims", Fact::Grants(CLAIMS)),
+    ];
+    if let Some(presenter) = &request.presenter {
+        group.push(("presenter", Fact::Gateway(presenter)));
+    }
+    if let Some(approval) = &request.approval {
+        let groups = approval.groups.iter().map(String::as_str).collect();
+        group.push((
+            "approval",
+            Fact::Record(vec![
+                ("groups", Fact::Texts(groups)),
+                ("count", Fact::Number(i64::from(approval.count))),
+            ]),
+        ));
+    }
+    group
+}
+
+fn record_for_cedar(names: &Names, group: &Group<'_>) -> Result<Cedar, Unrepresentable> {
+    let mut pairs = Vec::with_capacity(group.len());
+    for (name, fact) in group {
+        let value = match fact {
+            Fact::Text(text) => Cedar::new_string((*text).to_owned()),
+            Fact::Number(number) => Cedar::new_long(*number),
+            Fact::Bool(value) => Cedar::new_bool(*value),
+            Fact::Texts(texts) => texts_for_cedar(texts.iter().copied()),
+            Fact::Time(text) => Cedar::new_datetime(text),
+            Fact::Gateway(id) => Cedar::new_entity_uid(uid(&names.gateway, id)),
+            Fact::Grants(id) => Cedar::new_entity_uid(uid(&names.grants, id)),
+            Fact::Record(inner) => record_for_cedar(names, inner)?,
+        };
+        pairs.push(((*name).to_owned(), value));
+    }
+    Ok(Cedar::new_record(pairs)?)
+}
+
+/// A set of strings.
+pub(super) fn texts_for_cedar<'a>(texts: impl Iterator<Item = &'a str>) -> Cedar {
+    Cedar::new_set(texts.map(|text| Cedar::new_string(text.to_owned())))
+}
+
+fn record_for_dogwood(group: &Group<'_>) -> Dogwood {
+    let mut record = BTreeMap::new();
+    for (name, fact) in group {
+        let value = match fact {
+            Fact::Text(text) => Dogwood::String((*text).to_owned()),
+            Fact::Number(number) => Dogwood::Int(*number),
+            Fact::Bool(value) => Dogwood::Bool(*value),
+            Fact::Texts(texts) => Dogwood::Array(
+                texts
+                    .iter()
+                    .map(|text| Dogwood::String((*text).to_owned()))
+                    .collect(),
+            ),
+            Fact::Time(_) => continue,
+            Fact::Gateway(id) => entity_for_dogwood("Countersign::Gateway", id),
+            Fact::Grants(id) => entity_for_dogwood("Countersign::Grants", id),
+            Fact::Record(inner) => record_for_dogwood(inner),
+        };
+        record.insert((*name).to_owned(), value);
+    }
+    Dogwood::Object(record)
+}
+
+fn entity_for_dogwood(name: &str, id: &str) -> Dogwood {
+    Dogwood::Entity {
+        ty: name.to_owned(),
+        id: id.to_owned(),
+    }
+}
+
+/// A typed value as Dogwood compares it.
+pub(crate) fn value_for_dogwood(value: &Value) -> Dogwood {
+    match value {
+        Value::Bool(value) => Dogwood::Bool(*value),
+        Value::Long(value) => Dogwood::Int(*value),
+        Value::Decimal(value) => Dogwood::Decimal(value.to_string()),
+        Value::String(value) => Dogwood::String(value.clone()),
+        Value::Set(items) => Dogwood::Array(items.iter().map(value_for_dogwood).collect()),
+        Value::Record(fields) => Dogwood::Object(
+            fields
+                .iter()
+                .map(|(name, field)| (name.clone(), value_for_dogwood(field)))
+                .collect(),
+        ),
+    }
+}
+
+/// A time as Cedar's `datetime` reads it: UTC, to the millisecond, in years of four digits.
+fn time(us: u64) -> Result<Fact<'static>, Unrepresentable> {
+    let ms = us / 1_000;
+    let (seconds, millisecond) = (ms / 1_000, ms % 1_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_date(days);
+    if year > 9_999 {
+        return Err(Unrepresentable);
+    }
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    Ok(Fact::Time(format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"
+    )))
+}
+
+/// Year, month and day of the proleptic Gregorian calendar, so many days after 1970-01-01.
+///
+/// Counted in years that begin in March, so that the leap day is the last of its year.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    const DAYS_BEFORE_1970: u64 = 719_468;
+    const DAYS_PER_ERA: u64 = 146_097;
+    let day = days.saturating_add(DAYS_BEFORE_1970);
+    let (era, day_of_era) = (day / DAYS_PER_ERA, day % DAYS_PER_ERA);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day_of_month)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fact, time};
+
+    fn text(us: u64) -> Option<String> {
+        match time(us) {
+            Ok(Fact::Time(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_cedar_reads_them() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_799_999_999, "2000-02-29T23:59:59.999Z"),
+            (951_868_800_000_000, "2000-03-01T00:00:00.000Z"),
+            (4_107_542_400_000_000, "2100-03-01T00:00:00.000Z"),
+            (1_735_689_599_123_456, "2024-12-31T23:59:59.123Z"),
+            (253_402_300_799_999_999, "9999-12-31T23:59:59.999Z"),
+        ];
+        for (us, expected) in cases {
+            assert_eq!(text(us).as_deref(), Some(expected));
+        }
+        assert_eq!(text(253_402_300_800_000_000), None);
+        assert_eq!(text(u64::MAX), None);
+    }
+}

@@ -1,0 +1,491 @@
+//! Decisions, from requests to reasons.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::fixtures::{
+    HOUR_US, SECOND_US, START_US, World, bundle_of, compiled, ids, request, starts_at,
+};
+use crate::*;
+
+const PERMIT_ALL: &str = "@id(\"all\") permit (principal, action, resource);\n";
+
+fn decide(rules: &str, request: &Request) -> Decision {
+    let compiled = compiled(rules);
+    compiled
+        .decide(&Starts::new(), &Partition::default(), request)
+        .decision
+}
+
+fn pay(amount: i64) -> Request {
+    request(
+        "bank/pay",
+        &format!("{{\"amount\": {amount}, \"to\": \"bob\"}}"),
+        START_US,
+    )
+}
+
+#[test]
+fn a_permit_allows_a_forbid_wins_and_nothing_denies() {
+    let allowed = decide(PERMIT_ALL, &pay(1));
+    assert_eq!(
+        (allowed.verdict, allowed.reason),
+        (Verdict::Allow, Reason::AllowedByPolicy)
+    );
+    assert_eq!(ids(&allowed), ["all"]);
+    let rules = format!("{PERMIT_ALL}@id(\"big\") forbid (principal, action == Countersign::Action::\"bank/pay\", resource)
+        when {{ context.input.amount > 100 }};");
+    assert_eq!(decide(&rules, &pay(100)).verdict, Verdict::Allow);
+    let forbidden = decide(&rules, &pay(101));
+    assert_eq!(
+        (forbidden.verdict, forbidden.reason),
+        (Verdict::Deny, Reason::ForbiddenByPolicy)
+    );
+    assert_eq!(ids(&forbidden), ["big"]);
+    let nothing = decide("", &pay(1));
+    assert_eq!(
+        (nothing.verdict, nothing.reason),
+        (Verdict::Deny, Reason::NoMatchingPermit)
+    );
+    assert!(nothing.rules.is_empty());
+}
+
+#[test]
+fn an_unknown_action_is_allowed_by_nobody() {
+    for action in [
+        "nope",
+        "CallTool",
+        "",
+        "login\0",
+        "Countersign::Action::\"login\"",
+        "pay",
+    ] {
+        let decision = decide(PERMIT_ALL, &request(action, "{}", START_US));
+        assert_eq!(
+            (decision.verdict, decision.reason),
+            (Verdict::Deny, Reason::UnknownAction),
+            "{action}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_schema_is_denied_before_any_rule_is_asked() {
+    for input in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        "{\"amount\": 1}",
+        "{\"amount\": \"1\", \"to\": \"bob\"}",
+        "{\"amount\": 1.5, \"to\": \"bob\"}",
+        "{\"amount\": 1, \"to\": \"bob\", \"more\": 1}",
+        "{\"amount\": 1, \"amount\": 1, \"to\": \"bob\"}",
+        "{\"amount\": 9223372036854775808, \"to\": \"bob\"}",
+    ] {
+        let evaluated = compiled(PERMIT_ALL).decide(
+            &Starts::new(),
+            &Partition::default(),
+            &request("bank/pay", input, START_US),
+        );
+        assert_eq!(evaluated.decision.reason, Reason::SchemaMismatch, "{input}");
+        assert!(evaluated.events.is_empty());
+    }
+    let mut late = pay(1);
+    late.time_us = u64::MAX;
+    assert_eq!(decide(PERMIT_ALL, &late).verdict, Verdict::Deny);
+    let mut endless = pay(1);
+    endless.session.seq = u64::MAX;
+    assert_eq!(decide(PERMIT_ALL, &endless).reason, Reason::SchemaMismatch);
+}
+
+#[test]
+fn an_erring_permit_is_no_permit_and_an_erring_forbid_denies() {
+    let erring = "(principal, action == Countersign::Action::\"bank/pay\", resource)
+        when { context.input.amount + 9223372036854775807 > 0 };";
+    let permit = format!("@id(\"errs\") permit {erring}");
+    let decision = decide(&permit, &pay(1));
+    assert_eq!(
+        (decision.verdict, decision.reason),
+        (Verdict::Deny, Reason::NoMatchingPermit)
+    );
+    let decision = decide(&format!("{PERMIT_ALL}{permit}"), &pay(1));
+    assert_eq!(
+        (decision.verdict, ids(&decision)),
+        (Verdict::Allow, vec!["all"])
+    );
+
+    let forbid = format!("{PERMIT_ALL}@id(\"errs\") forbid {erring}");
+    let decision = decide(&forbid, &pay(1));
+    assert_eq!(
+        (decision.verdict, decision.reason),
+        (Verdict::Deny, Reason::EvaluationError)
+    );
+    assert_eq!(ids(&decision), ["errs"]);
+    assert_eq!(decide(&forbid, &pay(-1)).verdict, Verdict::Deny);
+    assert_eq!(decide(&forbid, &pay(-1)).reason, Reason::ForbiddenByPolicy);
+    // Even beside a forbid that matched, so that nobody reads the error as a verdict of the rules.
+    let both = format!("{forbid}@id(\"no\") forbid (principal, action, resource);");
+    assert_eq!(decide(&both, &pay(1)).reason, Reason::EvaluationError);
+}
+
+#[test]
+fn every_fact_reaches_the_rules() {
+    let rules = "@id(\"all-facts\") permit (
+        principal in Countersign::Group::\"staff\",
+        action in Countersign::Action::\"CallTool\",
+        resource in Countersign::Resource::\"ledger\")
+      when {
+        principal.owner == Countersign::Operator::\"alice\" &&
+        principal.hasTag(\"team\") && principal.getTag(\"team\") == \"payments\" &&
+        resource.type == \"account\" && resource.getTag(\"tier\") == \"gold\" &&
+        context.input.to == \"bob\" &&
+        context.system.now == datetime(\"2026-01-01T00:00:00.000Z\") &&
+        context.session.openedAt == datetime(\"2026-01-01\") &&
+        context.session.purpose == \"refunds\" && context.session.issuer == \"alice\" &&
+        !context.session.delegated && context.session.seq == 1 &&
+        context.session has subject && context.session.subject.sub == \"carol\" &&
+        context.session.grants.getTag(\"to\").contains(\"bob\") &&
+        context.request.claims.getTag(\"why\").contains(\"because\") &&
+        context.request.assurance == \"BOTH_SIGNED\" &&
+        context.request has presenter && context.request.presenter == Countersign::Gateway::\"gw\" &&
+        context.request has approval && context.request.approval.groups.contains(\"legal\") &&
+        context.request.approval.count == 2
+      };";
+    let entities = r#"[
+      {"uid": {"type": "Countersign::Group", "id": "billing"}, "attrs": {},
+       "parents": [{"type": "Countersign::Group", "id": "staff"}]},
+      {"uid": {"type": "Countersign::Resource", "id": "accounts"}, "attrs": {"type": "folder"},
+       "parents": [{"type": "Countersign::Resource", "id": "ledger"}]}]"#;
+    let bundle = bundle_of(
+        "agent",
+        &[("rules/main.dw", rules), ("entities.json", entities)],
+    );
+    let compiled = Compiled::compile(&bundle).unwrap_or_else(|findings| panic!("{findings:#?}"));
+    let mut request = pay(1);
+    request.assurance = Assurance::BothSigned;
+    request.presenter = Some("gw".to_owned());
+    request.approval = Some(Approval {
+        groups: BTreeSet::from(["legal".to_owned()]),
+        count: 2,
+    });
+    request.session.subject = Some(Subject {
+        iss: "idp".to_owned(),
+        sub: "carol".to_owned(),
+        assurance: "CLAIMED".to_owned(),
+    });
+    let sets = |name: &str, value: &str| {
+        StringSets::from([(name.to_owned(), BTreeSet::from([value.to_owned()]))])
+    };
+    request.session.grants = sets("to", "bob");
+    request.claims = sets("why", "because");
+    request.resource = Resource {
+        id: "account-1".to_owned(),
+        kind: Some("account".to_owned()),
+        parents: BTreeSet::from(["accounts".to_owned()]),
+        attributes: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),
+    };
+    let decide = |request: &Request| {
+        compiled
+            .decide(&Starts::new(), &Partition::default(), request)
+            .decision
+    };
+    assert_eq!(ids(&decide(&request)), ["all-facts"]);
+    let mut other = request.clone();
+    other.agent.groups.clear();
+    assert_eq!(decide(&other).verdict, Verdict::Deny);
+    let mut other = request.clone();
+    other.resource.parents.clear();
+    assert_eq!(decide(&other).verdict, Verdict::Deny);
+    let mut other = request;
+    other.session.grants.clear();
+    assert_eq!(decide(&other).verdict, Verdict::Deny);
+}
+
+#[test]
+fn what_the_bundle_says_of_a_resource_is_never_overridden() {
+    let rules =
+        "@id(\"open\") permit (principal, action, resource) when { resource.type == \"public\" };
+        @id(\"sealed\") forbid (principal, action, resource in Countersign::Resource::\"vault\");";
+    let entities = r#"[{"uid": {"type": "Countersign::Resource", "id": "db"}, "attrs": {"type": "secret"},
+        "parents": [{"type": "Countersign::Resource", "id": "vault"}]}]"#;
+    let bundle = bundle_of(
+        "agent",
+        &[("rules/main.dw", rules), ("entities.json", entities)],
+    );
+    let compiled = Compiled::compile(&bundle).unwrap();
+    let mut request = pay(1);
+    request.resource.kind = Some("public".to_owned());
+    let decide = |request: &Request| {
+        compiled
+            .decide(&Starts::new(), &Partition::default(), request)
+            .decision
+    };
+    assert_eq!(decide(&request).verdict, Verdict::Allow);
+    request.resource.id = "db".to_owned();
+    assert_eq!(ids(&decide(&request)), ["sealed"]);
+    request.resource.id = "vault".to_owned();
+    assert_eq!(ids(&decide(&request)), ["sealed"]);
+    // A cycle through the bundle's own entities is refused, not followed.
+    request.resource.parents = BTreeSet::from(["db".to_owned()]);
+    assert_eq!(decide(&request).verdict, Verdict::Deny);
+}
+
+#[test]
+fn a_fact_that_nobody_vouches_for_does_not_exist() {
+    let rules = format!("{PERMIT_ALL}@id(\"prod\") forbid (principal, action == Countersign::Action::\"deploy\", resource)
+        when {{ resource.type == \"production\" }};");
+    let decision = decide(&rules, &request("deploy", "{\"ticket\": \"T\"}", START_US));
+    assert_eq!(
+        (decision.reason, ids(&decision)),
+        (Reason::EvaluationError, vec!["prod"])
+    );
+    assert_eq!(decide(&rules, &pay(1)).verdict, Verdict::Allow);
+}
+
+#[test]
+fn conditions_and_the_shortest_ttl_come_from_the_determining_rules() {
+    let rules = "@id(\"b\") @permit_ttl(\"120\") @obligation(\"log:full:all\") permit (principal, action, resource);
+        @id(\"a\") @permit_ttl(\"30\") @advice(\"slow\") permit (principal, action, resource);
+        @id(\"c\") @permit_ttl(\"1\") @obligation(\"x:y\") permit (principal, action, resource) when { context.session.delegated };
+        @id(\"d\") @obligation(\"call:owner\") forbid (principal, action == Countersign::Action::\"login\", resource);";
+    let decision = decide(rules, &pay(1));
+    assert_eq!(ids(&decision), ["a", "b"]);
+    assert_eq!(decision.permit_ttl_s, Some(30));
+    let condition = |kind: &str, value: &str, critical| Condition {
+        kind: kind.to_owned(),
+        value: value.to_owned(),
+        critical,
+    };
+    assert_eq!(
+        decision.conditions,
+        [
+            condition("log", "full:all", true),
+            condition("slow", "", false)
+        ]
+    );
+    let denied = decide(rules, &request("login", "{\"user\": \"u\"}", START_US));
+    assert_eq!((ids(&denied), denied.permit_ttl_s), (vec!["d"], None));
+    assert_eq!(denied.conditions, [condition("call", "owner", true)]);
+}
+
+#[test]
+fn a_denial_that_approvals_would_lift_escalates() {
+    let rules =
+        "@id(\"small\") permit (principal, action == Countersign::Action::\"bank/pay\", resource)
+          when { context.input.amount <= 10 };
+        @id(\"z-approved\") @approvers(\"finance:2,legal\")
+        permit (principal, action == Countersign::Action::\"bank/pay\", resource)
+          when { context.input.amount <= 1000 && context.request has approval
+            && context.request.approval.groups.containsAll([\"finance\", \"legal\"])
+            && context.request.approval.count >= 3 };
+        @id(\"never\") forbid (principal, action == Countersign::Action::\"bank/pay\", resource)
+          when { context.input.to == \"mallory\" };";
+    let compiled = compiled(rules);
+    let decide =
+        |request: &Request| compiled.decide(&Starts::new(), &Partition::default(), request);
+    assert_eq!(decide(&pay(10)).decision.verdict, Verdict::Allow);
+    let escalated = decide(&pay(11));
+    assert_eq!(
+        (escalated.decision.verdict, escalated.decision.reason),
+        (Verdict::Escalate, Reason::ApprovalRequired)
+    );
+    assert_eq!(ids(&escalated.decision), ["z-approved"]);
+    let approver = |group: &str, count| Approver {
+        group: group.to_owned(),
+        count,
+    };
+    assert_eq!(
+        escalated.decision.approvers,
+        [approver("finance", 2), approver("legal", 1)]
+    );
+    let kinds: Vec<EventKind> = escalated.events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Request, EventKind::Denied]);
+    assert_eq!(decide(&pay(1001)).decision.reason, Reason::NoMatchingPermit);
+
+    let mut approved = pay(11);
+    approved.approval = Some(Approval {
+        groups: BTreeSet::from(["finance".to_owned(), "legal".to_owned()]),
+        count: 3,
+    });
+    assert_eq!(ids(&decide(&approved).decision), ["z-approved"]);
+    approved.approval = Some(Approval {
+        groups: BTreeSet::from(["finance".to_owned()]),
+        count: 9,
+    });
+    assert_eq!(decide(&approved).decision.verdict, Verdict::Escalate);
+    let mut forbidden = request(
+        "bank/pay",
+        "{\"amount\": 11, \"to\": \"mallory\"}",
+        START_US,
+    );
+    assert_eq!(
+        decide(&forbidden).decision.reason,
+        Reason::ForbiddenByPolicy
+    );
+    forbidden.input = b"{\"amount\": 1}".to_vec();
+    assert_eq!(decide(&forbidden).decision.reason, Reason::SchemaMismatch);
+}
+
+#[test]
+fn approvals_that_a_forbid_would_still_refuse_are_not_asked_for() {
+    let rules = "@id(\"approved\") @approvers(\"finance\") permit (principal, action, resource)
+          when { context.request has approval };
+        @id(\"no-approvals\") forbid (principal, action, resource) when { context.request has approval };";
+    assert_eq!(decide(rules, &pay(1)).reason, Reason::NoMatchingPermit);
+}
+
+#[test]
+fn hostile_strings_are_only_strings() {
+    let rules = "@id(\"open\") permit (principal == Countersign::Agent::\"mallory\", action, resource);
+        @id(\"cap\") permit (principal, action == Countersign::Action::\"login\", resource) when temporal {
+          formerly within 1h Countersign::Action::\"login\"::allowed{ input.user: context.input.user } };
+        @id(\"first\") permit (principal, action == Countersign::Action::\"login\", resource)
+          when { context.input.user like \"*ok\" };";
+    for hostile in [
+        "mallory\"",
+        "\" || true",
+        "\u{202e}yrollam",
+        "\u{0}",
+        "a\u{301}",
+        "\u{e1}",
+        "\\u{41}",
+        "${jndi}",
+        "\n",
+        "::\"",
+        "Countersign::Agent::\"mallory\"",
+        "\u{1f980}",
+        "' OR 1=1 --",
+        "\u{feff}",
+        "\\",
+        "\"; permit (principal, action, resource);",
+    ] {
+        let mut world = World::new(rules);
+        let mut ask = |user: &str, after_us: u64| {
+            let input = serde_json::json!({ "user": user }).to_string();
+            let mut request = request("login", &input, START_US + after_us);
+            request.agent.id = hostile.to_owned();
+            request.agent.owner = hostile.to_owned();
+            request.agent.groups = BTreeSet::from([hostile.to_owned()]);
+            request.agent.attributes = BTreeMap::from([(hostile.to_owned(), hostile.to_owned())]);
+            request.resource.id = hostile.to_owned();
+            request.session.purpose = hostile.to_owned();
+            request.claims =
+                StringSets::from([(hostile.to_owned(), BTreeSet::from([hostile.to_owned()]))]);
+            world.decide(&request).decision
+        };
+        assert_eq!(
+            ask(hostile, 0).reason,
+            Reason::NoMatchingPermit,
+            "{hostile:?}"
+        );
+        let first = format!("{hostile}ok");
+        assert_eq!(ids(&ask(&first, SECOND_US)), ["first"], "{hostile:?}");
+        assert_eq!(
+            ids(&ask(&first, 2 * SECOND_US)),
+            ["cap", "first"],
+            "{hostile:?}"
+        );
+        assert_eq!(
+            ask(hostile, 3 * SECOND_US).verdict,
+            Verdict::Deny,
+            "{hostile:?}"
+        );
+    }
+}
+
+#[test]
+fn deciding_changes_nothing_and_repeats_exactly() {
+    let mut world = World::new(
+        "@id(\"cap\") permit (principal, action == Countersign::Action::\"login\", resource) when temporal {
+          count_within(1h, Countersign::Action::\"login\"::allowed{}) < 3 };",
+    );
+    for second in 0..5 {
+        world.ask("login", "{\"user\": \"u\"}", second * SECOND_US);
+    }
+    let before = world.partition.clone();
+    let request = request("login", "{\"user\": \"u\"}", START_US + HOUR_US);
+    let first = world
+        .compiled
+        .decide(&world.starts, &world.partition, &request);
+    let again = world
+        .compiled
+        .decide(&world.starts, &world.partition, &request);
+    assert_eq!(first, again);
+    assert_eq!(world.partition, before);
+    assert_eq!(starts_at(&world.compiled, START_US), world.starts);
+}
+
+#[test]
+fn an_outcome_that_does_not_fit_is_no_event() {
+    let compiled = compiled(PERMIT_ALL);
+    let outcome =
+        |action: &'static str, input: &'static str, output: Option<&'static str>| Outcome {
+            time_us: START_US,
+            succeeded: true,
+            request_id: "r",
+            session_id: "s",
+            agent: "a",
+            action,
+            resource: "x",
+            input: input.as_bytes(),
+            output: output.map(str::as_bytes),
+        };
+    let input = "{\"amount\": 1, \"to\": \"bob\"}";
+    let event = compiled
+        .outcome_event(&outcome("bank/pay", input, Some("{\"balance\": 7}")))
+        .unwrap();
+    assert_eq!(
+        (event.kind, event.time_ns),
+        (EventKind::Response, 1_767_225_600_000_000_000)
+    );
+    assert_eq!(
+        event.output,
+        Some(Value::Record(
+            [("balance".to_owned(), Value::Long(7))].into()
+        ))
+    );
+    assert_eq!(
+        compiled
+            .outcome_event(&outcome("bank/pay", input, None))
+            .unwrap()
+            .output,
+        None
+    );
+    let failed = Outcome {
+        succeeded: false,
+        ..outcome("bank/pay", input, Some("not json"))
+    };
+    assert_eq!(
+        compiled.outcome_event(&failed).unwrap().kind,
+        EventKind::Error
+    );
+    for misuse in [
+        outcome("nope", input, None),
+        outcome("CallTool", "{}", None),
+        outcome("bank/pay", "{\"amount\": 1}", None),
+        outcome("bank/pay", "", None),
+        outcome("bank/pay", input, Some("{\"balance\": \"7\"}")),
+        outcome("bank/pay", input, Some("not json")),
+        outcome("bank/pay", input, Some("{}")),
+        Outcome {
+            time_us: u64::MAX,
+            ..outcome("bank/pay", input, None)
+        },
+    ] {
+        assert_eq!(compiled.outcome_event(&misuse), None, "{misuse:?}");
+    }
+    // An action without a declared output takes none along.
+    let ignored = outcome(
+        "login",
+        "{\"user\": \"u\"}",
+        Some("{\"token\": \"secret\"}"),
+    );
+    assert_eq!(compiled.outcome_event(&ignored).unwrap().output, None);
+}
+
+#[test]
+fn a_compiled_bundle_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Compiled>();
+}

@@ -1,0 +1,3 @@
+//! The machine, driven as a cluster drives it: signed submissions in, entries out.
+
+mod smoke;
