@@ -9,7 +9,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-/// Bytes in a [`Hash`].
+/// Bytes in a [`struct@Hash`].
 pub const HASH_LEN: usize = 32;
 
 /// The prefix of a leaf's bytes before hashing (RFC 6962, section 2.1).

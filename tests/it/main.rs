@@ -14,3 +14,5 @@ mod manifests;
 mod proto;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod vectors;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::note::{Note, NoteError, NoteSignature};
+use super::signed_note::{Note, NoteError, NoteSignature};
 use super::text::{from_decimal, hash_from_base64, to_base64};
 use super::vkey::{MAX_KEY_NAME_LEN, is_key_name};
 use crate::hash::{Hash, TreeHash, TreeSize};

@@ -9,7 +9,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::checkpoint::Checkpoint;
-use super::note::{NoteError, NoteSignature};
+use super::signed_note::{NoteError, NoteSignature};
 use super::vkey::KeyType;
 use crate::signer::{SIGNATURE_LEN, Signer};
 
@@ -75,8 +75,10 @@ pub fn cosign(
     NoteSignature::by(name, KeyType::CosignatureV1, signer, timestamped)
 }
 
-/// Reads a `timestamped_signature`: `u64be time || signature`. `None` for another length or an impossible time.
-pub(super) fn split_cosignature(bytes: &[u8]) -> Option<(CosignatureTime, &[u8])> {
+/// Reads a `timestamped_signature`, the bytes of a cosignature after the key id: `u64be time || signature`. `None` for
+/// another length or an impossible time. Nothing is verified here.
+#[must_use]
+pub fn split_timestamped(bytes: &[u8]) -> Option<(CosignatureTime, &[u8])> {
     let (time, signature) = bytes.split_first_chunk::<TIME_LEN>()?;
     let time = CosignatureTime::from_seconds(u64::from_be_bytes(*time)).ok()?;
     (signature.len() == SIGNATURE_LEN).then_some((time, signature))

@@ -1,16 +1,12 @@
 //! C2SP signed notes: how a ledger's tree head is signed, cosigned, trusted and carried in a file.
 //!
-//! A [`note`] is text with signatures by named keys ([`vkey`]); a [`checkpoint`] is a note about a tree; a
+//! A [`signed_note`] is text with signatures by named keys ([`vkey`]); a [`checkpoint`] is a note about a tree; a
 //! [`cosignature`] is a witness's signature on one. A [`tlog_policy`] says whose signatures make a checkpoint
 //! trustworthy, [`verify`] applies it, and a [`tlog_proof`] is a file that proves one entry with all of this.
 
 pub mod checkpoint;
 pub mod cosignature;
-#[expect(
-    clippy::module_inception,
-    reason = "the C2SP name of the format, within the family named after it"
-)]
-pub mod note;
+pub mod signed_note;
 mod text;
 pub mod tlog_policy;
 mod tlog_policy_parse;

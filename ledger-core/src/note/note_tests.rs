@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::checkpoint::Checkpoint;
 use super::cosignature::{CosignatureTime, TimeOutOfRange, cosignature_message};
-use super::note::{MAX_NOTE_LEN, MAX_NOTE_SIGNATURES, Note, NoteError, NoteSignature};
+use super::signed_note::{MAX_NOTE_LEN, MAX_NOTE_SIGNATURES, Note, NoteError, NoteSignature};
 use super::test_keys::{LOG, cosigned, log_key, signing_key, time, witness_key, witness_name};
 use super::vkey::{KeyType, VerifierKey, VkeyError};
 use crate::hash::{Hash, TreeSize};

@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 
 use super::checkpoint::Checkpoint;
 use super::cosignature::{CosignatureTime, cosign};
-use super::note::NoteSignature;
+use super::signed_note::NoteSignature;
 use super::vkey::{KeyType, VerifierKey};
 use crate::keys::PublicKey;
 use crate::signer::Signer as _;

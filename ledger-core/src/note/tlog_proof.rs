@@ -6,7 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::note::MAX_NOTE_LEN;
+use super::signed_note::MAX_NOTE_LEN;
 use super::text::{from_base64, from_decimal, hash_from_base64, to_base64};
 use super::tlog_policy::TlogPolicy;
 use super::verify::{CheckpointVerifyError, VerifiedCheckpoint, verify_checkpoint};

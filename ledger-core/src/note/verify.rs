@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::cosignature::CosignatureTime;
-use super::note::{Note, NoteError};
+use super::signed_note::{Note, NoteError};
 use super::tlog_policy::TlogPolicy;
 use super::vkey::VerifierKey;
 use crate::hash::{Hash, LeafIndex};
@@ -114,19 +114,20 @@ pub fn verify_checkpoint(
     let mut cosignatures = Vec::new();
     let mut log_has_signed = false;
     for signature in &opened.verified {
-        // Only cosignatures have a time, and only witnesses have keys for cosignatures.
-        let witness = policy
+        // Only cosignatures have a time: witnesses have keys for nothing else, and logs have none for them.
+        let Some(time) = signature.time else {
+            log_has_signed = true;
+            continue;
+        };
+        let by = policy
             .witnesses()
             .iter()
-            .find(|witness| witness.key == *signature.key);
-        match (signature.time, witness) {
-            (Some(time), Some(witness)) => cosignatures.push(VerifiedCosignature {
-                witness: witness.name.clone(),
-                key: witness.key.clone(),
-                time,
-            }),
-            _ => log_has_signed = true,
-        }
+            .filter(|witness| witness.key == *signature.key);
+        cosignatures.extend(by.map(|witness| VerifiedCosignature {
+            witness: witness.name.clone(),
+            key: witness.key.clone(),
+            time,
+        }));
     }
     if !log_has_signed {
         return Err(CheckpointVerifyError::NotSignedByLog);

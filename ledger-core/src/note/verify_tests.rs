@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::note::{Note, NoteError, NoteSignature};
+use super::signed_note::{Note, NoteError, NoteSignature};
 use super::test_keys::{LOG, cosigned, log_key, signing_key, time, witness_key, witness_name};
 use super::tlog_policy::TlogPolicy;
 use super::tlog_proof::{
@@ -255,7 +255,7 @@ fn limits_of_proof_files_are_errors_one_past_them() {
         index: LeafIndex(u64::MAX),
         path: vec![Hash::from_bytes([1; 32]); hashes],
         extra: vec![1; extra],
-        checkpoint: "x".repeat(super::note::MAX_NOTE_LEN),
+        checkpoint: "x".repeat(super::signed_note::MAX_NOTE_LEN),
     };
     let parse = |file: &TlogProof| TlogProof::parse(file.to_string().as_bytes());
     let largest = file(MAX_EXTRA_LEN, MAX_PROOF_HASHES);

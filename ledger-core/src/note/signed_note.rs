@@ -6,7 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::cosignature::{CosignatureTime, cosignature_message, split_cosignature};
+use super::cosignature::{CosignatureTime, cosignature_message, split_timestamped};
 use super::text::{from_base64, to_base64};
 use super::vkey::{KeyType, NoteKeyId, VerifierKey, VkeyError, is_key_name, key_id};
 use crate::signer::Signer;
@@ -235,6 +235,12 @@ impl NoteSignature {
         self.key_id
     }
 
+    /// The signature's bytes after the key id, unchecked.
+    #[must_use]
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
     /// Name and id, for messages.
     fn key_name(&self) -> String {
         format!("{}+{}", self.name, self.key_id)
@@ -249,7 +255,7 @@ impl NoteSignature {
         let (time, signature, message) = match key.key_type() {
             KeyType::Ed25519 => (None, self.signature.as_slice(), text.as_bytes().to_vec()),
             KeyType::CosignatureV1 => {
-                let (time, signature) = split_cosignature(&self.signature)
+                let (time, signature) = split_timestamped(&self.signature)
                     .ok_or_else(|| NoteError::InvalidSignature(self.key_name()))?;
                 (Some(time), signature, cosignature_message(time, text))
             }
