@@ -3,8 +3,8 @@
 use ledger_proto::v1::{
     self, Assurance, CompartmentKind, Verdict, command::Body as Ask, entry::Body,
 };
-use policy_engine::{Bundle, BundleDigest, Compiled, RuleId};
 
+use super::about_rules::rules;
 use super::enrolment::enrolled;
 use super::proven::{Proven, ProvenEntries};
 use super::report::{Basis, Report};
@@ -13,24 +13,24 @@ use crate::id::Identity;
 use crate::signature::{SignatureDomain, parse_signatures};
 
 /// What the explanations below look at.
-struct Case<'a> {
-    entries: &'a ProvenEntries,
-    proven: &'a Proven,
-    command: &'a v1::Command,
-    decision: &'a v1::Decision,
-    request: &'a v1::Authorize,
-    evidence: &'a v1::Evidence,
+pub(super) struct Case<'a> {
+    pub(super) entries: &'a ProvenEntries,
+    pub(super) proven: &'a Proven,
+    pub(super) command: &'a v1::Command,
+    pub(super) decision: &'a v1::Decision,
+    pub(super) request: &'a v1::Authorize,
+    pub(super) evidence: &'a v1::Evidence,
 }
 
 impl Case<'_> {
-    fn contradiction(&self, what: &'static str) -> EvidenceError {
+    pub(super) fn contradiction(&self, what: &'static str) -> EvidenceError {
         EvidenceError::Contradiction {
             index: self.proven.index,
             what,
         }
     }
 
-    fn at(&self) -> Basis {
+    pub(super) fn at(&self) -> Basis {
         Basis::Ledger(self.proven.index)
     }
 }
@@ -203,24 +203,23 @@ fn identities(
 
 /// The owner of the agent, if the entries that name one are among the evidence: the latest counts.
 fn owner(case: &Case<'_>) -> Option<(String, u64)> {
-    let before = case
-        .entries
-        .iter()
-        .filter(|proven| proven.index < case.proven.index && is_applied(&proven.entry));
-    before
-        .filter_map(|proven| match proven.command.as_ref()?.body.as_ref()? {
-            Ask::RegisterAgent(ask) if ask.id == case.request.agent => {
-                Some((ask.owner.clone(), proven.index))
-            }
-            Ask::UpdateAgent(ask) if ask.id == case.request.agent => {
-                Some((ask.owner.clone(), proven.index))
-            }
-            _ => None,
-        })
-        .last()
+    let agent = &case.request.agent;
+    let before = |proven: &&Proven| proven.index < case.proven.index && is_applied(&proven.entry);
+    let named = case.entries.iter().filter(before).filter_map(|proven| {
+        let body = proven.command.as_ref()?.body.as_ref()?;
+        let owner = if let Ask::RegisterAgent(ask) = body {
+            (ask.id == *agent).then_some(&ask.owner)
+        } else if let Ask::UpdateAgent(ask) = body {
+            (ask.id == *agent).then_some(&ask.owner)
+        } else {
+            None
+        };
+        owner.map(|owner| (owner.clone(), proven.index))
+    });
+    named.last()
 }
 
-fn is_applied(entry: &v1::Entry) -> bool {
+pub(super) fn is_applied(entry: &v1::Entry) -> bool {
     match &entry.body {
         Some(Body::Governance(governance)) => governance.result() == v1::Result::Applied,
         Some(Body::SessionOpening(opening)) => opening.result() == v1::Result::Applied,
@@ -283,93 +282,6 @@ fn session(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
     Ok(())
 }
 
-/// The rules, in the words of the bundle that was active. Bytes of the bundle are in the chunk entries.
-fn rules(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
-    if case.decision.bundle_digest.is_empty() {
-        report.add("rules", "none was asked", case.at());
-        return Ok(());
-    }
-    let leaf = case
-        .decision
-        .rests_on
-        .as_ref()
-        .and_then(|rests_on| rests_on.activation);
-    let leaf = leaf.ok_or_else(|| {
-        case.contradiction("rules decided, and it does not name their activation")
-    })?;
-    let activation = case.entries.get(leaf, "the activation of the bundle")?;
-    let Some(Ask::ActivateBundle(ask)) = activation
-        .command
-        .as_ref()
-        .and_then(|command| command.body.as_ref())
-    else {
-        return Err(case.contradiction("what it names as an activation is another entry"));
-    };
-    let active = is_applied(&activation.entry)
-        && ask.digest == case.decision.bundle_digest
-        && ask.namespace == case.decision.namespace
-        && leaf < case.proven.index;
-    if !active {
-        return Err(case.contradiction("the bundle that decided is not the one that was activated"));
-    }
-    let digest = hex::encode(&case.decision.bundle_digest);
-    report.add(
-        "bundle",
-        format!("{digest}, active since entry {leaf}"),
-        Basis::Ledger(leaf),
-    );
-    let compiled = bundle(case)?;
-    for id in case.decision.rules.iter().flat_map(|rules| &rules.ids) {
-        let source = compiled.rule_source(&RuleId(id.clone()));
-        let source = source
-            .ok_or_else(|| case.contradiction("the bundle has no rule of the id that decided"))?;
-        report.add(
-            "rule",
-            format!("{id} ({}:{})\n{}", source.path, source.line, source.text),
-            Basis::Verified,
-        );
-    }
-    Ok(())
-}
-
-/// The bundle, put together from its chunks and checked against its digest.
-fn bundle(case: &Case<'_>) -> Result<Compiled, EvidenceError> {
-    let mut chunks: Vec<(u32, &[u8])> = case
-        .entries
-        .iter()
-        .filter(|proven| is_applied(&proven.entry))
-        .filter_map(|proven| match proven.command.as_ref()?.body.as_ref()? {
-            Ask::PublishBundle(ask)
-                if ask.digest == case.decision.bundle_digest
-                    && ask.namespace == case.decision.namespace =>
-            {
-                Some((ask.chunk_index, ask.chunk.as_slice()))
-            }
-            _ => None,
-        })
-        .collect();
-    chunks.sort_unstable();
-    let packed: Vec<u8> = chunks
-        .into_iter()
-        .flat_map(|(_, chunk)| chunk)
-        .copied()
-        .collect();
-    let missing = EvidenceError::Missing {
-        index: case.proven.index,
-        what: "chunks of the bundle that decided",
-    };
-    if BundleDigest::of(&packed).0.as_slice() != case.decision.bundle_digest {
-        return Err(missing);
-    }
-    let invalid = |_| {
-        case.contradiction(
-            "the bundle does not compile; use a client of the ledger's engine version",
-        )
-    };
-    let bundle = Bundle::from_packed(&packed).map_err(invalid)?;
-    Compiled::compile(&bundle).map_err(invalid)
-}
-
 /// Content that was handed out with the evidence, and who says it.
 fn content(report: &mut Report, case: &Case<'_>) {
     let agent = Identity::Agent(case.request.agent.clone()).to_string();
@@ -378,18 +290,12 @@ fn content(report: &mut Report, case: &Case<'_>) {
             continue;
         };
         let text = String::from_utf8_lossy(&compartment.content);
-        match compartment.kind() {
-            CompartmentKind::Input if opened.index == case.proven.index => {
-                report.add("input", text, Basis::Claimed(agent.clone()));
-            }
-            CompartmentKind::Output => {
-                report.add(
-                    "output",
-                    text,
-                    Basis::Claimed(format!("the recorder of entry {}", opened.index)),
-                );
-            }
-            _ => {}
+        let kind = compartment.kind();
+        if kind == CompartmentKind::Input && opened.index == case.proven.index {
+            report.add("input", text, Basis::Claimed(agent.clone()));
+        } else if kind == CompartmentKind::Output {
+            let recorder = format!("the recorder of entry {}", opened.index);
+            report.add("output", text, Basis::Claimed(recorder));
         }
     }
 }

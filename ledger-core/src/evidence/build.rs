@@ -9,7 +9,7 @@ use crate::hash::{Hash, LeafIndex, TreeHash};
 use crate::id::SessionId;
 use crate::machine::chunk_leaves;
 use crate::note::checkpoint::{Checkpoint, CheckpointError};
-use crate::note::note::{Note, NoteError};
+use crate::note::signed_note::{Note, NoteError};
 use crate::state::{Family, Key, State, StateError, read};
 use crate::tree::proof::{ProveError, Prover, ReadError, TileReader};
 use crate::tree::tile::{TILE_WIDTH, Tile};

@@ -60,7 +60,27 @@ fn of_command(body: &Body) -> Candidates<'_> {
                 .map(|identity| keys(enrolments, &identity))
                 .unwrap_or_default()
         }
-        _ => Vec::new(),
+        Body::Authorize(_)
+        | Body::Record(_)
+        | Body::OpenSession(_)
+        | Body::CloseSession(_)
+        | Body::Seal(_)
+        | Body::UpdateAgent(_)
+        | Body::UpdateGateway(_)
+        | Body::SetStatus(_)
+        | Body::RetireKey(_)
+        | Body::UpdateOperator(_)
+        | Body::CreateNamespace(_)
+        | Body::UpdateNamespace(_)
+        | Body::SetHalt(_)
+        | Body::ClearHalt(_)
+        | Body::PublishBundle(_)
+        | Body::ActivateBundle(_)
+        | Body::Erase(_)
+        | Body::ActivateEngine(_)
+        | Body::ActivateCluster(_)
+        | Body::DeclareSupport(_)
+        | Body::AttestState(_) => Vec::new(),
     }
 }
 

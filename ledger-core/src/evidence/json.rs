@@ -69,7 +69,7 @@ pub fn to_json(evidence: &v1::Evidence) -> String {
             .trust_steps
             .iter()
             .map(|step| TrustStep {
-                entry: entry_to_json(step.entry.as_ref().unwrap_or(&v1::ProvenEntry::default())),
+                entry: entry_to_json(&step.entry.clone().unwrap_or_default()),
                 checkpoint: step.checkpoint.clone(),
             })
             .collect(),

@@ -5,6 +5,7 @@
 //! a checkpoint that the policy accepts, never from the evidence itself.
 
 mod about_decision;
+mod about_rules;
 mod about_session;
 mod build;
 mod enrolment;

@@ -1,3 +1,5 @@
+//! What makes files a bundle, and what each finding says.
+
 use super::*;
 use crate::Severity;
 use crate::limits::{MAX_ENTITIES, MAX_NAME_BYTES, MAX_PATH_BYTES};

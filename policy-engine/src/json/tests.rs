@@ -1,3 +1,5 @@
+//! JSON as hostile as it comes: nothing is guessed, nothing overflows.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! From tool lists to schema text that Cedar and Dogwood read.
+
 use dogwood_language::{LoweredPolicySet, PolicySchema, ServiceSchema, Validator};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What the nesting guard refuses, and that what it lets through parses on a small stack.
+
 use std::str::FromStr;
 
 use cedar_policy::{PolicySet, Schema};

@@ -1,3 +1,5 @@
+//! Shapes of actions: resolved, bounded, and faithful to the text.
+
 use super::*;
 use crate::Diagnostic;
 

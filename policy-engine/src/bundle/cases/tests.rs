@@ -1,3 +1,5 @@
+//! A bundle's own test cases: what the format takes, and what it refuses.
+
 use super::*;
 use crate::limits::{MAX_CASE_FACTS_BYTES, MAX_JSON_DEPTH};
 use crate::request::Assurance;

@@ -1,3 +1,5 @@
+//! One set of files, one encoding; every other byte string is refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Values as bytes: one encoding for each value, and no other.
+
 use proptest::prelude::*;
 
 use super::*;
