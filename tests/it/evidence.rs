@@ -186,7 +186,7 @@ fn another_ledger_is_not_this_one() {
     let error = evidence::verify(&evidence_of(&world, index), &policy(&other)).unwrap_err();
     assert_eq!(
         error,
-        EvidenceError::Checkpoint(CheckpointVerifyError::UnknownOrigin(world.origin.clone()))
+        EvidenceError::Checkpoint(CheckpointVerifyError::UnknownOrigin(world.origin))
     );
 }
 
