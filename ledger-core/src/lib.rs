@@ -13,6 +13,7 @@ pub mod canonical;
 pub mod command;
 pub mod compartment;
 pub mod entry;
+pub mod evidence;
 pub mod hash;
 pub mod id;
 pub mod keys;

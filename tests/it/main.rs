@@ -1,5 +1,17 @@
-//! The one integration binary: every test that needs more than one crate, or other people's test vectors.
+//! The one integration binary: what holds between the crates, what holds for the repository as a whole, and other people's
+//! test vectors.
 
+#[cfg(test)]
 mod cedar_corpus;
+#[cfg(test)]
+mod deps_script;
+#[cfg(test)]
+mod evidence;
+#[cfg(test)]
 mod machine;
+#[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod proto;
+#[cfg(test)]
+mod tidy;

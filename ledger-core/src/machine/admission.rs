@@ -94,7 +94,7 @@ pub fn check_signatures(
         return Ok(checks);
     };
     for signature in signatures {
-        let record: Option<v1::KeyRecord> = read(state, &Key::key(signature.key_id))?;
+        let record: Option<v1::KeyRecord> = read(state, &Key::public_key(signature.key_id))?;
         if let Some(record) = record {
             checks.0.insert(
                 signature.key_id,
@@ -126,7 +126,7 @@ pub(super) fn admit(
     };
     let mut signers: Vec<Signer> = Vec::with_capacity(signatures.len());
     for signature in signatures {
-        let record: Option<v1::KeyRecord> = txn.read(&Key::key(signature.key_id))?;
+        let record: Option<v1::KeyRecord> = txn.read(&Key::public_key(signature.key_id))?;
         let Some(record) = record else {
             return Ok(Err(Refusal::UnknownKey));
         };
@@ -143,7 +143,10 @@ pub(super) fn admit(
             .as_ref()
             .and_then(|identity| Identity::parse(identity).ok())
             .ok_or_else(|| {
-                StateError::new(&Key::key(signature.key_id), "a key without an identity")
+                StateError::new(
+                    &Key::public_key(signature.key_id),
+                    "a key without an identity",
+                )
             })?;
         if signers.iter().any(|signer| signer.identity == identity) {
             return Ok(Err(Refusal::NotByAuthor));
@@ -201,5 +204,5 @@ fn stored_key(key_id: KeyId, record: &v1::KeyRecord) -> Result<PublicKey, StateE
         .key
         .as_ref()
         .and_then(|key| PublicKey::parse(key).ok());
-    key.ok_or_else(|| StateError::new(&Key::key(key_id), "not a public key"))
+    key.ok_or_else(|| StateError::new(&Key::public_key(key_id), "not a public key"))
 }

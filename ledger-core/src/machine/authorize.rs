@@ -10,9 +10,10 @@ use ledger_proto::v1::{
 
 use super::admission::Signer;
 use super::context::{Context, Stop};
+use super::delegation::gateway_may;
 use super::halt::{self, Attempt};
 use super::history::{self, Whose};
-use super::session::{Standing, gateway_may, read_context, scope_holds, standing};
+use super::session::{Standing, read_context, scope_holds, standing};
 use super::{decide, validate};
 use crate::canonical;
 use crate::id::{Identity, SessionId, check_optional_text, check_text};

@@ -94,7 +94,7 @@ pub fn genesis(txn: &mut Txn<'_>, genesis: &v1::Genesis) -> Result<Appended, Gen
     }
     if let Some(recovery) = &genesis.recovery_key {
         let key = PublicKey::parse(recovery).map_err(|_| GenesisError::RecoveryKey)?;
-        if txn.contains(&Key::key(key.key_id()))? || !keyring::is_validity(recovery, false) {
+        if txn.contains(&Key::public_key(key.key_id()))? || !keyring::is_validity(recovery, false) {
             return Err(GenesisError::RecoveryKey);
         }
         keyring::put_key(txn, &Identity::Recovery, &key, recovery.clone(), 0);
@@ -159,7 +159,7 @@ fn put_operator(
         );
         if !proven
             || !keyring::is_validity(message, false)
-            || txn.contains(&Key::key(key.key_id()))?
+            || txn.contains(&Key::public_key(key.key_id()))?
         {
             return Err(invalid());
         }
@@ -188,7 +188,7 @@ fn put_new_node(txn: &mut Txn<'_>, card: &v1::NodeCard) -> Result<(), GenesisErr
     let runs = card.engine_versions.contains(&ENGINE_VERSION)
         && card.cluster_versions.contains(&CLUSTER_VERSION);
     let key = PublicKey::from_bytes(&card.public_key).map_err(|_| GenesisError::Membership)?;
-    if !runs || txn.contains(&Key::key(key.key_id()))? {
+    if !runs || txn.contains(&Key::public_key(key.key_id()))? {
         return Err(GenesisError::Membership);
     }
     Ok(put_node(txn, card, 0)?)

@@ -29,7 +29,7 @@ pub(super) fn retire_key(
     let key_id = KeyId::from_slice(&ask.key_id).map_err(|_| v1::Result::InvalidArgument)?;
     let record: v1::KeyRecord = context
         .txn
-        .read(&Key::key(key_id))?
+        .read(&Key::public_key(key_id))?
         .ok_or(v1::Result::NotFound)?;
     let identity = parse_identity(record.identity.as_ref())?;
     let namespace = require_key_duty(context, &identity)?;
@@ -107,7 +107,7 @@ pub(super) fn enrol(
         let possession = possession_message(&context.ledger.origin, identity);
         let proven = key.verify(&possession, &enrolment.proof_of_possession);
         // A key belongs to one identity, once, for ever.
-        let used = context.txn.contains(&Key::key(key.key_id()))?;
+        let used = context.txn.contains(&Key::public_key(key.key_id()))?;
         if !proven || used || !is_validity(message, must_end) {
             return Err(refused);
         }
@@ -130,7 +130,7 @@ pub(super) fn put_key(
         leaf,
         retired_at_us: 0,
     };
-    txn.write(Key::key(key.key_id()), &record);
+    txn.write(Key::public_key(key.key_id()), &record);
     txn.put(Key::key_of(identity, key.key_id()), Vec::new());
 }
 
@@ -154,7 +154,7 @@ pub(super) fn retire_all(
     identity: &Identity,
 ) -> Result<(), StateError> {
     for key_id in key_ids(context.txn, identity)? {
-        let record: v1::KeyRecord = context.txn.must_read(&Key::key(key_id))?;
+        let record: v1::KeyRecord = context.txn.must_read(&Key::public_key(key_id))?;
         if record.retired_at_us == 0 {
             retire(context.txn, key_id, record, context.now_us);
         }
@@ -164,14 +164,14 @@ pub(super) fn retire_all(
 
 fn retire(txn: &mut Txn<'_>, key_id: KeyId, mut record: v1::KeyRecord, now_us: u64) {
     record.retired_at_us = now_us;
-    txn.write(Key::key(key_id), &record);
+    txn.write(Key::public_key(key_id), &record);
 }
 
 /// How many keys of an identity are neither retired nor past their end: those that count against the limit.
 fn count_keys(txn: &Txn<'_>, identity: &Identity, now_us: u64) -> Result<usize, StateError> {
     let mut count = 0;
     for key_id in key_ids(txn, identity)? {
-        let record: v1::KeyRecord = txn.must_read(&Key::key(key_id))?;
+        let record: v1::KeyRecord = txn.must_read(&Key::public_key(key_id))?;
         let ended = record
             .key
             .as_ref()
@@ -190,7 +190,7 @@ pub(super) fn has_active_key(
     now_us: u64,
 ) -> Result<bool, StateError> {
     for key_id in key_ids(txn, identity)? {
-        let record: v1::KeyRecord = txn.must_read(&Key::key(key_id))?;
+        let record: v1::KeyRecord = txn.must_read(&Key::public_key(key_id))?;
         if is_active(&record, now_us) {
             return Ok(true);
         }

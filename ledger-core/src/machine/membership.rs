@@ -136,7 +136,7 @@ fn require_can_run(context: &Context<'_, '_>, card: &v1::NodeCard) -> Result<(),
             .cluster_versions
             .contains(&context.ledger.cluster_version);
     let unused_key = match PublicKey::from_bytes(&card.public_key) {
-        Ok(key) => !context.txn.contains(&Key::key(key.key_id()))?,
+        Ok(key) => !context.txn.contains(&Key::public_key(key.key_id()))?,
         Err(_) => false,
     };
     if !unused_key {
@@ -158,7 +158,7 @@ pub(super) fn put_node(
     let key = Key::node(card.node_id);
     let public = PublicKey::from_bytes(&card.public_key)
         .map_err(|error| StateError::new(&key, error.to_string()))?;
-    if !txn.contains(&Key::key(public.key_id()))? {
+    if !txn.contains(&Key::public_key(public.key_id()))? {
         let message = v1::PublicKey {
             algorithm: v1::KeyAlgorithm::Ed25519.into(),
             bytes: card.public_key.clone(),
@@ -212,7 +212,7 @@ pub(super) fn declare_support(
 }
 
 pub(super) fn attest_state(
-    context: &Context<'_, '_>,
+    context: &mut Context<'_, '_>,
     ask: &v1::AttestState,
 ) -> Result<v1::Governance, Stop> {
     if !matches!(context.command.author, Identity::Node(_)) {

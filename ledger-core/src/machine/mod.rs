@@ -12,6 +12,7 @@ mod authorize;
 mod bundle;
 mod context;
 mod decide;
+mod delegation;
 mod erase;
 mod genesis;
 mod halt;
@@ -34,15 +35,16 @@ pub use authority::{Duty, roles};
 pub use genesis::{GenesisError, genesis, genesis_digest};
 pub use liveness::Liveness;
 pub use policies::Policies;
+pub(crate) use policies::chunk_leaves;
 pub use session::scope_holds;
 
 use crate::command::{Command, Compartments};
 use crate::entry;
 use crate::hash::{Hash, LeafIndex, TreeHash, TreeSize};
-use crate::id::{RequestId, SessionId};
+use crate::id::{Identity, RequestId, SessionId};
 use crate::ledger::Head;
 use crate::limits::MAX_TIME_US;
-use crate::state::{Key, StateError, Txn};
+use crate::state::{Key, State, StateError, Txn, read};
 use context::{Context, Stop};
 
 /// The version of these rules: what the machine does, how entries are encoded, every limit, and the exact versions of the
@@ -116,9 +118,7 @@ impl Machine {
         checks: &SignatureChecks,
     ) -> Result<Applied, StateError> {
         let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
-        let tree_hash = TreeHash::parse(&ledger.tree_hash)
-            .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
-        let mut head = Head::read(txn, tree_hash)?;
+        let mut head = read_head(txn, &ledger)?;
         // Entry time is replicated state: it never goes back, whatever clock the batch was stamped with.
         let now_us = batch_time_us
             .max(head.time_us.saturating_add(1))
@@ -169,16 +169,14 @@ impl Machine {
     /// [`StateError`] if the state is damaged; the outer error of the result is a command that could not even be admitted.
     pub fn simulate(
         &self,
-        state: &dyn crate::state::State,
+        state: &dyn State,
         now_us: u64,
         submission: &v1::Submission,
-        as_if: &[crate::id::Identity],
+        as_if: &[Identity],
     ) -> Result<Result<v1::Decision, Refusal>, StateError> {
         let mut txn = Txn::new(state);
         let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
-        let tree_hash = TreeHash::parse(&ledger.tree_hash)
-            .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
-        let head = Head::read(&txn, tree_hash)?;
+        let head = read_head(&txn, &ledger)?;
         let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
         let Some(signed) = &submission.signed else {
             return Ok(Err(Refusal::Undecodable));
@@ -260,64 +258,62 @@ fn dispatch(context: &mut Context<'_, '_>, body: &Ask) -> Result<Body, Stop> {
         Ask::OpenSession(ask) => session::open(context, ask).map(Body::SessionOpening),
         Ask::CloseSession(ask) => session::close(context, ask).map(Body::SessionEnd),
         Ask::Seal(ask) => session::seal(context, ask).map(Body::SessionEnd),
-        governance => {
-            context.require_reason()?;
-            govern(context, governance).map(Body::Governance)
-        }
+        Ask::RegisterAgent(ask) => govern(context, ask, registry::register_agent),
+        Ask::UpdateAgent(ask) => govern(context, ask, registry::update_agent),
+        Ask::RegisterGateway(ask) => govern(context, ask, registry::register_gateway),
+        Ask::UpdateGateway(ask) => govern(context, ask, registry::update_gateway),
+        Ask::SetStatus(ask) => govern(context, ask, status::set_status),
+        Ask::AddKey(ask) => govern(context, ask, keyring::add_key),
+        Ask::RetireKey(ask) => govern(context, ask, keyring::retire_key),
+        Ask::RegisterOperator(ask) => govern(context, ask, operator::register_operator),
+        Ask::UpdateOperator(ask) => govern(context, ask, operator::update_operator),
+        Ask::ReplaceAdmins(ask) => govern(context, ask, operator::replace_admins),
+        Ask::CreateNamespace(ask) => govern(context, ask, registry::create_namespace),
+        Ask::UpdateNamespace(ask) => govern(context, ask, registry::update_namespace),
+        Ask::SetHalt(ask) => govern(context, ask, halt::set_halt),
+        Ask::ClearHalt(ask) => govern(context, ask, halt::clear_halt),
+        Ask::PublishBundle(ask) => govern(context, ask, bundle::publish),
+        Ask::ActivateBundle(ask) => govern(context, ask, bundle::activate),
+        Ask::Erase(ask) => govern(context, ask, erase::erase),
+        Ask::UpdateMembership(ask) => govern(context, ask, membership::update),
+        Ask::ActivateEngine(ask) => govern(context, ask, membership::activate_engine),
+        Ask::ActivateCluster(ask) => govern(context, ask, membership::activate_cluster),
+        Ask::DeclareSupport(ask) => govern(context, ask, membership::declare_support),
+        Ask::AttestState(ask) => govern(context, ask, membership::attest_state),
     }
 }
 
-fn govern(context: &mut Context<'_, '_>, body: &Ask) -> Result<v1::Governance, Stop> {
-    match body {
-        Ask::RegisterAgent(ask) => registry::register_agent(context, ask),
-        Ask::UpdateAgent(ask) => registry::update_agent(context, ask),
-        Ask::RegisterGateway(ask) => registry::register_gateway(context, ask),
-        Ask::UpdateGateway(ask) => registry::update_gateway(context, ask),
-        Ask::SetStatus(ask) => status::set_status(context, ask),
-        Ask::AddKey(ask) => keyring::add_key(context, ask),
-        Ask::RetireKey(ask) => keyring::retire_key(context, ask),
-        Ask::RegisterOperator(ask) => operator::register_operator(context, ask),
-        Ask::UpdateOperator(ask) => operator::update_operator(context, ask),
-        Ask::ReplaceAdmins(ask) => operator::replace_admins(context, ask),
-        Ask::CreateNamespace(ask) => registry::create_namespace(context, ask),
-        Ask::UpdateNamespace(ask) => registry::update_namespace(context, ask),
-        Ask::SetHalt(ask) => halt::set_halt(context, ask),
-        Ask::ClearHalt(ask) => halt::clear_halt(context, ask),
-        Ask::PublishBundle(ask) => bundle::publish(context, ask),
-        Ask::ActivateBundle(ask) => bundle::activate(context, ask),
-        Ask::Erase(ask) => erase::erase(context, ask),
-        Ask::UpdateMembership(ask) => membership::update(context, ask),
-        Ask::ActivateEngine(ask) => membership::activate_engine(context, ask),
-        Ask::ActivateCluster(ask) => membership::activate_cluster(context, ask),
-        Ask::DeclareSupport(ask) => membership::declare_support(context, ask),
-        Ask::AttestState(ask) => membership::attest_state(context, ask),
-        Ask::Authorize(_)
-        | Ask::Record(_)
-        | Ask::OpenSession(_)
-        | Ask::CloseSession(_)
-        | Ask::Seal(_) => Err(Stop::Rejected(v1::Result::InvalidArgument)),
-    }
+/// Runs a governance handler. A REASON that is committed to must be there.
+fn govern<'a, 's, A>(
+    context: &mut Context<'a, 's>,
+    ask: &A,
+    handler: fn(&mut Context<'a, 's>, &A) -> Result<v1::Governance, Stop>,
+) -> Result<Body, Stop> {
+    context.require_reason()?;
+    handler(context, ask).map(Body::Governance)
 }
 
 /// The body of the entry of a command that had no effect.
 fn rejection(body: &Ask, result: v1::Result) -> Body {
-    match body {
-        Ask::OpenSession(_) => Body::SessionOpening(v1::SessionOpening {
+    if matches!(body, Ask::OpenSession(_)) {
+        return Body::SessionOpening(v1::SessionOpening {
             result: result.into(),
             ..v1::SessionOpening::default()
-        }),
-        Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id }) => {
-            Body::SessionEnd(v1::SessionEnd {
-                result: result.into(),
-                session_id: session_id.clone(),
-                ..v1::SessionEnd::default()
-            })
-        }
-        _ => Body::Governance(v1::Governance {
-            result: result.into(),
-            ..v1::Governance::default()
-        }),
+        });
     }
+    if let Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id }) =
+        body
+    {
+        return Body::SessionEnd(v1::SessionEnd {
+            result: result.into(),
+            session_id: session_id.clone(),
+            ..v1::SessionEnd::default()
+        });
+    }
+    Body::Governance(v1::Governance {
+        result: result.into(),
+        ..v1::Governance::default()
+    })
 }
 
 /// What every new entry brings with it, whatever it says: the request id's permanent record, the session's new head, and
@@ -365,12 +361,10 @@ pub struct Tip {
 ///
 /// # Errors
 /// [`StateError`] if there is no genesis or the state is damaged.
-pub fn tip(state: &dyn crate::state::State) -> Result<Tip, StateError> {
-    let ledger: v1::LedgerRecord = crate::state::read(state, &Key::ledger())?
+pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
+    let ledger: v1::LedgerRecord = read(state, &Key::ledger())?
         .ok_or_else(|| StateError::new(&Key::ledger(), "the ledger has no genesis"))?;
-    let tree_hash = TreeHash::parse(&ledger.tree_hash)
-        .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
-    let head = Head::read(state, tree_hash)?;
+    let head = read_head(state, &ledger)?;
     Ok(Tip {
         size: head.size(),
         root: head.root(),
@@ -378,16 +372,21 @@ pub fn tip(state: &dyn crate::state::State) -> Result<Tip, StateError> {
     })
 }
 
+fn read_head(state: &dyn State, ledger: &v1::LedgerRecord) -> Result<Head, StateError> {
+    let tree_hash = TreeHash::parse(&ledger.tree_hash)
+        .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
+    Head::read(state, tree_hash)
+}
+
 /// Where the entry of a request is, if the request has been applied.
 ///
 /// # Errors
 /// [`StateError`] if the state is damaged.
 pub fn find_request(
-    state: &dyn crate::state::State,
-    author: &crate::id::Identity,
+    state: &dyn State,
+    author: &Identity,
     request: RequestId,
 ) -> Result<Option<LeafIndex>, StateError> {
-    let record: Option<v1::RequestRecord> =
-        crate::state::read(state, &Key::request(author, request))?;
+    let record: Option<v1::RequestRecord> = read(state, &Key::request(author, request))?;
     Ok(record.map(|record| LeafIndex(record.leaf)))
 }

@@ -8,9 +8,10 @@ use policy_engine::Outcome as ObservedOutcome;
 
 use super::authorize::{action_id, active_bundle, link, session_of};
 use super::context::{Context, Stop};
+use super::delegation::gateway_may;
 use super::halt::{self, Attempt};
 use super::history::{self, Whose};
-use super::session::{Standing, gateway_may};
+use super::session::Standing;
 use super::validate;
 use crate::canonical;
 use crate::compartment;

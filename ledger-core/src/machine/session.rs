@@ -1,13 +1,10 @@
 //! Sessions: opened by an issuer, narrowed for children, numbered entry by entry, ended once.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use ledger_proto::v1::{
-    self, CompartmentKind, GatewayPermission, IdentityStatus, SessionEndKind, SubjectAssurance,
-};
+use ledger_proto::v1::{self, CompartmentKind, IdentityStatus, SessionEndKind};
 
 use super::authority::Duty;
 use super::context::{Context, Stop};
+use super::delegation::{require_issuer, require_narrower, subject_assurance};
 use super::halt::{self, Attempt};
 use super::{history, validate};
 use crate::canonical;
@@ -30,19 +27,6 @@ pub(super) fn pattern_holds(pattern: &str, action: &str) -> bool {
         Some(prefix) => action.starts_with(prefix),
         None => action == pattern,
     }
-}
-
-/// True if everything in `inner` is in `outer`.
-fn is_narrower(inner: &[String], outer: &[String]) -> bool {
-    inner.iter().all(|pattern| {
-        outer.iter().any(
-            |wide| match (pattern.strip_suffix('*'), wide.strip_suffix('*')) {
-                (Some(prefix), Some(wide)) => prefix.starts_with(wide),
-                (Some(_), None) => false,
-                (None, _) => pattern_holds(wide, pattern),
-            },
-        )
-    })
 }
 
 /// What a session's CONTEXT says; nothing, if it has none.
@@ -97,27 +81,8 @@ pub(super) fn open(
     context: &mut Context<'_, '_>,
     ask: &v1::OpenSession,
 ) -> Result<v1::SessionOpening, Stop> {
-    validate::patterns(&ask.scope)?;
-    validate::label(&ask.label)?;
-    validate::valid(ask.ttl_s <= MAX_SESSION_TTL_S && validate::is_empty_or(&ask.parent, 16))?;
-    if let Some(runtime) = &ask.runtime {
-        validate::label(&runtime.model)?;
-        validate::label(&runtime.framework)?;
-        validate::valid(validate::is_empty_or(&runtime.build_digest, 32))?;
-    }
-    let agent = context.agent(&ask.agent)?;
-    let attempt = Attempt {
-        agent_id: &ask.agent,
-        agent: agent.as_ref(),
-        action: None,
-    };
-    if halt::stops(context.txn, context.now_us, attempt)? {
-        return Err(v1::Result::Halted.into());
-    }
-    let agent = agent.ok_or(v1::Result::NotFound)?;
-    if agent.status() != IdentityStatus::Active {
-        return Err(v1::Result::AgentNotActive.into());
-    }
+    check_fields(ask)?;
+    let agent = require_agent(context, &ask.agent)?;
     if !context.compartments.is_complete() {
         return Err(v1::Result::CommitmentMismatch.into());
     }
@@ -135,15 +100,7 @@ pub(super) fn open(
     if context.session(id)?.is_some() {
         return Err(v1::Result::AlreadyExists.into());
     }
-    let ttl_s = if ask.ttl_s == 0 {
-        DEFAULT_SESSION_TTL_S
-    } else {
-        ask.ttl_s
-    };
-    let wanted = context.now_us.saturating_add(u64::from(ttl_s) * SECOND_US);
-    let expires_at_us = parent
-        .as_ref()
-        .map_or(wanted, |parent| wanted.min(parent.expires_at_us));
+    let expires_at_us = expiry(context.now_us, ask, parent.as_ref());
     let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
     let record = v1::SessionRecord {
         agent: ask.agent.clone(),
@@ -181,6 +138,49 @@ pub(super) fn open(
         agent_leaf: Some(agent.leaf),
         parent_leaf: parent.map(|parent| parent.leaf),
     })
+}
+
+/// The agent, if it is active and no halt stops it.
+fn require_agent(context: &Context<'_, '_>, id: &str) -> Result<v1::AgentRecord, Stop> {
+    let agent = context.agent(id)?;
+    let attempt = Attempt {
+        agent_id: id,
+        agent: agent.as_ref(),
+        action: None,
+    };
+    if halt::stops(context.txn, context.now_us, attempt)? {
+        return Err(v1::Result::Halted.into());
+    }
+    let agent = agent.ok_or(v1::Result::NotFound)?;
+    match agent.status() {
+        IdentityStatus::Active => Ok(agent),
+        IdentityStatus::Suspended | IdentityStatus::Revoked | IdentityStatus::Unspecified => {
+            Err(v1::Result::AgentNotActive.into())
+        }
+    }
+}
+
+/// When the session ends by itself: after its lifetime, and never after its parent.
+fn expiry(now_us: u64, ask: &v1::OpenSession, parent: Option<&v1::SessionRecord>) -> u64 {
+    let ttl_s = if ask.ttl_s == 0 {
+        DEFAULT_SESSION_TTL_S
+    } else {
+        ask.ttl_s
+    };
+    let wanted = now_us.saturating_add(u64::from(ttl_s) * SECOND_US);
+    parent.map_or(wanted, |parent| wanted.min(parent.expires_at_us))
+}
+
+fn check_fields(ask: &v1::OpenSession) -> Result<(), Stop> {
+    validate::patterns(&ask.scope)?;
+    validate::label(&ask.label)?;
+    validate::valid(ask.ttl_s <= MAX_SESSION_TTL_S && validate::is_empty_or(&ask.parent, 16))?;
+    if let Some(runtime) = &ask.runtime {
+        validate::label(&runtime.model)?;
+        validate::label(&runtime.framework)?;
+        validate::valid(validate::is_empty_or(&runtime.build_digest, 32))?;
+    }
+    Ok(())
 }
 
 /// The opener's CONTEXT, in canonical form and within its limits.
@@ -225,132 +225,6 @@ fn open_parent(context: &Context<'_, '_>, id: SessionId) -> Result<v1::SessionRe
         return Err(v1::Result::FailedPrecondition.into());
     }
     Ok(parent)
-}
-
-/// Who may open: the agent itself, its owner, an admin, or a gateway that may; for a child, the parent's agent or issuer
-/// must sign too. Returns whether the issuer's word about the subject counts.
-fn require_issuer(
-    context: &Context<'_, '_>,
-    ask: &v1::OpenSession,
-    agent: &v1::AgentRecord,
-    parent: Option<&v1::SessionRecord>,
-) -> Result<bool, Stop> {
-    let not_permitted = Stop::Rejected(v1::Result::NotPermitted);
-    if let Some(parent) = parent {
-        let issuer = parent
-            .issuer
-            .as_ref()
-            .and_then(|issuer| Identity::parse(issuer).ok());
-        let by_agent = context.signed_by(&Identity::Agent(parent.agent.clone()));
-        if !by_agent && !issuer.is_some_and(|issuer| context.signed_by(&issuer)) {
-            return Err(not_permitted);
-        }
-    }
-    match &context.command.author {
-        Identity::Agent(id) if *id == ask.agent => Ok(false),
-        // The parent's agent may delegate to another agent of its namespace.
-        Identity::Agent(id) => {
-            let delegates = parent
-                .is_some_and(|parent| parent.agent == *id && parent.namespace == agent.namespace);
-            let active = context
-                .agent(id)?
-                .is_some_and(|agent| agent.status() == IdentityStatus::Active);
-            if delegates && active {
-                Ok(false)
-            } else {
-                Err(not_permitted)
-            }
-        }
-        Identity::Gateway(id) => {
-            let gateway = context.gateway(id)?.ok_or(v1::Result::NotPermitted)?;
-            if !gateway_may(&gateway, GatewayPermission::OpenSession, &ask.agent, agent) {
-                return Err(not_permitted);
-            }
-            Ok(gateway_may(
-                &gateway,
-                GatewayPermission::AssertSubject,
-                &ask.agent,
-                agent,
-            ))
-        }
-        Identity::Operator(_) => {
-            context.require_or_owner(Duty::OpenSession, &agent.namespace, &agent.owner)?;
-            Ok(true)
-        }
-        Identity::Node(_) | Identity::Recovery => Err(not_permitted),
-    }
-}
-
-/// True if the gateway is active, has the permission, and acts for the agent.
-pub(super) fn gateway_may(
-    gateway: &v1::GatewayRecord,
-    permission: GatewayPermission,
-    agent_id: &str,
-    agent: &v1::AgentRecord,
-) -> bool {
-    let in_namespace =
-        gateway.namespace == super::authority::WHOLE_LEDGER || gateway.namespace == agent.namespace;
-    let acts_for = gateway.acts_for.iter().any(|target| match &target.target {
-        Some(v1::acts_for::Target::Agent(id)) => id == agent_id,
-        Some(v1::acts_for::Target::Group(group)) => agent.groups.contains(group),
-        None => false,
-    });
-    gateway.status() == IdentityStatus::Active
-        && in_namespace
-        && acts_for
-        && gateway.may().any(|may| may == permission)
-}
-
-fn subject_assurance(
-    told: &v1::SessionContext,
-    issuer_may_assert: bool,
-    parent: Option<&v1::SessionRecord>,
-) -> SubjectAssurance {
-    match (&told.subject, parent) {
-        (None, _) => SubjectAssurance::Unspecified,
-        // A child's subject is its parent's, and is as certain as it was there.
-        (Some(_), Some(parent)) => parent.subject_assurance(),
-        (Some(_), None) if issuer_may_assert => SubjectAssurance::IssuerAsserted,
-        (Some(_), None) => SubjectAssurance::Claimed,
-    }
-}
-
-/// A child may only narrow. A session without a parent gets grants only from somebody other than its agent.
-fn require_narrower(
-    context: &Context<'_, '_>,
-    ask: &v1::OpenSession,
-    told: &v1::SessionContext,
-    parent: Option<&v1::SessionRecord>,
-) -> Result<(), Stop> {
-    let Some(parent) = parent else {
-        let by_agent = context.command.author == Identity::Agent(ask.agent.clone());
-        return validate::valid(!by_agent || told.grants.is_empty());
-    };
-    let above = read_context(context.txn, parent)?;
-    let granted = sets(&above.grants);
-    let narrower = told.grants.iter().all(|set| {
-        granted.get(set.name.as_str()).is_some_and(|values| {
-            set.values
-                .iter()
-                .all(|value| values.contains(value.as_str()))
-        })
-    });
-    if narrower && told.subject == above.subject && is_narrower(&ask.scope, &parent.scope) {
-        Ok(())
-    } else {
-        Err(v1::Result::NotNarrower.into())
-    }
-}
-
-fn sets(sets: &[v1::StringSet]) -> BTreeMap<&str, BTreeSet<&str>> {
-    sets.iter()
-        .map(|set| {
-            (
-                set.name.as_str(),
-                set.values.iter().map(String::as_str).collect(),
-            )
-        })
-        .collect()
 }
 
 pub(super) fn close(

@@ -176,7 +176,7 @@ impl Key {
 
     /// [`Family::Key`]
     #[must_use]
-    pub fn key(id: KeyId) -> Self {
+    pub fn public_key(id: KeyId) -> Self {
         Self::new(Family::Key).bytes(id.as_bytes())
     }
 
@@ -277,12 +277,16 @@ impl Key {
         Self::new(Family::Entry).bytes(&leaf.0.to_be_bytes())
     }
 
+    /// All hashes of one level in [`Family::TileHash`].
+    #[must_use]
+    pub fn tile_row(level: u8) -> Self {
+        Self::new(Family::TileHash).bytes(&[level])
+    }
+
     /// [`Family::TileHash`]
     #[must_use]
     pub fn tile_hash(level: u8, index: u64) -> Self {
-        Self::new(Family::TileHash)
-            .bytes(&[level])
-            .bytes(&index.to_be_bytes())
+        Self::tile_row(level).bytes(&index.to_be_bytes())
     }
 
     /// [`Family::Compartment`]

@@ -3,10 +3,14 @@
 //! Nothing here is a stand-in: requests are signed, admitted, decided and appended by the code that ships. Only time and
 //! randomness come from a counter, so that every run gives the same bytes.
 
+mod answers;
 mod bundles;
+mod cast;
 mod world;
 
+pub use answers::*;
 pub use bundles::*;
+pub use cast::*;
 pub use world::*;
 
 use ledger_core::compartment::{SALT_LEN, commit};

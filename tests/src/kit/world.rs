@@ -8,7 +8,6 @@ use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::{self, Appended, Applied, Machine, SignatureChecks};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
-use ledger_core::note::vkey::{KeyType, VerifierKey};
 use ledger_core::signature::{SignatureDomain, sign_one};
 use ledger_core::signer::Signer;
 use ledger_core::state::{MemoryState, Txn, state_digest};
@@ -16,7 +15,7 @@ use ledger_proto::v1::{self, command::Body};
 use policy_engine::Bundle;
 use prost::Message;
 
-use super::{DAY, GENESIS_US, ORIGIN, ORIGIN_BLAKE3, SECOND, compartment, enrolment, public_key};
+use super::*;
 
 /// The key of a name: the same name has the same key in every run.
 #[must_use]
@@ -434,170 +433,4 @@ pub fn authorize_body(agent: &str, session: SessionId, tool: &str) -> Body {
         }),
         ..v1::Authorize::default()
     })
-}
-
-/// The digest to which a decision's request commits its input.
-#[must_use]
-pub fn input_digest(entry: &v1::Entry) -> Vec<u8> {
-    let command = ledger_core::entry::command(entry)
-        .expect("decodes")
-        .expect("has a command");
-    let input = command
-        .commitments
-        .iter()
-        .find(|commitment| commitment.kind() == v1::CompartmentKind::Input);
-    input.map(|input| input.digest.clone()).unwrap_or_default()
-}
-
-/// The session that an opening opened.
-///
-/// # Panics
-/// If the entry is not an opening that took effect.
-#[must_use]
-pub fn session_of(appended: &Appended) -> SessionId {
-    ledger_core::entry::session(&appended.entry).expect("an opening names its session")
-}
-
-/// The result in an entry of a governance command, session opening or session end.
-///
-/// # Panics
-/// If it is another entry.
-#[must_use]
-pub fn result_of(entry: &v1::Entry) -> v1::Result {
-    match entry.body.as_ref().expect("a body") {
-        v1::entry::Body::Governance(governance) => governance.result(),
-        v1::entry::Body::SessionOpening(opening) => opening.result(),
-        v1::entry::Body::SessionEnd(end) => end.result(),
-        other => panic!("no result in {other:?}"),
-    }
-}
-
-/// The decision in an entry.
-///
-/// # Panics
-/// If it is another entry.
-#[must_use]
-pub fn decision_of(entry: &v1::Entry) -> &v1::Decision {
-    match entry.body.as_ref().expect("a body") {
-        v1::entry::Body::Decision(decision) => decision,
-        other => panic!("no decision but {other:?}"),
-    }
-}
-
-/// The outcome in an entry.
-///
-/// # Panics
-/// If it is another entry.
-#[must_use]
-pub fn outcome_of(entry: &v1::Entry) -> &v1::Outcome {
-    match entry.body.as_ref().expect("a body") {
-        v1::entry::Body::Outcome(outcome) => outcome,
-        other => panic!("no outcome but {other:?}"),
-    }
-}
-
-/// The message of an operator with one key.
-#[must_use]
-pub fn operator_message(
-    origin: &str,
-    id: &str,
-    roles: &[(v1::Role, &str)],
-) -> v1::RegisterOperator {
-    let identity = Identity::Operator(id.to_owned());
-    v1::RegisterOperator {
-        id: id.to_owned(),
-        name: format!("Operator {id}"),
-        groups: Vec::new(),
-        roles: roles
-            .iter()
-            .map(|(role, namespace)| v1::RoleGrant {
-                role: (*role).into(),
-                namespace: (*namespace).to_owned(),
-            })
-            .collect(),
-        keys: vec![enrolment(origin, &identity, &key(&identity.to_string()), 0)],
-    }
-}
-
-/// The genesis of test ledgers: "root" is admin, policy, responder, auditor and privacy of everything.
-#[must_use]
-pub fn genesis_message(tree_hash: TreeHash) -> v1::Genesis {
-    let origin = match tree_hash {
-        TreeHash::Sha256 => ORIGIN,
-        TreeHash::Blake3 => ORIGIN_BLAKE3,
-    };
-    let roles = [
-        v1::Role::Admin,
-        v1::Role::Policy,
-        v1::Role::Responder,
-        v1::Role::Auditor,
-        v1::Role::Privacy,
-    ];
-    v1::Genesis {
-        origin: origin.to_owned(),
-        tree_hash: tree_hash.name().to_owned(),
-        created_at_us: GENESIS_US,
-        operators: vec![operator_message(
-            origin,
-            "root",
-            &roles.map(|role| (role, "*")),
-        )],
-        admin_threshold: 1,
-        recovery_key: Some(v1::PublicKey {
-            algorithm: v1::KeyAlgorithm::Ed25519.into(),
-            bytes: key(&Identity::Recovery.to_string()).public_key().to_vec(),
-            not_before_us: 0,
-            not_after_us: 0,
-        }),
-        nodes: [1, 2, 3].map(|node| node_card(origin, node)).to_vec(),
-        trust_policy: trust_policy(origin, &[1, 2, 3]),
-        engine_version: machine::ENGINE_VERSION,
-        cluster_version: machine::CLUSTER_VERSION,
-    }
-}
-
-/// The cosigner name of a node.
-#[must_use]
-pub fn node_name(origin: &str, node: u64) -> String {
-    format!("{origin}/node-{node}")
-}
-
-/// The card of a node.
-#[must_use]
-pub fn node_card(origin: &str, node: u64) -> v1::NodeCard {
-    v1::NodeCard {
-        node_id: node,
-        name: node_name(origin, node),
-        public_key: key(&Identity::Node(node).to_string()).public_key().to_vec(),
-        peer_address: format!("127.0.0.1:{}", 7000 + node),
-        client_address: format!("127.0.0.1:{}", 8000 + node),
-        engine_versions: vec![machine::ENGINE_VERSION],
-        cluster_versions: vec![machine::CLUSTER_VERSION],
-    }
-}
-
-/// A trust policy in canonical form: the log, these nodes, and a majority of them.
-///
-/// # Panics
-/// If a name is not a key name.
-#[must_use]
-pub fn trust_policy(origin: &str, nodes: &[u64]) -> String {
-    let log =
-        VerifierKey::new(origin, KeyType::Ed25519, public_key(&key("log"))).expect("a log key");
-    let mut text = format!("log {log}\n");
-    for node in nodes {
-        let public = public_key(&key(&Identity::Node(*node).to_string()));
-        let cosigner = VerifierKey::new(&node_name(origin, *node), KeyType::CosignatureV1, public)
-            .expect("a node key");
-        text.push_str(&format!("witness node-{node} {cosigner}\n"));
-    }
-    let names: Vec<String> = nodes.iter().map(|node| format!("node-{node}")).collect();
-    text.push_str(&format!(
-        "group nodes {} {}\nquorum nodes\n",
-        nodes.len() / 2 + 1,
-        names.join(" ")
-    ));
-    let policy =
-        ledger_core::note::tlog_policy::TlogPolicy::parse(text.as_bytes()).expect("a policy");
-    policy.to_string()
 }

@@ -1,0 +1,47 @@
+# `make` alone lists the targets. Everything shares one profile and one target directory, so that the storage engine and the
+# policy crates are compiled once: the checkout's target/, unless CARGO_TARGET_DIR names another.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deps demo test lint ci fmt fuzz
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+# Every build selects the whole workspace: cargo unites the features of what is selected, and another selection would
+# compile the same crates again with others.
+# nextest is faster and tells more; where it is missing, cargo's own runner runs the same tests.
+NEXTEST := $(shell command -v cargo-nextest)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install what cargo cannot bring: a C++ compiler and libclang (YES=1 does not ask)
+	@scripts/deps
+
+demo: deps ## Tell the whole story once: register, decide, record, prove, tamper, find out
+	cargo build --locked --workspace --example story
+	@"$$CARGO_TARGET_DIR/debug/examples/story"
+
+test: deps ## Run all tests
+ifdef NEXTEST
+	cargo nextest run --workspace --locked
+	cargo test --workspace --locked --doc
+else
+	cargo test --workspace --locked
+endif
+
+lint: deps ## Check format, lints and documentation; changes no file
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked --features ledger-proto/grpc -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@scripts/licenses
+
+ci: lint test ## What the merge gate runs: lint, and the test command of the README
+
+fmt: ## Format the code
+	cargo fmt --all
+
+fuzz: deps ## Run every fuzz target for FUZZ_SECONDS (600) each; needs cargo-fuzz
+	@scripts/fuzz

@@ -1,0 +1,435 @@
+//! Explaining a decision: whose it is, in which session, under which rule, and how one knows.
+
+use ledger_proto::v1::{
+    self, Assurance, CompartmentKind, Verdict, command::Body as Ask, entry::Body,
+};
+use policy_engine::{Bundle, BundleDigest, Compiled, RuleId};
+
+use super::enrolment::enrolled;
+use super::proven::{Proven, ProvenEntries};
+use super::report::{Basis, Report};
+use super::verify::EvidenceError;
+use crate::id::Identity;
+use crate::signature::{SignatureDomain, parse_signatures};
+
+/// What the explanations below look at.
+struct Case<'a> {
+    entries: &'a ProvenEntries,
+    proven: &'a Proven,
+    command: &'a v1::Command,
+    decision: &'a v1::Decision,
+    request: &'a v1::Authorize,
+    evidence: &'a v1::Evidence,
+}
+
+impl Case<'_> {
+    fn contradiction(&self, what: &'static str) -> EvidenceError {
+        EvidenceError::Contradiction {
+            index: self.proven.index,
+            what,
+        }
+    }
+
+    fn at(&self) -> Basis {
+        Basis::Ledger(self.proven.index)
+    }
+}
+
+pub(super) fn explain_decision(
+    report: &mut Report,
+    entries: &ProvenEntries,
+    index: u64,
+    evidence: &v1::Evidence,
+) -> Result<(), EvidenceError> {
+    let proven = entries.get(index, "the decision")?;
+    let command = proven.command.as_ref();
+    let (Some(Body::Decision(decision)), Some(command), Some(Ask::Authorize(request))) = (
+        &proven.entry.body,
+        command,
+        command.and_then(|command| command.body.as_ref()),
+    ) else {
+        return Err(EvidenceError::Contradiction {
+            index,
+            what: "the entry is not a decision",
+        });
+    };
+    let case = Case {
+        entries,
+        proven,
+        command,
+        decision,
+        request,
+        evidence,
+    };
+    verdict(report, &case);
+    let signers = signatures(&case)?;
+    identities(report, &case, &signers)?;
+    session(report, &case)?;
+    rules(report, &case)?;
+    content(report, &case);
+    outcomes(report, &case)
+}
+
+fn verdict(report: &mut Report, case: &Case<'_>) {
+    let decision = case.decision;
+    let verdict = decision
+        .verdict()
+        .as_str_name()
+        .trim_start_matches("VERDICT_");
+    let reason = decision
+        .reason()
+        .as_str_name()
+        .trim_start_matches("DECISION_REASON_");
+    report.add("decision", format!("{verdict}: {reason}"), case.at());
+    report.add(
+        "time",
+        format!("{} µs since 1970", case.proven.entry.time_us),
+        case.at(),
+    );
+    let tool = case.request.tool.clone().unwrap_or_default();
+    let action = if tool.server.is_empty() {
+        tool.name
+    } else {
+        format!("{}/{}", tool.server, tool.name)
+    };
+    report.add("action", action, Basis::Verified);
+    if decision.verdict() == Verdict::Allow {
+        let until = format!("until {} µs since 1970", decision.permit_expires_at_us);
+        report.add("permit", until, case.at());
+    }
+    for condition in &decision.conditions {
+        let kind = if condition.critical {
+            "obligation"
+        } else {
+            "advice"
+        };
+        report.add(
+            "condition",
+            format!("{kind} {}: {}", condition.r#type, condition.value),
+            case.at(),
+        );
+    }
+}
+
+/// Checks every signature of the request with the key that the evidence proves to be enrolled. Returns who signed.
+fn signatures(case: &Case<'_>) -> Result<Vec<Identity>, EvidenceError> {
+    let index = case.proven.index;
+    let author = case
+        .command
+        .author
+        .as_ref()
+        .and_then(|author| Identity::parse(author).ok());
+    let author = author.ok_or_else(|| case.contradiction("a command without an author"))?;
+    let signed = case
+        .proven
+        .entry
+        .signed
+        .as_ref()
+        .ok_or_else(|| case.contradiction("a decision without a command"))?;
+    let parsed = parse_signatures(SignatureDomain::of(&author), &case.evidence.origin, signed)
+        .map_err(|_| EvidenceError::Signature { index })?;
+    let leaves = case
+        .decision
+        .rests_on
+        .as_ref()
+        .map(|rests_on| rests_on.keys.as_slice())
+        .unwrap_or_default();
+    if leaves.len() != parsed.len() {
+        return Err(case.contradiction("it does not name the entry of each signing key"));
+    }
+    let mut signers = Vec::with_capacity(parsed.len());
+    for (signature, leaf) in parsed.iter().zip(leaves) {
+        let enrolment = case.entries.get(*leaf, "the enrolment of a signing key")?;
+        let (identity, key) = enrolled(
+            &enrolment.entry,
+            enrolment.command.as_ref(),
+            signature.key_id,
+        )
+        .ok_or_else(|| case.contradiction("the entry it names did not enrol the signing key"))?;
+        if *leaf >= index {
+            return Err(case.contradiction("a key that was enrolled after it signed"));
+        }
+        if !signature.verify(&key) {
+            return Err(EvidenceError::Signature { index });
+        }
+        signers.push(identity);
+    }
+    if !signers.contains(&author) {
+        return Err(case.contradiction("its author did not sign"));
+    }
+    Ok(signers)
+}
+
+fn identities(
+    report: &mut Report,
+    case: &Case<'_>,
+    signers: &[Identity],
+) -> Result<(), EvidenceError> {
+    let agent = Identity::Agent(case.request.agent.clone());
+    let gateway = signers
+        .iter()
+        .find(|signer| matches!(signer, Identity::Gateway(_)));
+    let by_agent = signers.contains(&agent);
+    let assurance = match (by_agent, gateway) {
+        (true, Some(_)) => Assurance::BothSigned,
+        (true, None) => Assurance::AgentSigned,
+        (false, Some(_)) => Assurance::GatewayAsserted,
+        (false, None) => Assurance::Unspecified,
+    };
+    if case.decision.assurance() != assurance {
+        return Err(case.contradiction("its assurance is not what the signatures give"));
+    }
+    let basis = match (by_agent, gateway) {
+        (true, _) => Basis::Verified,
+        (false, Some(gateway)) => Basis::Asserted(gateway.to_string()),
+        (false, None) => {
+            Basis::Claimed(signers.first().map(Identity::to_string).unwrap_or_default())
+        }
+    };
+    report.add("agent", case.request.agent.clone(), basis);
+    if let Some(owner) = owner(case) {
+        report.add("owner", owner.0, Basis::Ledger(owner.1));
+    }
+    report.add("namespace", case.decision.namespace.clone(), case.at());
+    let assurance = assurance.as_str_name().trim_start_matches("ASSURANCE_");
+    let names: Vec<String> = signers.iter().map(Identity::to_string).collect();
+    report.add(
+        "signed by",
+        format!("{} ({assurance})", names.join(" and ")),
+        Basis::Verified,
+    );
+    Ok(())
+}
+
+/// The owner of the agent, if the entries that name one are among the evidence: the latest counts.
+fn owner(case: &Case<'_>) -> Option<(String, u64)> {
+    let before = case
+        .entries
+        .iter()
+        .filter(|proven| proven.index < case.proven.index && is_applied(&proven.entry));
+    before
+        .filter_map(|proven| match proven.command.as_ref()?.body.as_ref()? {
+            Ask::RegisterAgent(ask) if ask.id == case.request.agent => {
+                Some((ask.owner.clone(), proven.index))
+            }
+            Ask::UpdateAgent(ask) if ask.id == case.request.agent => {
+                Some((ask.owner.clone(), proven.index))
+            }
+            _ => None,
+        })
+        .last()
+}
+
+fn is_applied(entry: &v1::Entry) -> bool {
+    match &entry.body {
+        Some(Body::Governance(governance)) => governance.result() == v1::Result::Applied,
+        Some(Body::SessionOpening(opening)) => opening.result() == v1::Result::Applied,
+        _ => false,
+    }
+}
+
+fn session(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
+    let Some(link) = &case.decision.chain else {
+        report.add(
+            "session",
+            "none: the request names no session of this agent",
+            case.at(),
+        );
+        return Ok(());
+    };
+    let leaf = case
+        .decision
+        .rests_on
+        .as_ref()
+        .and_then(|rests_on| rests_on.session);
+    let leaf =
+        leaf.ok_or_else(|| case.contradiction("it is in a session and does not name its opening"))?;
+    let opening = case.entries.get(leaf, "the opening of the session")?;
+    let command = opening.command.as_ref();
+    let Some((command, Ask::OpenSession(ask))) =
+        command.and_then(|command| command.body.as_ref().map(|body| (command, body)))
+    else {
+        return Err(
+            case.contradiction("what it names as the opening of its session is another entry")
+        );
+    };
+    let own = is_applied(&opening.entry)
+        && command.request_id == case.request.session_id
+        && link.session_id == case.request.session_id
+        && ask.agent == case.request.agent;
+    if !own || leaf >= case.proven.index {
+        return Err(case.contradiction("its session is not the one that the opening opened"));
+    }
+    let place = if link.late {
+        "after its end".to_owned()
+    } else {
+        format!("number {}", link.number)
+    };
+    let issuer = command
+        .author
+        .as_ref()
+        .and_then(|author| Identity::parse(author).ok());
+    let issuer = issuer.map(|issuer| issuer.to_string()).unwrap_or_default();
+    report.add(
+        "session",
+        format!("{}, {place}", hex::encode(&link.session_id)),
+        Basis::Ledger(leaf),
+    );
+    report.add("opened by", issuer, Basis::Ledger(leaf));
+    report.add("scope", ask.scope.join(" "), Basis::Ledger(leaf));
+    if !ask.label.is_empty() {
+        report.add("label", ask.label.clone(), Basis::Ledger(leaf));
+    }
+    Ok(())
+}
+
+/// The rules, in the words of the bundle that was active. Bytes of the bundle are in the chunk entries.
+fn rules(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
+    if case.decision.bundle_digest.is_empty() {
+        report.add("rules", "none was asked", case.at());
+        return Ok(());
+    }
+    let leaf = case
+        .decision
+        .rests_on
+        .as_ref()
+        .and_then(|rests_on| rests_on.activation);
+    let leaf = leaf.ok_or_else(|| {
+        case.contradiction("rules decided, and it does not name their activation")
+    })?;
+    let activation = case.entries.get(leaf, "the activation of the bundle")?;
+    let Some(Ask::ActivateBundle(ask)) = activation
+        .command
+        .as_ref()
+        .and_then(|command| command.body.as_ref())
+    else {
+        return Err(case.contradiction("what it names as an activation is another entry"));
+    };
+    let active = is_applied(&activation.entry)
+        && ask.digest == case.decision.bundle_digest
+        && ask.namespace == case.decision.namespace
+        && leaf < case.proven.index;
+    if !active {
+        return Err(case.contradiction("the bundle that decided is not the one that was activated"));
+    }
+    let digest = hex::encode(&case.decision.bundle_digest);
+    report.add(
+        "bundle",
+        format!("{digest}, active since entry {leaf}"),
+        Basis::Ledger(leaf),
+    );
+    let compiled = bundle(case)?;
+    for id in case.decision.rules.iter().flat_map(|rules| &rules.ids) {
+        let source = compiled.rule_source(&RuleId(id.clone()));
+        let source = source
+            .ok_or_else(|| case.contradiction("the bundle has no rule of the id that decided"))?;
+        report.add(
+            "rule",
+            format!("{id} ({}:{})\n{}", source.path, source.line, source.text),
+            Basis::Verified,
+        );
+    }
+    Ok(())
+}
+
+/// The bundle, put together from its chunks and checked against its digest.
+fn bundle(case: &Case<'_>) -> Result<Compiled, EvidenceError> {
+    let mut chunks: Vec<(u32, &[u8])> = case
+        .entries
+        .iter()
+        .filter(|proven| is_applied(&proven.entry))
+        .filter_map(|proven| match proven.command.as_ref()?.body.as_ref()? {
+            Ask::PublishBundle(ask)
+                if ask.digest == case.decision.bundle_digest
+                    && ask.namespace == case.decision.namespace =>
+            {
+                Some((ask.chunk_index, ask.chunk.as_slice()))
+            }
+            _ => None,
+        })
+        .collect();
+    chunks.sort_unstable();
+    let packed: Vec<u8> = chunks
+        .into_iter()
+        .flat_map(|(_, chunk)| chunk)
+        .copied()
+        .collect();
+    let missing = EvidenceError::Missing {
+        index: case.proven.index,
+        what: "chunks of the bundle that decided",
+    };
+    if BundleDigest::of(&packed).0.as_slice() != case.decision.bundle_digest {
+        return Err(missing);
+    }
+    let invalid = |_| {
+        case.contradiction(
+            "the bundle does not compile; use a client of the ledger's engine version",
+        )
+    };
+    let bundle = Bundle::from_packed(&packed).map_err(invalid)?;
+    Compiled::compile(&bundle).map_err(invalid)
+}
+
+/// Content that was handed out with the evidence, and who says it.
+fn content(report: &mut Report, case: &Case<'_>) {
+    let agent = Identity::Agent(case.request.agent.clone()).to_string();
+    for opened in &case.evidence.compartments {
+        let Some(compartment) = opened.compartment.as_ref() else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&compartment.content);
+        match compartment.kind() {
+            CompartmentKind::Input if opened.index == case.proven.index => {
+                report.add("input", text, Basis::Claimed(agent.clone()));
+            }
+            CompartmentKind::Output => {
+                report.add(
+                    "output",
+                    text,
+                    Basis::Claimed(format!("the recorder of entry {}", opened.index)),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+fn outcomes(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
+    for proven in case.entries.iter() {
+        let command = proven
+            .command
+            .as_ref()
+            .and_then(|command| command.body.as_ref());
+        let (Some(Body::Outcome(outcome)), Some(Ask::Record(ask))) = (&proven.entry.body, command)
+        else {
+            continue;
+        };
+        if ask.decision_index != case.proven.index {
+            return Err(case.contradiction("an outcome of another decision"));
+        }
+        let status = ask
+            .status()
+            .as_str_name()
+            .trim_start_matches("EXECUTION_STATUS_");
+        let drift: Vec<&str> = outcome
+            .drift()
+            .map(|drift| drift.as_str_name().trim_start_matches("DRIFT_"))
+            .collect();
+        let drift = if drift.is_empty() {
+            "as authorized".to_owned()
+        } else {
+            format!("drift: {}", drift.join(", "))
+        };
+        let recorder = outcome
+            .recorder
+            .as_ref()
+            .and_then(|recorder| Identity::parse(recorder).ok());
+        let basis = match recorder {
+            Some(agent @ Identity::Agent(_)) => Basis::Claimed(agent.to_string()),
+            Some(other) => Basis::Asserted(other.to_string()),
+            None => Basis::Ledger(proven.index),
+        };
+        report.add("outcome", format!("{status}, {drift}"), basis);
+    }
+    Ok(())
+}

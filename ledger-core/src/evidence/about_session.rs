@@ -1,0 +1,81 @@
+//! Explaining a session: that these are all its entries, from the opening to the end.
+
+use ledger_proto::v1::{self, entry::Body};
+
+use super::proven::ProvenEntries;
+use super::report::{Basis, Report};
+use super::verify::EvidenceError;
+use crate::entry;
+
+pub(super) fn explain_session(
+    report: &mut Report,
+    entries: &ProvenEntries,
+    id: &[u8],
+) -> Result<(), EvidenceError> {
+    let mut previous: Vec<u8> = Vec::new();
+    let mut number = 0;
+    let mut end = None;
+    let (mut allowed, mut denied, mut outcomes) = (0_u64, 0_u64, 0_u64);
+    for proven in entries.iter() {
+        let contradiction = |what| EvidenceError::Contradiction {
+            index: proven.index,
+            what,
+        };
+        if end.is_some() {
+            return Err(contradiction("an entry after the end of the session"));
+        }
+        if let Some(Body::SessionEnd(answer)) = &proven.entry.body {
+            if answer.result() != v1::Result::Applied || answer.session_id != id {
+                return Err(contradiction("not the end of this session"));
+            }
+            if answer.count != number || answer.head != previous {
+                return Err(contradiction(
+                    "the end of the session counts other entries than these",
+                ));
+            }
+            end = Some((proven.index, answer.kind()));
+            continue;
+        }
+        let link = entry::chain(&proven.entry).filter(|link| link.session_id == id && !link.late);
+        let link = link.ok_or_else(|| contradiction("not an entry of this session's chain"))?;
+        number += 1;
+        if link.number != number || link.previous_hash != previous {
+            return Err(contradiction(
+                "an entry of the session is missing before this one",
+            ));
+        }
+        previous = proven.leaf_hash.as_bytes().to_vec();
+        match &proven.entry.body {
+            Some(Body::SessionOpening(_)) if number == 1 => {}
+            Some(Body::Decision(decision))
+                if number > 1 && decision.verdict() == v1::Verdict::Allow =>
+            {
+                allowed += 1
+            }
+            Some(Body::Decision(_)) if number > 1 => denied += 1,
+            Some(Body::Outcome(_)) if number > 1 => outcomes += 1,
+            _ => {
+                return Err(contradiction(
+                    "a chain begins with the opening, and only once",
+                ));
+            }
+        }
+    }
+    let Some((leaf, kind)) = end else {
+        return Err(EvidenceError::Missing {
+            index: 0,
+            what: "the end of the session",
+        });
+    };
+    report.add("session", hex::encode(id), Basis::Verified);
+    let complete = format!(
+        "all {number} entries: {allowed} allowed, {denied} denied or escalated, {outcomes} outcomes"
+    );
+    report.add("complete", complete, Basis::Verified);
+    report.add(
+        "ended",
+        kind.as_str_name().trim_start_matches("SESSION_END_KIND_"),
+        Basis::Ledger(leaf),
+    );
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! Evidence, from the ledger to the verifier and everything that can go wrong in between (P4).
+
+use countersign_tests::kit::{Ask, World, bank, node_card, trust_policy};
+use ledger_core::evidence::{self, EvidenceError, FileError, Sources, session_leaves};
+use ledger_core::hash::{LeafIndex, TreeHash};
+use ledger_core::id::{Identity, SessionId};
+use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_core::note::verify::CheckpointVerifyError;
+use ledger_proto::v1::{self, CompartmentKind, command::Body};
+use prost::Message;
+
+fn policy(text: &str) -> TlogPolicy {
+    TlogPolicy::parse(text.as_bytes()).unwrap()
+}
+
+fn sources<'a>(world: &'a World, checkpoint: &'a str) -> Sources<'a> {
+    Sources {
+        state: &world.state,
+        checkpoint,
+        trust_checkpoints: &[],
+        compartments: &[CompartmentKind::Input],
+    }
+}
+
+/// A ledger with one allowed, recorded payment; its index, and the session.
+fn paid(tree_hash: TreeHash) -> (World, LeafIndex, SessionId) {
+    let mut world = World::with_tree(tree_hash);
+    world.agent("bot");
+    world.policy("team", &bank());
+    let session = world.session("bot");
+    let decision = world.authorize(
+        "bot",
+        session,
+        "bank/pay",
+        r#"{"to": "alice", "amount": 5}"#,
+    );
+    world.record("bot", &decision, None);
+    (world, decision.index, session)
+}
+
+fn evidence_of(world: &World, index: LeafIndex) -> v1::Evidence {
+    let checkpoint = world.checkpoint(&[1, 2]);
+    evidence::decision(sources(world, &checkpoint), index).unwrap()
+}
+
+#[test]
+fn a_decision_is_proven_offline_and_explained() {
+    for tree_hash in [TreeHash::Sha256, TreeHash::Blake3] {
+        let (world, index, session) = paid(tree_hash);
+        let file = evidence::encode(&evidence_of(&world, index));
+        let decoded = evidence::decode(&file).unwrap();
+        let report = evidence::verify(&decoded, &policy(&world.trust_policy())).unwrap();
+        assert_eq!(report.get("ledger"), Some(world.origin.as_str()));
+        assert_eq!(report.get("decision"), Some("ALLOW: ALLOWED_BY_POLICY"));
+        assert_eq!(report.get("agent"), Some("bot"));
+        assert_eq!(report.get("owner"), Some("olive"));
+        assert_eq!(report.get("action"), Some("bank/pay"));
+        assert_eq!(
+            report.get("session"),
+            Some(format!("{session}, number 2").as_str())
+        );
+        assert_eq!(report.get("opened by"), Some("operator `olive`"));
+        assert_eq!(report.get("input"), Some(r#"{"to": "alice", "amount": 5}"#));
+        assert_eq!(report.get("outcome"), Some("SUCCEEDED, as authorized"));
+        let rule = report.get("rule").unwrap();
+        assert!(rule.starts_with("pay-cap (rules/bank.dw:"), "{rule}");
+        assert!(rule.contains("count_within(1h"), "{rule}");
+    }
+}
+
+#[test]
+fn the_json_form_holds_the_same_and_its_digest_finds_damage() {
+    let (world, index, _) = paid(TreeHash::Sha256);
+    let evidence = evidence_of(&world, index);
+    let json = evidence::to_json(&evidence);
+    assert_eq!(evidence::from_json(&json).unwrap(), evidence);
+    let changed = json.replacen(&format!("\"decision\": {index}"), "\"decision\": 1", 1);
+    assert_ne!(json, changed);
+    assert_eq!(evidence::from_json(&changed), Err(FileError::Damaged));
+}
+
+#[test]
+fn no_changed_byte_is_accepted() {
+    let (world, index, _) = paid(TreeHash::Sha256);
+    let trusted = policy(&world.trust_policy());
+    let evidence = evidence_of(&world, index);
+    let file = evidence::encode(&evidence);
+    for position in 0..file.len() {
+        let mut changed = file.clone();
+        changed[position] ^= 1;
+        assert!(
+            evidence::decode(&changed).is_err(),
+            "byte {position} of the file"
+        );
+    }
+    // Whoever changes a byte can compute the digest again; then the proof itself must fail.
+    let body = evidence.encode_to_vec();
+    let mut accepted: Vec<usize> = Vec::new();
+    for position in 0..body.len() {
+        let mut changed = body.clone();
+        changed[position] ^= 1;
+        let Ok(changed) = v1::Evidence::decode(changed.as_slice()) else {
+            continue;
+        };
+        if evidence::verify(&changed, &trusted).is_ok() {
+            accepted.push(position);
+        }
+    }
+    assert_eq!(
+        accepted,
+        Vec::<usize>::new(),
+        "changed bytes after which the evidence still verifies"
+    );
+}
+
+#[test]
+fn provisional_is_not_proof() {
+    let (world, index, _) = paid(TreeHash::Sha256);
+    let trusted = policy(&world.trust_policy());
+    let checkpoint = world.checkpoint(&[3]);
+    let one = evidence::decision(sources(&world, &checkpoint), index).unwrap();
+    let quorum = |error| match error {
+        EvidenceError::Checkpoint(CheckpointVerifyError::QuorumNotMet { witnesses }) => witnesses,
+        other => panic!("another error: {other}"),
+    };
+    assert_eq!(
+        quorum(evidence::verify(&one, &trusted).unwrap_err()),
+        ["node-3"]
+    );
+
+    let receipt = evidence::receipt(
+        &world.state,
+        index,
+        &checkpoint,
+        v1::ReceiptLevel::Committed,
+    )
+    .unwrap();
+    assert_eq!(
+        quorum(evidence::verify_receipt(&receipt, &trusted).unwrap_err()),
+        ["node-3"]
+    );
+    let cosigned = world.checkpoint(&[1, 3]);
+    let receipt =
+        evidence::receipt(&world.state, index, &cosigned, v1::ReceiptLevel::Cosigned).unwrap();
+    let entry = evidence::verify_receipt(&receipt, &trusted).unwrap();
+    assert_eq!(entry, world.entry(index.0));
+}
+
+#[test]
+fn what_is_left_out_is_missed() {
+    let (world, index, _) = paid(TreeHash::Sha256);
+    let trusted = policy(&world.trust_policy());
+    let evidence = evidence_of(&world, index);
+    let mut refused = 0;
+    for position in 0..evidence.entries.len() {
+        let mut without = evidence.clone();
+        let removed = without.entries.remove(position);
+        let optional = matches!(
+            ledger_core::entry::decode(&removed.entry).unwrap().body,
+            Some(v1::entry::Body::Outcome(_))
+        );
+        match evidence::verify(&without, &trusted) {
+            Ok(_) => assert!(optional, "entry {} is not needed", removed.index),
+            Err(EvidenceError::Missing { .. }) => refused += 1,
+            Err(other) => panic!("another error: {other}"),
+        }
+    }
+    assert!(refused >= 5, "only {refused} entries are needed");
+}
+
+#[test]
+fn content_must_be_what_was_committed_to() {
+    let (world, index, _) = paid(TreeHash::Sha256);
+    let trusted = policy(&world.trust_policy());
+    let mut evidence = evidence_of(&world, index);
+    let compartment = evidence.compartments[0].compartment.as_mut().unwrap();
+    compartment.content = br#"{"to": "alice", "amount": 6}"#.to_vec();
+    let error = evidence::verify(&evidence, &trusted).unwrap_err();
+    assert_eq!(error, EvidenceError::Compartment { index: index.0 });
+}
+
+#[test]
+fn another_ledger_is_not_this_one() {
+    let (world, index, _) = paid(TreeHash::Sha256);
+    let other = trust_policy("ledger.test/other", &[1, 2, 3]);
+    let error = evidence::verify(&evidence_of(&world, index), &policy(&other)).unwrap_err();
+    assert_eq!(
+        error,
+        EvidenceError::Checkpoint(CheckpointVerifyError::UnknownOrigin(world.origin.clone()))
+    );
+}
+
+#[test]
+fn an_ended_session_is_proven_complete() {
+    let (mut world, _, session) = paid(TreeHash::Sha256);
+    let trusted = policy(&world.trust_policy());
+    world.authorize(
+        "bot",
+        session,
+        "bank/pay",
+        r#"{"to": "mallory", "amount": 5}"#,
+    );
+    let close = Body::CloseSession(v1::CloseSession {
+        session_id: session.to_vec(),
+    });
+    world.must(Ask::new(Identity::Agent("bot".to_owned()), close));
+    // A late denial names the session and is outside the count.
+    world.authorize("bot", session, "bank/read", r#"{"doc": "a"}"#);
+
+    let checkpoint = world.checkpoint(&[2, 3]);
+    let leaves = session_leaves(&world.state, session).unwrap();
+    assert_eq!(leaves.len(), 6);
+    let evidence = evidence::session(sources(&world, &checkpoint), session, &leaves).unwrap();
+    let report = evidence::verify(&evidence, &trusted).unwrap();
+    assert_eq!(
+        report.get("complete"),
+        Some("all 4 entries: 1 allowed, 1 denied or escalated, 1 outcomes")
+    );
+    assert_eq!(report.get("ended"), Some("CLOSED"));
+    for position in 0..evidence.entries.len() {
+        let mut without = evidence.clone();
+        without.entries.remove(position);
+        assert!(
+            evidence::verify(&without, &trusted).is_err(),
+            "entry {position} can be left out"
+        );
+    }
+}
+
+/// Node 4 replaces node 1. A verifier that pinned the first policy follows the change; without it, it does not.
+#[test]
+fn trust_is_handed_on_by_those_who_have_it() {
+    let (mut world, index, _) = paid(TreeHash::Sha256);
+    let pinned = policy(&world.trust_policy());
+    let after = trust_policy(&world.origin, &[2, 3, 4]);
+    world.govern(Body::UpdateMembership(v1::UpdateMembership {
+        nodes: [2, 3, 4]
+            .map(|node| node_card(&world.origin, node))
+            .to_vec(),
+        trust_policy: after.clone(),
+    }));
+    let step = (1, world.checkpoint(&[2, 3]));
+    world.agent("later");
+    let latest = world.checkpoint(&[3, 4]);
+
+    let steps = [step];
+    let with = Sources {
+        trust_checkpoints: &steps,
+        ..sources(&world, &latest)
+    };
+    let evidence = evidence::decision(with, index).unwrap();
+    evidence::verify(&evidence, &pinned).unwrap();
+    // Whoever pinned the new policy needs no steps.
+    let short = evidence::decision(sources(&world, &latest), index).unwrap();
+    evidence::verify(&short, &policy(&after)).unwrap();
+    assert!(
+        evidence::verify(&short, &pinned).is_err(),
+        "node 4 is not trusted by the first policy"
+    );
+
+    // A step that only the new nodes cosigned hands on nothing.
+    let usurped = [(1, world.checkpoint(&[3, 4]))];
+    let with = Sources {
+        trust_checkpoints: &usurped,
+        ..sources(&world, &latest)
+    };
+    let evidence = evidence::decision(with, index).unwrap();
+    let error = evidence::verify(&evidence, &pinned).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            EvidenceError::Checkpoint(CheckpointVerifyError::QuorumNotMet { .. })
+        ),
+        "{error}"
+    );
+}
