@@ -1,3 +1,4 @@
 //! The machine, driven as a cluster drives it: signed submissions in, entries out.
 
+mod roles;
 mod smoke;
