@@ -80,7 +80,10 @@ fn a_suspended_admin_does_not_count() {
     let mut world = two_admins();
     let message = operator_message(&world.origin, "third", &[(Role::Admin, "*")]);
     world.must(by_both(Body::RegisterOperator(message)));
-    world.must(by_both(set_status(operator("third"), IdentityStatus::Suspended)));
+    world.must(by_both(set_status(
+        operator("third"),
+        IdentityStatus::Suspended,
+    )));
     let ask = Ask::new(operator("root"), namespace("a")).cosigned(operator("third"));
     assert_eq!(world.result(ask), v1::Result::NotPermitted);
     assert_eq!(world.result(by_both(namespace("a"))), v1::Result::Applied);

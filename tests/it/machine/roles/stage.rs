@@ -86,12 +86,17 @@ impl Stage {
             .with(v1::CompartmentKind::Reason, b"a new colleague");
         let of_whole_ledger = world.must(reason).index.0;
         for (id, target) in [
-            ("everything", v1::halt_scope::Target::Action("nothing/*".to_owned())),
+            (
+                "everything",
+                v1::halt_scope::Target::Action("nothing/*".to_owned()),
+            ),
             ("agent", v1::halt_scope::Target::Agent("bot".to_owned())),
         ] {
             world.govern(Body::SetHalt(v1::SetHalt {
                 id: id.to_owned(),
-                scope: Some(v1::HaltScope { target: Some(target) }),
+                scope: Some(v1::HaltScope {
+                    target: Some(target),
+                }),
                 expires_at_us: 0,
             }));
         }
@@ -140,12 +145,18 @@ fn session_request(owner: &str) -> ledger_core::id::RequestId {
 
 /// A bundle that is published and waits.
 pub(super) fn candidate() -> policy_engine::Bundle {
-    bundle("agent", "@id(\"all\") permit (principal, action, resource);")
+    bundle(
+        "agent",
+        "@id(\"all\") permit (principal, action, resource);",
+    )
 }
 
 /// Another bundle that nobody has published.
 pub(super) fn unpublished() -> policy_engine::Bundle {
-    bundle("agent", "@id(\"none\") forbid (principal, action, resource);")
+    bundle(
+        "agent",
+        "@id(\"none\") forbid (principal, action, resource);",
+    )
 }
 
 fn equip(world: &mut World, owner: &str) {

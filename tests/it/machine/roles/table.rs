@@ -247,7 +247,9 @@ fn a_suspended_operator_may_nothing_whatever_it_holds_or_owns() {
         Role::Auditor,
         Role::Privacy,
     ];
-    let mighty = stage.world.operator("mighty", &roles.map(|role| (role, "*")));
+    let mighty = stage
+        .world
+        .operator("mighty", &roles.map(|role| (role, "*")));
     for id in ["mighty", "nobody@team"] {
         let identity = Identity::Operator(id.to_owned());
         stage
