@@ -1,4 +1,5 @@
 //! The machine, driven as a cluster drives it: signed submissions in, entries out.
 
+mod authorize;
 mod roles;
 mod smoke;
