@@ -1,5 +1,6 @@
 //! The machine, driven as a cluster drives it: signed submissions in, entries out.
 
+mod admission;
 mod authorize;
 mod records;
 mod roles;
