@@ -4,4 +4,5 @@ mod admission;
 mod authorize;
 mod records;
 mod roles;
+mod sessions;
 mod smoke;

@@ -160,6 +160,27 @@ fn an_approval_that_is_missing_escalates() {
 }
 
 #[test]
+fn a_history_past_its_limit_denies() {
+    let rules = "@id(\"once\") permit (principal, action == Countersign::Action::\"bank/read\", resource) when temporal \
+         { count_within(1h, Countersign::Action::\"bank/read\"::request{ input.doc: context.input.doc }) < 100 };";
+    let (mut world, session) = world_with(rules);
+    let mut reasons = Vec::new();
+    for letter in 'a'..='z' {
+        let doc = letter.to_string().repeat(250_000);
+        let input = format!(r#"{{"doc": "{doc}"}}"#);
+        reasons.push(reason(&world.authorize(
+            "bot",
+            session,
+            "bank/read",
+            &input,
+        )));
+    }
+    assert_eq!(reasons[0], Reason::AllowedByPolicy);
+    assert_eq!(reasons[25], Reason::HistoryLimit);
+    assert!(reasons.is_sorted_by_key(|reason| *reason == Reason::HistoryLimit));
+}
+
+#[test]
 fn a_permit_ends_after_its_time_and_with_its_session() {
     let (mut world, session) = world_with(EVERYTHING);
     let allowed = world.authorize("bot", session, "bank/read", READ);
