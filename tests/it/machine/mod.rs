@@ -2,6 +2,7 @@
 
 mod admission;
 mod authorize;
+mod limits;
 mod records;
 mod roles;
 mod sessions;
