@@ -123,7 +123,10 @@ impl Chains {
             && end.result() == v1::Result::Applied
         {
             let (count, head) = self.open[&end.session_id];
-            assert_eq!((end.count, end.head.as_slice()), (count, &head.as_bytes()[..]));
+            assert_eq!(
+                (end.count, end.head.as_slice()),
+                (count, &head.as_bytes()[..])
+            );
             assert!(
                 self.ended.insert(end.session_id.clone()),
                 "a session ends once"

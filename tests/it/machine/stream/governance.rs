@@ -57,8 +57,8 @@ impl Stream {
             20..22 => self.register_or_update_operator(dice),
             22 => return self.replace_admins(dice),
             23..25 => self.change_namespace(dice),
-            25..28 => self.set_halt(dice),
-            28..31 => {
+            25..27 => self.set_halt(dice),
+            27..31 => {
                 let id = dice.recent(&self.halts).cloned().unwrap_or_default();
                 Body::ClearHalt(v1::ClearHalt { id })
             }
@@ -80,7 +80,7 @@ impl Stream {
         ask
     }
 
-    /// A new key of somebody, kept as the newest; sometimes without proof, sometimes one that others have.
+    /// A new key of somebody; sometimes without proof, sometimes one that was used before.
     fn new_key(&mut self, dice: &mut Dice, identity: &Identity) -> v1::KeyEnrolment {
         let fresh = match dice.below(20) {
             0 => key("somebody else"),
@@ -98,10 +98,9 @@ impl Stream {
         let mut enrolment = enrolment(&self.origin, identity, &fresh, ends);
         if dice.percent(5) {
             enrolment.proof_of_possession[0] ^= 1;
-        } else if let Some(keys) = self.keys.get_mut(identity) {
-            // A key that is refused is tried all the same: unknown keys must be refused too.
-            keys.push(fresh);
         }
+        let public = public_key(&fresh).as_bytes().to_vec();
+        self.made.insert(public, fresh);
         enrolment
     }
 
@@ -180,8 +179,8 @@ impl Stream {
     fn set_status(&self, dice: &mut Dice) -> Body {
         let identity = Self::subject(dice);
         let status = match dice.below(20) {
-            0..7 => IdentityStatus::Suspended,
-            7..18 => IdentityStatus::Active,
+            0..3 => IdentityStatus::Suspended,
+            3..18 => IdentityStatus::Active,
             18 => IdentityStatus::Unspecified,
             // Revoking is for ever, so it is rare, and some agents are spared.
             _ if identity.id().starts_with("bot-") => IdentityStatus::Suspended,
@@ -207,10 +206,14 @@ impl Stream {
     }
 
     fn retire_key(&self, dice: &mut Dice) -> Body {
-        let identity = Self::subject(dice);
+        let identity = if dice.percent(20) {
+            Identity::Operator("root".to_owned())
+        } else {
+            Self::subject(dice)
+        };
         let keys = &self.keys[&identity];
         // The older ones: a newest key that is retired takes its owner out of the stream for long.
-        let key = dice.pick(&keys[..keys.len().div_ceil(2)]);
+        let key = dice.pick(&keys[..(keys.len() / 2).max(1)]);
         Body::RetireKey(v1::RetireKey {
             key_id: public_key(key).key_id().to_vec(),
         })
@@ -389,4 +392,29 @@ impl Stream {
         };
         Ask::new(author, body)
     }
+}
+
+/// The keys that a command enrols, and whose they are.
+pub(super) fn enrolments(body: &Body) -> Vec<(Identity, v1::KeyEnrolment)> {
+    let (identity, keys) = if let Body::RegisterAgent(ask) = body {
+        (Identity::Agent(ask.id.clone()), ask.keys.clone())
+    } else if let Body::RegisterGateway(ask) = body {
+        (Identity::Gateway(ask.id.clone()), ask.keys.clone())
+    } else if let Body::RegisterOperator(ask) = body {
+        (Identity::Operator(ask.id.clone()), ask.keys.clone())
+    } else if let Body::ReplaceAdmins(ask) = body {
+        let admin = &ask.admins[0];
+        (Identity::Operator(admin.id.clone()), admin.keys.clone())
+    } else if let Body::AddKey(ask) = body {
+        let identity = ask.identity.as_ref().map(Identity::parse);
+        let identity = identity
+            .and_then(Result::ok)
+            .expect("an applied command names somebody");
+        (identity, ask.key.clone().into_iter().collect())
+    } else {
+        return Vec::new();
+    };
+    keys.into_iter()
+        .map(|key| (identity.clone(), key))
+        .collect()
 }

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 
 use countersign_tests::kit::{Ask, DAY, SECOND, compartment, key, public_key};
 use ed25519_dalek::SigningKey;
-use ledger_core::hash::TreeHash;
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::Applied;
 use ledger_core::signature::{SignatureDomain, sign_batch};
@@ -56,12 +55,13 @@ pub(super) struct Decided {
 #[derive(Debug)]
 pub(crate) struct Stream {
     origin: String,
-    tree_hash: TreeHash,
     now_us: u64,
     next_id: u64,
     next_key: u64,
-    /// The keys of everybody, the newest last.
+    /// The keys of everybody, the newest last and retired ones first.
     keys: BTreeMap<Identity, Vec<SigningKey>>,
+    /// Keys that were made to be enrolled, by their public bytes.
+    made: BTreeMap<Vec<u8>, SigningKey>,
     sessions: Vec<(SessionId, String)>,
     decisions: Vec<Decided>,
     /// Compartments that were stored.
@@ -74,18 +74,18 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// For a ledger with "root", "olive" and the namespace "team".
-    pub(crate) fn new(origin: &str, tree_hash: TreeHash, now_us: u64) -> Self {
+    pub(crate) fn new(origin: &str, now_us: u64) -> Self {
         let mut keys = BTreeMap::new();
         for identity in everybody() {
             keys.insert(identity.clone(), vec![key(&identity.to_string())]);
         }
         Self {
             origin: origin.to_owned(),
-            tree_hash,
             now_us,
             next_id: 1,
             next_key: 1,
             keys,
+            made: BTreeMap::new(),
             sessions: Vec::new(),
             decisions: Vec::new(),
             stored: Vec::new(),
@@ -124,12 +124,12 @@ impl Stream {
 
     /// Mostly no time at all, so that many commands share a moment; seldom so much that keys end.
     const fn let_time_pass(&mut self, dice: &mut Dice) {
-        self.now_us += match dice.below(2_000) {
-            0..1_000 => 0,
-            1_000..1_800 => dice.below(50_000),
-            1_800..1_970 => dice.below(90 * SECOND),
-            1_970..1_996 => dice.below(7_200 * SECOND),
-            1_996..1_999 => dice.below(3 * DAY),
+        self.now_us += match dice.below(4_000) {
+            0..2_000 => 0,
+            2_000..3_800 => dice.below(50_000),
+            3_800..3_985 => dice.below(20 * SECOND),
+            3_985..3_997 => dice.below(7_200 * SECOND),
+            3_997..3_999 => dice.below(2 * DAY),
             _ => dice.below(120 * DAY),
         };
     }
@@ -187,14 +187,16 @@ impl Stream {
         self.sign_commands(dice, &author, &[], commands)
     }
 
-    /// Up to six commands of one author under one signature.
+    /// Some commands of one author under one signature.
     fn sign_group(&mut self, dice: &mut Dice) -> Vec<v1::Submission> {
         let first = self.ask(dice);
         let mut asks = vec![first.clone()];
-        for _ in 0..dice.below(6) {
+        for _ in 0..dice.below(16) {
             let mut ask = self.ask(dice);
-            ask.author = first.author.clone();
-            asks.push(ask);
+            if ask.author == first.author || dice.percent(5) {
+                ask.author = first.author.clone();
+                asks.push(ask);
+            }
         }
         let issued = self.now_us;
         let commands = asks
@@ -316,7 +318,27 @@ impl Stream {
                 let id = SessionId::from_slice(&command.request_id).expect("16 bytes");
                 self.sessions.push((id, asked.agent));
             }
+            (Some(Body::Governance(governance)), Some(body))
+                if governance.result() == v1::Result::Applied =>
+            {
+                self.learn_keys(&body);
+            }
             _ => {}
+        }
+    }
+
+    /// Whose keys are which from now on.
+    fn learn_keys(&mut self, body: &v1::command::Body) {
+        if let v1::command::Body::RetireKey(ask) = body {
+            for keys in self.keys.values_mut() {
+                let retired = |key: &SigningKey| public_key(key).key_id().to_vec() == ask.key_id;
+                keys.sort_by_key(|key| !retired(key));
+            }
+        }
+        for (identity, enrolment) in governance::enrolments(body) {
+            let bytes = enrolment.key.as_ref().map(|key| &key.bytes);
+            let made = bytes.and_then(|bytes| self.made.get(bytes)).cloned();
+            self.keys.entry(identity).or_default().extend(made);
         }
     }
 }

@@ -28,6 +28,9 @@ pub(super) fn all() -> Vec<Bundle> {
         bundle("agent", OF_AGENT),
         bundle("session", &long),
         bundle("subject", &RULES.replace("1h", "30m")),
-        bundle("owner", "@id(\"typo\")\npermit (principal, action, resource) when { context.nothing == 1 };\n"),
+        bundle(
+            "owner",
+            "@id(\"typo\")\npermit (principal, action, resource) when { context.nothing == 1 };\n",
+        ),
     ]
 }

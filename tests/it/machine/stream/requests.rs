@@ -44,11 +44,11 @@ fn fitting(dice: &mut Dice, tool: &str) -> &'static str {
 
 impl Stream {
     pub(super) fn request(&mut self, dice: &mut Dice) -> Ask {
-        match dice.below(58) {
-            0..30 => self.authorize(dice),
-            30..43 => self.record(dice),
-            43..51 => self.open_session(dice),
-            51..54 => {
+        match dice.below(60) {
+            0..31 => self.authorize(dice),
+            31..46 => self.record(dice),
+            46..56 => self.open_session(dice),
+            56 => {
                 let session_id = self.session(dice).0.to_vec();
                 let author = self.somebody(dice);
                 Ask::new(author, Body::CloseSession(v1::CloseSession { session_id }))
@@ -88,8 +88,8 @@ impl Stream {
         let by_agent = Identity::Agent(agent.to_owned());
         let by_gateway = Identity::Gateway((*dice.pick(&GATEWAYS)).to_owned());
         match dice.below(20) {
-            0..12 => (by_agent, Vec::new()),
-            12..15 => (by_gateway, Vec::new()),
+            0..14 => (by_agent, Vec::new()),
+            14 => (by_gateway, Vec::new()),
             15..17 => (by_agent, vec![by_gateway]),
             17 => (by_gateway, vec![by_agent]),
             18 => (
@@ -122,7 +122,7 @@ impl Stream {
         if dice.percent(97) {
             ask = ask.with(CompartmentKind::Input, input.as_bytes());
         }
-        if dice.percent(1) {
+        if dice.percent(2) {
             ask = ask.with(CompartmentKind::Input, &vec![b' '; 300_000]);
         }
         if dice.percent(15) {
