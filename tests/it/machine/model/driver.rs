@@ -9,9 +9,8 @@ use ledger_core::machine::{self, Applied};
 use ledger_core::signature::{SignatureDomain, sign_one};
 use ledger_proto::v1::{self, CompartmentKind, IdentityStatus, Role, command::Body};
 
-use super::reference::{
-    AGENTS, By, Expected, Link, OPERATORS, Status, Tool, Transition, author, pick, place,
-};
+use super::reference::{Expected, Link};
+use super::transition::{AGENTS, By, OPERATORS, Status, Tool, Transition, author, pick, place};
 
 /// Everything is permitted, and three payments an hour for each agent.
 const RULES: &str = r#"

@@ -6,6 +6,8 @@
 
 mod driver;
 mod reference;
+mod rules;
+mod transition;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +16,8 @@ use proptest::strategy::ValueTree;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 use driver::Driver;
-use reference::{Model, Transition};
+use reference::Model;
+use transition::Transition;
 
 prop_state_machine! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(super::cases(48)) })]
@@ -32,7 +35,7 @@ impl ReferenceStateMachine for Model {
     }
 
     fn transitions(_: &Self) -> BoxedStrategy<Transition> {
-        reference::transitions()
+        transition::transitions()
     }
 
     fn apply(mut state: Self, transition: &Transition) -> Self {

@@ -296,43 +296,6 @@ impl Stream {
         })
     }
 
-    /// One chunk of some bundle, sometimes not what its digest says.
-    fn publish(&self, dice: &mut Dice) -> Body {
-        let bundle = dice.pick(&self.bundles);
-        let chunks = bundle.chunks();
-        let count = u32::try_from(chunks.len()).expect("few chunks");
-        let index = u32::try_from(dice.below(u64::from(count))).expect("below a count");
-        let mut chunk = chunks[index as usize].clone();
-        if dice.percent(10) {
-            chunk[0] ^= 1;
-        }
-        Body::PublishBundle(v1::PublishBundle {
-            namespace: self.governed(dice),
-            digest: bundle.digest().0.to_vec(),
-            chunk_index: index,
-            chunk_count: count,
-            chunk,
-        })
-    }
-
-    fn activate(&self, dice: &mut Dice) -> Body {
-        let bundle = dice.pick(&self.bundles);
-        Body::ActivateBundle(v1::ActivateBundle {
-            namespace: self.governed(dice),
-            digest: bundle.digest().0.to_vec(),
-            accept_short_history: dice.percent(85),
-        })
-    }
-
-    fn governed(&self, dice: &mut Dice) -> String {
-        let name = if dice.percent(80) {
-            "team"
-        } else {
-            *dice.pick(&NAMESPACES)
-        };
-        name.to_owned()
-    }
-
     fn erase(&self, dice: &mut Dice) -> Body {
         let mut named = Vec::new();
         for _ in 0..=dice.below(8) {

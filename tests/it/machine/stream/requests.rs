@@ -37,8 +37,8 @@ const INPUTS: [&str; 13] = [
 fn fitting(dice: &mut Dice, tool: &str) -> &'static str {
     match tool {
         "bank/read" => INPUTS[0],
-        "bank/pay" => *dice.pick(&INPUTS[1..4]),
-        _ => *dice.pick(&INPUTS[4..6]),
+        "bank/pay" => dice.pick::<&str>(&INPUTS[1..4]),
+        _ => dice.pick::<&str>(&INPUTS[4..6]),
     }
 }
 
