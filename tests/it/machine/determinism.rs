@@ -185,7 +185,7 @@ fn numbers(seed: u64, count: usize) -> Vec<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: super::cases(4), max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: super::cases(4), max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn replicas_agree_however_they_group_and_restart(
