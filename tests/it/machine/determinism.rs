@@ -205,8 +205,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "618bdc3368a165e4dd49aa6f4f6ca3f595d492382b719f5a8dd80e481cab8550",
-        "3a855626824e0fac4a2ff61b34224eb141aec59877a5210bff9fdfa2d41d316e",
+        "ecad541309ca7fd8e04877256d8e8197eb0439481b635427883c5100c392da4c",
+        "7aa6ae35de38403f951cbf9c9adf8a7257e2459fc968814d146523da64f443ff",
     );
 }
 
@@ -214,8 +214,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "5e30a7608e311fd93719df8f3fca90aa0e18ea83487c6f92de284c74cf663ff1",
-        "8156f1f9836d3a92e705e4d9a9b25c8481642627d950f61c9be6c7484a39b902",
+        "bc55c27d4f2c948019b3acb54000d7c9df032e85573b0d868310c64c89af3265",
+        "4f30ab889b357c92f6ae2063d7a463b557c88c519da68ea2d5f7ed0af21fde39",
     );
 }
 

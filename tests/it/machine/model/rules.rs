@@ -21,7 +21,12 @@ impl Model {
         let session = &self.sessions[at];
         let own =
             matches!(by, By::Agent(id, _) if id == session.agent) || same_person(by, session.by);
-        if !own && by != By::Olive && !self.is_responder(by) {
+        // A suspended agent may not act, and ending its session is an act.
+        let acts = match by {
+            By::Agent(id, _) => self.status[&id].0 == Status::Active,
+            _ => true,
+        };
+        if !(own && acts) && by != By::Olive && !self.is_responder(by) {
             return "NotPermitted";
         }
         self.end(at, "SessionClosed")
