@@ -186,11 +186,11 @@ fn numbers(seed: u64, count: usize) -> Vec<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: super::cases(4), max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: super::cases(3), max_shrink_time: 60_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn replicas_agree_however_they_group_and_restart(
-        numbers in prop::collection::vec(any::<u64>(), 1_000..1_500), how in any::<u64>(), blake3 in any::<bool>(),
+        numbers in prop::collection::vec(any::<u64>(), 2_000..2_500), how in any::<u64>(), blake3 in any::<bool>(),
     ) {
         let tree_hash = if blake3 { TreeHash::Blake3 } else { TreeHash::Sha256 };
         let replica = run(tree_hash, &numbers, how);
