@@ -205,8 +205,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "ecad541309ca7fd8e04877256d8e8197eb0439481b635427883c5100c392da4c",
-        "7aa6ae35de38403f951cbf9c9adf8a7257e2459fc968814d146523da64f443ff",
+        "66269d08f041ce68585187a373fa6e26e7d02e1082f7ba50595e0059c1df860a",
+        "056077f233512bdd330d5efb7c73a163bbc591c6f36cf1b0005c4392f7ee6a5d",
     );
 }
 
@@ -214,8 +214,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "bc55c27d4f2c948019b3acb54000d7c9df032e85573b0d868310c64c89af3265",
-        "4f30ab889b357c92f6ae2063d7a463b557c88c519da68ea2d5f7ed0af21fde39",
+        "f289f3abb4dc4eedfc4894a90f556912017a109d06910b1f8123cc3597bcc2b3",
+        "085d3cf106cf9f7dd55500172cb00f80b17bce0244cc02821871284ae8b02935",
     );
 }
 
