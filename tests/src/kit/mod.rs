@@ -6,11 +6,13 @@
 mod answers;
 mod bundles;
 mod cast;
+mod story;
 mod world;
 
 pub use answers::*;
 pub use bundles::*;
 pub use cast::*;
+pub use story::*;
 pub use world::*;
 
 use ledger_core::compartment::{SALT_LEN, commit};
