@@ -14,6 +14,8 @@ mod evidence;
 #[cfg(test)]
 mod fuzz_replay;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod manifests;

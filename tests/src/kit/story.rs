@@ -405,6 +405,14 @@ fn act(teller: &mut Teller) -> (SessionId, LeafIndex) {
         id: "freeze".to_owned(),
     };
     teller.root("clear_halt", Body::ClearHalt(clear));
+    let stays = v1::SetHalt {
+        id: "lab closed".to_owned(),
+        scope: Some(v1::HaltScope {
+            target: Some(v1::halt_scope::Target::Namespace("lab".to_owned())),
+        }),
+        expires_at_us: 0,
+    };
+    teller.root("set_halt_that_stays", Body::SetHalt(stays));
     (session, allowed)
 }
 
