@@ -12,6 +12,8 @@ mod deps_script;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod format;
+#[cfg(test)]
 mod fuzz_replay;
 #[cfg(test)]
 mod golden;
