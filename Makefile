@@ -20,7 +20,7 @@ deps: ## Install what cargo cannot bring: a C++ compiler and libclang (YES=1 doe
 	@scripts/deps
 
 demo: deps ## Tell the whole story once: register, decide, record, prove, tamper, find out
-	cargo build --locked --workspace --example story
+	cargo build --locked --workspace --bins --example story
 	@"$$CARGO_TARGET_DIR/debug/examples/story"
 
 test: deps ## Run all tests

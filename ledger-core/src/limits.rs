@@ -33,13 +33,13 @@ pub const MAX_REASON_LEN: u64 = 4 * 1024;
 /// the framing of both. One more: refused before it is replicated.
 pub const MAX_SUBMISSION_LEN: usize = MAX_SIGNED_CHUNK_LEN + 2 * (256 * 1024) + 64 * 1024 + 1024;
 
-/// Longest id of an operator, agent, gateway or halt, in bytes.
+/// Longest id of an operator, agent or gateway, in bytes.
 pub const MAX_ID_LEN: usize = 256;
 /// Longest namespace name in bytes.
 pub const MAX_NAMESPACE_LEN: usize = 128;
 /// Longest action id in bytes: server, "/", name.
 pub const MAX_ACTION_LEN: usize = 513;
-/// Longest name of an attribute, group, grant or claim, in bytes.
+/// Longest name of an attribute, grant or claim, and longest id of a halt, in bytes.
 pub const MAX_NAME_LEN: usize = 128;
 /// Longest value of an attribute, and longest label, in bytes.
 pub const MAX_VALUE_LEN: usize = 1_024;

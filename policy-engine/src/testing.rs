@@ -90,7 +90,7 @@ pub fn run_cases(compiled: &Compiled, bundle: &Bundle) -> Vec<CaseFailure> {
 fn run(compiled: &Compiled, case: &Case) -> Vec<CaseFailure> {
     let rules = compiled.temporal_rules().iter();
     let starts: Starts = rules.map(|rule| (rule.fingerprint, 0)).collect();
-    let mut partitions: BTreeMap<String, Partition> = BTreeMap::new();
+    let mut partitions: BTreeMap<(u8, String), Partition> = BTreeMap::new();
     let mut allowed: BTreeMap<usize, Request> = BTreeMap::new();
     let mut failures = Vec::new();
     let mut now_us = 0;
@@ -169,17 +169,18 @@ fn fits(expected: &Expectation, actual: &Decision) -> bool {
         && expected.rules.as_ref().is_none_or(rules)
 }
 
-/// Whose past a request reads. A request on nobody's behalf reads its own session's.
-fn key(compiled: &Compiled, request: &Request) -> String {
+/// Whose past a request reads, as the machine finds it. A request on nobody's behalf reads its agent's, so that opening
+/// another session is no way around a cap.
+fn key(compiled: &Compiled, request: &Request) -> (u8, String) {
     match compiled.history_scope() {
-        HistoryScope::Agent => request.agent.id.clone(),
-        HistoryScope::Session => request.session.id.clone(),
+        HistoryScope::Agent => (0, request.agent.id.clone()),
+        HistoryScope::Session => (0, request.session.id.clone()),
         HistoryScope::Subject => match &request.session.subject {
-            Some(subject) => format!("{}\0{}", subject.iss, subject.sub),
-            None => request.session.id.clone(),
+            Some(subject) => (1, format!("{}\0{}", subject.iss, subject.sub)),
+            None => (0, request.agent.id.clone()),
         },
-        HistoryScope::Owner => request.agent.owner.clone(),
-        HistoryScope::Namespace => String::new(),
+        HistoryScope::Owner => (0, request.agent.owner.clone()),
+        HistoryScope::Namespace => (0, String::new()),
     }
 }
 
@@ -248,8 +249,11 @@ mod tests {
             ]
             .join(",")
         };
-        assert_eq!(run("agent", &steps("ALLOW")), Vec::<String>::new());
-        for shared in ["session", "subject", "owner", "namespace"] {
+        // Without a subject, each agent has a past of its own under the subject scope.
+        for own in ["agent", "subject"] {
+            assert_eq!(run(own, &steps("ALLOW")), Vec::<String>::new(), "{own}");
+        }
+        for shared in ["session", "owner", "namespace"] {
             assert_eq!(
                 run(shared, &steps("DENY")),
                 Vec::<String>::new(),

@@ -24,6 +24,8 @@ mod manifests;
 #[cfg(test)]
 mod proto;
 #[cfg(test)]
+mod story;
+#[cfg(test)]
 mod tidy;
 #[cfg(test)]
 mod vectors;

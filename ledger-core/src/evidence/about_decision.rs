@@ -7,7 +7,7 @@ use ledger_proto::v1::{
 use super::about_rules::rules;
 use super::enrolment::enrolled;
 use super::proven::{Proven, ProvenEntries};
-use super::report::{Basis, Report};
+use super::report::{Basis, Report, utc};
 use super::verify::EvidenceError;
 use crate::id::Identity;
 use crate::signature::{SignatureDomain, parse_signatures};
@@ -81,11 +81,7 @@ fn verdict(report: &mut Report, case: &Case<'_>) {
         .as_str_name()
         .trim_start_matches("DECISION_REASON_");
     report.add("decision", format!("{verdict}: {reason}"), case.at());
-    report.add(
-        "time",
-        format!("{} µs since 1970", case.proven.entry.time_us),
-        case.at(),
-    );
+    report.add("time", utc(case.proven.entry.time_us), case.at());
     let tool = case.request.tool.clone().unwrap_or_default();
     let action = if tool.server.is_empty() {
         tool.name
@@ -94,7 +90,7 @@ fn verdict(report: &mut Report, case: &Case<'_>) {
     };
     report.add("action", action, Basis::Verified);
     if decision.verdict() == Verdict::Allow {
-        let until = format!("until {} µs since 1970", decision.permit_expires_at_us);
+        let until = format!("until {}", utc(decision.permit_expires_at_us));
         report.add("permit", until, case.at());
     }
     for condition in &decision.conditions {

@@ -6,10 +6,11 @@ use thiserror::Error;
 use super::about_decision::explain_decision;
 use super::about_session::explain_session;
 use super::proven::{Proven, ProvenEntries, prove};
-use super::report::{Basis, Report};
+use super::report::{Basis, Report, utc};
 use super::trust::follow;
 use crate::canonical::CanonicalError;
 use crate::compartment;
+use crate::limits::SECOND_US;
 use crate::note::tlog_policy::TlogPolicy;
 use crate::note::verify::{CheckpointVerifyError, VerifiedCheckpoint, verify_checkpoint};
 use crate::tree::verify::ProofError;
@@ -122,7 +123,13 @@ fn describe_checkpoint(report: &mut Report, checkpoint: &VerifiedCheckpoint, epo
     let witnesses: Vec<String> = checkpoint
         .cosignatures()
         .iter()
-        .map(|by| format!("{} at {}", by.witness, by.time.seconds()))
+        .map(|by| {
+            format!(
+                "{} at {}",
+                by.witness,
+                utc(by.time.seconds().saturating_mul(SECOND_US))
+            )
+        })
         .collect();
     let trust = epoch
         .map(|epoch| format!(", trust epoch {epoch}"))

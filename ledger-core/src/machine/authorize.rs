@@ -27,11 +27,14 @@ pub(super) struct Case<'a> {
     /// `server/name`, or `name`.
     pub(super) action: String,
     pub(super) agent: Option<v1::AgentRecord>,
-    /// The gateway that signed, with its id, if one did and is registered.
+    /// The gateway that presents the request, with its id, if one does.
     pub(super) gateway: Option<(String, v1::GatewayRecord)>,
-    /// The session, if it exists and is the agent's, and where it stands.
+    /// The session, if it exists and is the agent's, and where it stands. Nobody but the agent and those who may present for
+    /// it get to write into its chain: for others it is none.
     pub(super) session: Option<(SessionId, v1::SessionRecord, Standing)>,
     pub(super) presenter: Identity,
+    /// True if all who speak for the agent may.
+    pub(super) may_present: bool,
     pub(super) assurance: Assurance,
 }
 
@@ -100,14 +103,12 @@ fn key_leaves(signers: &[Signer]) -> Vec<u64> {
 fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<'a>, StateError> {
     let agent = context.agent(&ask.agent)?;
     let agent_signed = context.signed_by(&Identity::Agent(ask.agent.clone()));
-    let mut gateway = None;
-    let mut presenter = context.command.author.clone();
-    for signer in context.signers {
-        if let Identity::Gateway(id) = &signer.identity {
-            gateway = context.gateway(id)?.map(|record| (id.clone(), record));
-            presenter = signer.identity.clone();
-        }
-    }
+    let presenter = context.presenter().clone();
+    let gateway = match &presenter {
+        Identity::Gateway(id) => context.gateway(id)?.map(|record| (id.clone(), record)),
+        Identity::Agent(_) | Identity::Operator(_) | Identity::Node(_) | Identity::Recovery => None,
+    };
+    let may_present = may_present(context, ask, agent.as_ref())?;
     let assurance = match (agent_signed, &presenter) {
         (true, Identity::Gateway(_)) => Assurance::BothSigned,
         (true, _) => Assurance::AgentSigned,
@@ -117,7 +118,7 @@ fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<
     let session = match SessionId::from_slice(&ask.session_id) {
         Ok(id) => match context
             .session(id)?
-            .filter(|session| session.agent == ask.agent)
+            .filter(|session| session.agent == ask.agent && (agent_signed || may_present))
         {
             Some(session) => {
                 let standing = standing(context.txn, context.now_us, &session)?;
@@ -135,6 +136,7 @@ fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<
         gateway,
         session,
         presenter,
+        may_present,
         assurance,
     })
 }
@@ -198,7 +200,7 @@ fn check(
             return Ok(Err(Reason::AgentSuspended));
         }
     }
-    if !may_present(case, agent) {
+    if !case.may_present {
         return Ok(Err(Reason::PresenterNotPermitted));
     }
     let Some((session_id, session, standing)) = &case.session else {
@@ -251,22 +253,32 @@ fn is_well_formed(context: &Context<'_, '_>, case: &Case<'_>) -> bool {
         && case.ask.approval_ref.is_none()
 }
 
-/// The agent presents its own requests; a gateway presents those of agents it acts for. Whoever signs as a gateway must be
+/// The agent presents its own requests; a gateway presents those of agents it acts for. Every gateway that signs must be
 /// one that may, even beside the agent.
-fn may_present(case: &Case<'_>, agent: &v1::AgentRecord) -> bool {
-    match (&case.presenter, &case.gateway) {
-        (Identity::Agent(id), _) => *id == case.ask.agent,
-        (Identity::Gateway(_), Some((_, gateway))) => gateway_may(
-            gateway,
-            GatewayPermission::Authorize,
-            &case.ask.agent,
-            agent,
-        ),
-        (
-            Identity::Gateway(_) | Identity::Operator(_) | Identity::Node(_) | Identity::Recovery,
-            _,
-        ) => false,
+fn may_present(
+    context: &Context<'_, '_>,
+    ask: &v1::Authorize,
+    agent: Option<&v1::AgentRecord>,
+) -> Result<bool, StateError> {
+    let by_agent_or_gateway = match &context.command.author {
+        Identity::Agent(id) => *id == ask.agent,
+        Identity::Gateway(_) => true,
+        Identity::Operator(_) | Identity::Node(_) | Identity::Recovery => false,
+    };
+    let Some(agent) = agent.filter(|_| by_agent_or_gateway) else {
+        return Ok(false);
+    };
+    for signer in context.signers {
+        if let Identity::Gateway(id) = &signer.identity {
+            let may = context.gateway(id)?.is_some_and(|gateway| {
+                gateway_may(&gateway, GatewayPermission::Authorize, &ask.agent, agent)
+            });
+            if !may {
+                return Ok(false);
+            }
+        }
     }
+    Ok(true)
 }
 
 fn check_compartments(

@@ -1,8 +1,9 @@
 //! What a handler sees: one command, at one place in the ledger, at one time.
 
-use ledger_proto::v1::{self, CompartmentKind};
+use ledger_proto::v1::{self, CompartmentKind, IdentityStatus};
 
 use super::admission::Signer;
+use super::authority::WHOLE_LEDGER;
 use super::policies::Policies;
 use crate::command::{Command, Compartments};
 use crate::hash::LeafIndex;
@@ -54,6 +55,26 @@ impl Context<'_, '_> {
             .any(|signer| signer.identity == *identity)
     }
 
+    /// True if this identity may act. Nodes and the recovery key cannot be suspended; their keys say whether they may.
+    pub(super) fn is_active(&self, identity: &Identity) -> Result<bool, StateError> {
+        let status = match identity {
+            Identity::Operator(id) => self.operator(id)?.map(|record| record.status()),
+            Identity::Agent(id) => self.agent(id)?.map(|record| record.status()),
+            Identity::Gateway(id) => self.gateway(id)?.map(|record| record.status()),
+            Identity::Node(_) | Identity::Recovery => Some(IdentityStatus::Active),
+        };
+        Ok(status == Some(IdentityStatus::Active))
+    }
+
+    /// Who brings the command: a gateway if one signed, before all the author, else the author.
+    pub(super) fn presenter(&self) -> &Identity {
+        let is_gateway = |identity: &&Identity| matches!(identity, Identity::Gateway(_));
+        let gateway = std::iter::once(&self.command.author)
+            .chain(self.signers.iter().map(|signer| &signer.identity))
+            .find(is_gateway);
+        gateway.unwrap_or(&self.command.author)
+    }
+
     /// Reads an agent.
     pub(super) fn agent(&self, id: &str) -> Result<Option<v1::AgentRecord>, StateError> {
         self.txn.read(&Key::agent(id))
@@ -94,8 +115,13 @@ impl Context<'_, '_> {
     }
 }
 
-/// The answer to a governance command that took effect.
+/// The answer to a governance command that took effect. What concerns the whole ledger concerns no namespace.
 pub(super) fn applied(namespace: &str) -> v1::Governance {
+    let namespace = if namespace == WHOLE_LEDGER {
+        ""
+    } else {
+        namespace
+    };
     v1::Governance {
         result: v1::Result::Applied.into(),
         namespace: namespace.to_owned(),

@@ -24,8 +24,12 @@ pub(super) fn require_issuer(
             .issuer
             .as_ref()
             .and_then(|issuer| Identity::parse(issuer).ok());
-        let by_agent = context.signed_by(&Identity::Agent(parent.agent.clone()));
-        if !by_agent && !issuer.is_some_and(|issuer| context.signed_by(&issuer)) {
+        let agent = Identity::Agent(parent.agent.clone());
+        let mut consents = false;
+        for party in std::iter::once(agent).chain(issuer) {
+            consents |= context.signed_by(&party) && context.is_active(&party)?;
+        }
+        if !consents {
             return Err(not_permitted);
         }
     }
@@ -35,10 +39,7 @@ pub(super) fn require_issuer(
         Identity::Agent(id) => {
             let delegates = parent
                 .is_some_and(|parent| parent.agent == *id && parent.namespace == agent.namespace);
-            let active = context
-                .agent(id)?
-                .is_some_and(|agent| agent.status() == IdentityStatus::Active);
-            if delegates && active {
+            if delegates && context.is_active(&context.command.author)? {
                 Ok(false)
             } else {
                 Err(not_permitted)

@@ -43,7 +43,8 @@ pub(super) fn erase(
         if context.txn.contains(&key)? {
             context.txn.delete(key);
             erasure.erased += 1;
-            erasure.values_until_us = erasure.values_until_us.max(values_until(context, &found)?);
+            let until_us = values_until(context, leaf, &found)?;
+            erasure.values_until_us = erasure.values_until_us.max(until_us);
         }
     }
     let mut names = permitted.into_iter();
@@ -78,8 +79,13 @@ fn require_not_needed(
     }
 }
 
-/// Until when values of the entry can live on inside the windows of rules.
-fn values_until(context: &Context<'_, '_>, found: &v1::Entry) -> Result<u64, Stop> {
+/// Until when values of the entry can live on inside the windows of rules. The first outcome of a decision takes the
+/// decision's arguments into the history once more, at its own time.
+fn values_until(
+    context: &Context<'_, '_>,
+    leaf: LeafIndex,
+    found: &v1::Entry,
+) -> Result<u64, Stop> {
     let namespace = context.namespace(entry::namespace(found))?;
     let window = namespace
         .iter()
@@ -87,9 +93,13 @@ fn values_until(context: &Context<'_, '_>, found: &v1::Entry) -> Result<u64, Sto
         .map(|tracked| tracked.longest_window_us)
         .max()
         .unwrap_or(0);
-    Ok(if window == 0 {
-        0
-    } else {
-        found.time_us.saturating_add(window)
-    })
+    if window == 0 {
+        return Ok(0);
+    }
+    let outcome = match context.txn.read::<v1::LeafRecord>(&Key::outcome_of(leaf))? {
+        Some(record) => ledger::entry(context.txn, LeafIndex(record.leaf))?,
+        None => None,
+    };
+    let last_us = outcome.map_or(found.time_us, |outcome| outcome.time_us);
+    Ok(last_us.saturating_add(window))
 }

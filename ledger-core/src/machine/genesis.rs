@@ -12,7 +12,7 @@ use crate::hash::{Hash, TreeHash};
 use crate::id::{Identity, check_text};
 use crate::keys::{PublicKey, possession_message};
 use crate::ledger::Head;
-use crate::limits::{MAX_NAME_LEN, MAX_SIGNATURES, MAX_TIME_US};
+use crate::limits::{MAX_ENTRY_LEN, MAX_NAME_LEN, MAX_SIGNATURES, MAX_TIME_US};
 use crate::state::{Key, StateError, Txn};
 
 /// What precedes the canonical bytes of the genesis in its digest.
@@ -47,12 +47,17 @@ pub enum GenesisError {
     Operator(String),
     /// Too few admins, or a threshold that cannot be met.
     #[error(
-        "the admin threshold must be 1 to {MAX_SIGNATURES}, and at least that many operators must be admins of `*`"
+        "the admin threshold must be 1 to {MAX_SIGNATURES}, and at least that many operators must be admins of `*` with a key that is valid now"
     )]
     Admins,
     /// The recovery key is weak, malformed, or used twice.
     #[error("the recovery key is not acceptable, or is used twice")]
     RecoveryKey,
+    /// Longer than an entry can be.
+    #[error(
+        "the genesis is longer than {MAX_ENTRY_LEN} bytes; register further operators once the ledger runs"
+    )]
+    TooLong,
     /// The state cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
@@ -80,11 +85,19 @@ pub fn genesis(txn: &mut Txn<'_>, genesis: &v1::Genesis) -> Result<Appended, Gen
     for operator in &genesis.operators {
         put_operator(txn, &genesis.origin, operator)?;
     }
-    let admins = genesis
+    let mut admins = 0;
+    for operator in genesis
         .operators
         .iter()
         .filter(|operator| is_admin(operator))
-        .count();
+    {
+        let identity = Identity::Operator(operator.id.clone());
+        admins += usize::from(keyring::has_active_key(
+            txn,
+            &identity,
+            genesis.created_at_us,
+        )?);
+    }
     let threshold = usize::try_from(genesis.admin_threshold).unwrap_or(usize::MAX);
     if !(1..=MAX_SIGNATURES).contains(&threshold) || admins < threshold {
         return Err(GenesisError::Admins);
@@ -209,6 +222,9 @@ fn append(
         stored: Vec::new(),
         body: Some(Body::Genesis(genesis.clone())),
     };
+    if entry.encoded_len() > MAX_ENTRY_LEN {
+        return Err(GenesisError::TooLong);
+    }
     let (bytes, leaf_hash) = head.append(txn, &entry)?;
     Ok(Appended {
         index,

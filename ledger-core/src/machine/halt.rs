@@ -6,15 +6,16 @@ use super::authority::{Duty, WHOLE_LEDGER};
 use super::context::{Context, Stop, applied};
 use super::session::pattern_holds;
 use super::validate;
-use crate::limits::{MAX_HALTS, MAX_TIME_US};
+use crate::hash::LeafIndex;
+use crate::id::check_text;
+use crate::limits::{MAX_HALTS, MAX_NAME_LEN, MAX_TIME_US};
 use crate::state::{Family, Key, State, StateError, Txn};
 
 pub(super) fn set_halt(
     context: &mut Context<'_, '_>,
     ask: &v1::SetHalt,
 ) -> Result<v1::Governance, Stop> {
-    validate::id(&ask.id)?;
-    validate::valid(ask.expires_at_us <= MAX_TIME_US)?;
+    validate::valid(check_text(&ask.id, MAX_NAME_LEN).is_ok() && ask.expires_at_us <= MAX_TIME_US)?;
     let scope = ask.scope.as_ref().ok_or(v1::Result::InvalidArgument)?;
     let namespace = namespace_of(context, scope)?;
     context.require(Duty::SetHalt, &namespace)?;
@@ -41,11 +42,7 @@ pub(super) fn set_halt(
         leaf: context.leaf.0,
     };
     context.txn.write(Key::halt(&ask.id), &record);
-    Ok(applied(if namespace == WHOLE_LEDGER {
-        ""
-    } else {
-        &namespace
-    }))
+    Ok(applied(&namespace))
 }
 
 pub(super) fn clear_halt(
@@ -60,11 +57,7 @@ pub(super) fn clear_halt(
     let namespace = namespace_of(context, &scope)?;
     context.require(Duty::ClearHalt, &namespace)?;
     context.txn.delete(Key::halt(&ask.id));
-    Ok(applied(if namespace == WHOLE_LEDGER {
-        ""
-    } else {
-        &namespace
-    }))
+    Ok(applied(&namespace))
 }
 
 /// The namespace in which somebody must hold the duty. Groups and actions occur in every namespace.
@@ -103,9 +96,19 @@ pub(super) struct Attempt<'a> {
 
 /// True if a halt in force stops the attempt.
 pub(super) fn stops(txn: &Txn<'_>, now_us: u64, attempt: Attempt<'_>) -> Result<bool, StateError> {
+    stops_since(txn, now_us, attempt, LeafIndex(0))
+}
+
+/// True if a halt in force that was set after this leaf stops the attempt.
+pub(super) fn stops_since(
+    txn: &Txn<'_>,
+    now_us: u64,
+    attempt: Attempt<'_>,
+    leaf: LeafIndex,
+) -> Result<bool, StateError> {
     Ok(halts(txn)?
         .iter()
-        .any(|(_, halt)| !is_over(halt, now_us) && covers(halt, attempt)))
+        .any(|(_, halt)| halt.leaf > leaf.0 && !is_over(halt, now_us) && covers(halt, attempt)))
 }
 
 fn covers(halt: &v1::HaltRecord, attempt: Attempt<'_>) -> bool {

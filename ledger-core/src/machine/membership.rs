@@ -1,6 +1,6 @@
 //! Replicas, the trust policy that names them, and the versions they run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_proto::v1::{self, governance::Detail};
 
@@ -71,8 +71,8 @@ pub(super) fn update(
     })
 }
 
-/// Checks a set of replicas and the trust policy that goes with it: every replica is a witness of the policy under its own
-/// name and key, and the policy's log is this ledger.
+/// Checks a set of replicas and the trust policy that goes with it: every replica is a witness of the policy under a name
+/// and key of its own, and the policy's log is this ledger.
 pub(super) fn check_nodes(
     origin: &str,
     nodes: &[v1::NodeCard],
@@ -80,8 +80,16 @@ pub(super) fn check_nodes(
 ) -> Option<TlogPolicy> {
     let policy = TlogPolicy::parse(trust_policy.as_bytes()).ok()?;
     let ids: Vec<u64> = nodes.iter().map(|card| card.node_id).collect();
+    let names: BTreeSet<&str> = nodes.iter().map(|card| card.name.as_str()).collect();
+    let keys: BTreeSet<&[u8]> = nodes
+        .iter()
+        .map(|card| card.public_key.as_slice())
+        .collect();
     let valid = (1..=MAX_NODES).contains(&nodes.len())
         && validate::is_ascending(&ids)
+        // One key for two replicas would be two cosignatures by one of them.
+        && names.len() == nodes.len()
+        && keys.len() == nodes.len()
         && policy.to_string() == trust_policy
         && log_key(&policy).is_some_and(|key| key.name() == origin)
         && nodes

@@ -1,5 +1,7 @@
 //! Operators: who holds which role, and the rule that enough admins remain.
 
+use std::collections::BTreeSet;
+
 use ledger_proto::v1::{self, IdentityStatus, Role};
 
 use super::authority::{Duty, WHOLE_LEDGER, has_role};
@@ -47,8 +49,9 @@ pub(super) fn update_operator(
     Ok(applied(""))
 }
 
-/// By the recovery key: these operators become the only admins of the whole ledger. Operators who exist already keep their
-/// other roles and get new keys beside the old; every other admin loses that role.
+/// By the recovery key: these operators become the only admins of the whole ledger. Operators who exist already get the
+/// roles and keys that are named here and lose all others, because whoever took over the ledger may have stolen their keys;
+/// every other admin of the whole ledger loses that role.
 pub(super) fn replace_admins(
     context: &mut Context<'_, '_>,
     ask: &v1::ReplaceAdmins,
@@ -56,7 +59,10 @@ pub(super) fn replace_admins(
     if context.command.author != Identity::Recovery {
         return Err(v1::Result::NotPermitted.into());
     }
-    validate::valid(!ask.admins.is_empty() && ask.admins.len() <= MAX_REPLACED_ADMINS)?;
+    let ids: BTreeSet<&str> = ask.admins.iter().map(|admin| admin.id.as_str()).collect();
+    validate::valid(
+        (1..=MAX_REPLACED_ADMINS).contains(&ask.admins.len()) && ids.len() == ask.admins.len(),
+    )?;
     for (id, mut record) in operators(context)? {
         let before = record.roles.len();
         record
@@ -79,7 +85,9 @@ pub(super) fn replace_admins(
         if existing.is_some_and(|record| record.status() == IdentityStatus::Revoked) {
             return Err(v1::Result::FailedPrecondition.into());
         }
-        keyring::enrol(context, &Identity::Operator(admin.id.clone()), &admin.keys)?;
+        let identity = Identity::Operator(admin.id.clone());
+        keyring::retire_all(context, &identity)?;
+        keyring::enrol(context, &identity, &admin.keys)?;
         put(context, admin);
     }
     require_admins_remain(context)?;

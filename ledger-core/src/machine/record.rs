@@ -28,13 +28,14 @@ struct Subject {
     request: v1::Authorize,
     request_id: RequestId,
     input: Option<v1::Commitment>,
+    names_resource: bool,
     agent: Option<v1::AgentRecord>,
     session: Option<(SessionId, v1::SessionRecord, Standing)>,
 }
 
 pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<v1::Outcome, Stop> {
     let subject = find(context, LeafIndex(ask.decision_index))?;
-    let recorder = recorder(context);
+    let recorder = context.presenter().clone();
     let may_record = subject
         .as_ref()
         .map_or(Ok(false), |subject| may_record(context, subject, &recorder))?;
@@ -50,7 +51,11 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
         .and_then(|subject| subject.session.as_ref())
         .map(|(id, session, standing)| link(*id, session, *standing));
     let on_time = chain.as_ref().is_some_and(|link| !link.late);
-    let faithful = drift.is_empty() && on_time && !notices.contains(&Notice::InputNotStated);
+    // A suspended agent may say what it did; nothing is unlocked by its word.
+    let faithful = drift.is_empty()
+        && on_time
+        && !notices.contains(&Notice::InputNotStated)
+        && context.is_active(&recorder)?;
     let observed = match &subject {
         Some(subject) if faithful => observe(context, ask, subject)?,
         _ => false,
@@ -76,18 +81,6 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
     })
 }
 
-/// The gateway if one signed, else the author.
-fn recorder(context: &Context<'_, '_>) -> Identity {
-    let gateway = context
-        .signers
-        .iter()
-        .find(|signer| matches!(signer.identity, Identity::Gateway(_)));
-    gateway.map_or_else(
-        || context.command.author.clone(),
-        |signer| signer.identity.clone(),
-    )
-}
-
 fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, StateError> {
     let Some(found) = ledger::entry(context.txn, leaf)? else {
         return Ok(None);
@@ -105,6 +98,10 @@ fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, S
         session: session_of(context, decision)?,
         decision: decision.clone(),
         request_id: RequestId::from_slice(&command.request_id).map_err(|_| damaged())?,
+        names_resource: command
+            .commitments
+            .iter()
+            .any(|commitment| commitment.kind() == CompartmentKind::Resource),
         input: command
             .commitments
             .into_iter()
@@ -150,8 +147,14 @@ fn drift(
     let authorized = subject
         .and_then(|subject| subject.input.as_ref())
         .map(|input| input.digest.as_slice());
-    let stated = !ask.executed_input_digest.is_empty();
-    if stated && authorized.is_some_and(|authorized| authorized != ask.executed_input_digest) {
+    let executed_input = context
+        .command
+        .commitments
+        .get(&CompartmentKind::ExecutedInput);
+    let mut stated = std::iter::once(ask.executed_input_digest.as_slice())
+        .chain(executed_input.map(|commitment| commitment.digest.as_slice()))
+        .filter(|digest| !digest.is_empty());
+    if authorized.is_some_and(|authorized| stated.any(|digest| digest != authorized)) {
         drift.push(Drift::InputChanged);
     }
     // That nothing was executed is no drift, whatever was decided.
@@ -165,7 +168,7 @@ fn drift(
     } else {
         ask.started_at_us
     };
-    if executed && allowed.is_some_and(|allowed| begun > allowed.decision.permit_expires_at_us) {
+    if executed && allowed.is_some_and(|allowed| begun >= allowed.decision.permit_expires_at_us) {
         drift.push(Drift::PermitExpired);
     }
     if !is_first {
@@ -192,7 +195,9 @@ fn notices(
             .map(action_id)
             .unwrap_or_default();
         let agent = subject.agent.as_ref();
-        if agent.is_none_or(|agent| agent.status() != IdentityStatus::Active) {
+        if agent.is_some_and(|agent| {
+            agent.status() != IdentityStatus::Active && agent.leaf > ask.decision_index
+        }) {
             notices.push(Notice::SuspendedSince);
         }
         let namespace = context.namespace(&subject.decision.namespace)?;
@@ -211,7 +216,8 @@ fn notices(
             agent,
             action: Some(&action),
         };
-        if halt::stops(context.txn, context.now_us, attempt)? {
+        let decided_at = LeafIndex(ask.decision_index);
+        if halt::stops_since(context.txn, context.now_us, attempt, decided_at)? {
             notices.push(Notice::HaltedSince);
         }
     }
@@ -275,7 +281,9 @@ fn observe(
     let Some(input) = compartment(context, decided_at, CompartmentKind::Input)? else {
         return Ok(false);
     };
-    let resource = resource_id(context, decided_at, &subject.request)?;
+    let Some(resource) = resource_id(context, decided_at, subject)? else {
+        return Ok(false);
+    };
     let compiled = context
         .policies
         .get(context.txn, &session.namespace, digest)?;
@@ -321,15 +329,22 @@ fn compartment(
     Ok(stored.map(|stored| stored.content))
 }
 
-/// The resource as the decision had it.
+/// The resource as the decision had it; none if that has been erased.
 fn resource_id(
     context: &Context<'_, '_>,
     leaf: LeafIndex,
-    request: &v1::Authorize,
-) -> Result<String, StateError> {
+    subject: &Subject,
+) -> Result<Option<String>, StateError> {
     let limit = usize::try_from(MAX_RESOURCE_LEN).unwrap_or(usize::MAX);
-    let facts = compartment(context, leaf, CompartmentKind::Resource)?
-        .and_then(|content| canonical::decode::<v1::ResourceFacts>(&content, limit).ok());
+    let facts = match compartment(context, leaf, CompartmentKind::Resource)? {
+        Some(content) => canonical::decode::<v1::ResourceFacts>(&content, limit).ok(),
+        None if subject.names_resource => return Ok(None),
+        None => None,
+    };
     let id = facts.map(|facts| facts.id).filter(|id| !id.is_empty());
-    Ok(id.unwrap_or_else(|| request.tool.as_ref().map(action_id).unwrap_or_default()))
+    let of_action = || {
+        let tool = subject.request.tool.as_ref();
+        tool.map(action_id).unwrap_or_default()
+    };
+    Ok(Some(id.unwrap_or_else(of_action)))
 }

@@ -237,7 +237,8 @@ pub(super) fn close(
     let author = &context.command.author;
     let by_agent = *author == Identity::Agent(session.agent.clone());
     let by_issuer = session.issuer.as_ref() == Some(&author.to_message());
-    let kind = if by_agent || by_issuer || context.is_owner(&agent.owner)? {
+    let by_party = (by_agent || by_issuer) && context.is_active(author)?;
+    let kind = if by_party || context.is_owner(&agent.owner)? {
         SessionEndKind::Closed
     } else {
         context.require(Duty::CloseSession, &session.namespace)?;

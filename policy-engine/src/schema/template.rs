@@ -12,7 +12,7 @@ pub(crate) const NAMESPACE: &str = "Countersign";
 /// The schema template: who acts, on what, in which session. A hand-written schema contains it unchanged and adds actions; a
 /// generated one starts with it.
 pub const TEMPLATE: &str = r#"namespace Countersign {
-  entity Group; entity Operator; entity Gateway; entity Grants tags Set<String>;
+  entity Group in [Group]; entity Operator; entity Gateway; entity Grants tags Set<String>;
   @mcp_principal("Agent") entity Agent in [Group] = { owner: Operator } tags String;
   @mcp_resource("Resource") entity Resource in [Resource] = { type: String } tags String;
   @mcp_context("system") type SystemContext = { now: datetime };

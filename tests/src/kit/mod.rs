@@ -4,12 +4,14 @@
 //! randomness come from a counter, so that every run gives the same bytes.
 
 mod answers;
+mod ask;
 mod bundles;
 mod cast;
 mod story;
 mod world;
 
 pub use answers::*;
+pub use ask::*;
 pub use bundles::*;
 pub use cast::*;
 pub use story::*;

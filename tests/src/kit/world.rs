@@ -1,7 +1,5 @@
 //! The ledger, its people, and how they ask.
 
-use std::collections::BTreeMap;
-
 use ed25519_dalek::SigningKey;
 use ledger_core::hash::{Hash, LeafIndex, TreeHash};
 use ledger_core::id::{Identity, SessionId};
@@ -16,52 +14,6 @@ use policy_engine::Bundle;
 use prost::Message;
 
 use super::*;
-
-/// The key of a name: the same name has the same key in every run.
-#[must_use]
-pub fn key(name: &str) -> SigningKey {
-    SigningKey::from_bytes(blake3::hash(name.as_bytes()).as_bytes())
-}
-
-/// What somebody asks: author, co-signers, body, compartments, and what else can be set.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// Who speaks.
-    pub author: Identity,
-    /// Who else signs.
-    pub cosigners: Vec<Identity>,
-    /// What is asked.
-    pub body: Body,
-    /// Content by kind.
-    pub contents: BTreeMap<v1::CompartmentKind, Vec<u8>>,
-}
-
-impl Ask {
-    /// A command by this author, without compartments.
-    #[must_use]
-    pub fn new(author: Identity, body: Body) -> Self {
-        Self {
-            author,
-            cosigners: Vec::new(),
-            body,
-            contents: BTreeMap::new(),
-        }
-    }
-
-    /// With one more signature.
-    #[must_use]
-    pub fn cosigned(mut self, by: Identity) -> Self {
-        self.cosigners.push(by);
-        self
-    }
-
-    /// With a compartment.
-    #[must_use]
-    pub fn with(mut self, kind: v1::CompartmentKind, content: &[u8]) -> Self {
-        self.contents.insert(kind, content.to_vec());
-        self
-    }
-}
 
 /// A ledger in memory, and the keys of everybody in it.
 #[derive(Debug)]
@@ -101,7 +53,15 @@ impl World {
     /// A ledger with its genesis and nothing else.
     #[must_use]
     pub fn at_genesis(tree_hash: TreeHash) -> Self {
-        let genesis = genesis_message(tree_hash);
+        Self::from_genesis(genesis_message(tree_hash))
+    }
+
+    /// A ledger that begins with this genesis.
+    ///
+    /// # Panics
+    /// If the genesis is not valid.
+    #[must_use]
+    pub fn from_genesis(genesis: v1::Genesis) -> Self {
         let mut state = MemoryState::new();
         let mut txn = Txn::new(&state);
         machine::genesis(&mut txn, &genesis).expect("the genesis is valid");
@@ -168,6 +128,20 @@ impl World {
     pub fn apply(&mut self, submission: &v1::Submission) -> Applied {
         self.log.push((self.now_us, submission.clone()));
         apply(&self.machine, &mut self.state, self.now_us, submission)
+    }
+
+    /// What a command would be answered, now; nothing is kept.
+    pub fn peek(&mut self, ask: Ask) -> Applied {
+        let submission = self.sign(ask);
+        let mut txn = Txn::new(&self.state);
+        self.machine
+            .apply(
+                &mut txn,
+                self.now_us,
+                &submission,
+                &SignatureChecks::default(),
+            )
+            .expect("sound state")
     }
 
     /// Signs and applies; time goes on by a millisecond.
@@ -417,20 +391,4 @@ pub fn apply(
     let writes = txn.into_writes();
     state.commit(writes);
     applied
-}
-
-/// The body of an Authorize for a tool written "server/name" or "name".
-#[must_use]
-pub fn authorize_body(agent: &str, session: SessionId, tool: &str) -> Body {
-    let (server, name) = tool.rsplit_once('/').unwrap_or(("", tool));
-    Body::Authorize(v1::Authorize {
-        agent: agent.to_owned(),
-        session_id: session.to_vec(),
-        tool: Some(v1::Tool {
-            server: server.to_owned(),
-            name: name.to_owned(),
-            definition_digest: Vec::new(),
-        }),
-        ..v1::Authorize::default()
-    })
 }
