@@ -163,15 +163,19 @@ fn submissions_and_batches() {
 #[test]
 fn entries() {
     let story = story();
-    let genesis = ledger_core::ledger::entry_bytes(&story.world.state, ledger_core::hash::LeafIndex(0));
+    let genesis =
+        ledger_core::ledger::entry_bytes(&story.world.state, ledger_core::hash::LeafIndex(0));
     let genesis = genesis.expect("sound").expect("leaf 0");
-    let mut golden = Golden::from([("genesis".to_owned(), genesis.clone())]);
+    let mut golden = Golden::from([("genesis".to_owned(), genesis)]);
     for told in &story.told {
         golden.insert(told.name.to_owned(), told.appended.bytes.clone());
     }
     golden.insert("z_root".to_owned(), story.world.root().as_bytes().to_vec());
     let blake3 = tell_story(TreeHash::Blake3);
-    golden.insert("z_root_blake3".to_owned(), blake3.world.root().as_bytes().to_vec());
+    golden.insert(
+        "z_root_blake3".to_owned(),
+        blake3.world.root().as_bytes().to_vec(),
+    );
 
     let kinds: BTreeSet<String> = golden
         .iter()
@@ -189,7 +193,11 @@ fn entries() {
             kind.to_owned()
         })
         .collect();
-    assert_eq!(kinds, kinds_of("Entry"), "a kind of entry has no golden bytes");
+    assert_eq!(
+        kinds,
+        kinds_of("Entry"),
+        "a kind of entry has no golden bytes"
+    );
     compare("entries", ENTRIES_MEAN, &golden);
 }
 
@@ -242,7 +250,10 @@ fn what_is_carried() {
             ("node_card", node_card(origin, 1).encode_to_vec()),
             ("evidence_session", evidence::encode(&session)),
             ("evidence_session_json", text(evidence::to_json(&session))),
-            ("evidence_decision_blake3", digest(&evidence::encode(&decision))),
+            (
+                "evidence_decision_blake3",
+                digest(&evidence::encode(&decision)),
+            ),
             ("receipt", receipt.encode_to_vec()),
             ("bundle", story_bundle().pack()),
             ("bundle_digest", story_bundle().digest().0.to_vec()),

@@ -8,7 +8,10 @@ use super::example::Shown;
 
 fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("a folder of the workspace").to_owned()
+    tests
+        .parent()
+        .expect("a folder of the workspace")
+        .to_owned()
 }
 
 /// The document.
@@ -57,11 +60,16 @@ pub(super) fn domains(text: &str) -> BTreeSet<String> {
 /// The domain strings in the sources of all crates that ship.
 pub(super) fn domains_of_source() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut folders: Vec<PathBuf> = ["ledger-core", "policy-engine", "ledger-client", "ledger-node"]
-        .map(|folder| root().join(folder).join("src"))
-        .into_iter()
-        .filter(|folder| folder.exists())
-        .collect();
+    let mut folders: Vec<PathBuf> = [
+        "ledger-core",
+        "policy-engine",
+        "ledger-client",
+        "ledger-node",
+    ]
+    .map(|folder| root().join(folder).join("src"))
+    .into_iter()
+    .filter(|folder| folder.exists())
+    .collect();
     while let Some(folder) = folders.pop() {
         for item in fs::read_dir(folder).expect("a folder of sources") {
             let path = item.expect("an item").path();
@@ -138,7 +146,8 @@ fn evaluate(expression: &str, known: &BTreeMap<String, u128>) -> Option<u128> {
         let number = word.replace('_', "").parse().ok();
         number.or_else(|| known.get(word).copied())
     };
-    let product = |text: &str| -> Option<u128> { text.split('*').map(|word| value(word.trim())).product() };
+    let product =
+        |text: &str| -> Option<u128> { text.split('*').map(|word| value(word.trim())).product() };
     plain.split('+').map(product).sum()
 }
 
@@ -146,7 +155,10 @@ fn evaluate(expression: &str, known: &BTreeMap<String, u128>) -> Option<u128> {
 fn constants_are_evaluated() {
     let known = BTreeMap::from([("A_B".to_owned(), 7)]);
     assert_eq!(evaluate("60_000", &known), Some(60_000));
-    assert_eq!(evaluate("A_B + 2 * (256 * 1024) + 1", &known), Some(524_296));
+    assert_eq!(
+        evaluate("A_B + 2 * (256 * 1024) + 1", &known),
+        Some(524_296)
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ledger_core::compartment::commit;
 use ledger_core::hash::{Hash, LeafIndex, TreeHash, TreeSize};
 use ledger_core::id::{Identity, KeyId, SessionId};
 use ledger_core::keys::possession_message;
-use ledger_core::machine::{self, Applied, Appended, Machine, SignatureChecks};
+use ledger_core::machine::{self, Appended, Applied, Machine, SignatureChecks};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign, cosignature_message};
 use ledger_core::signature::{SignatureDomain, sign_batch, signing_message};
@@ -171,7 +171,10 @@ fn first_command(example: &mut Example, ledger: &mut Ledger) {
     let root = batch_root(&[&command]).expect("one command");
     example.bytes("command1.batch_root", root.as_bytes());
     let domain = SignatureDomain::Command;
-    example.bytes("command1.message", signing_message(domain, ORIGIN, 1, &root));
+    example.bytes(
+        "command1.message",
+        signing_message(domain, ORIGIN, 1, &root),
+    );
     let signer = root_key();
     let signatures = sign_batch(domain, ORIGIN, &[&command], key_id(&signer), &signer);
     let signatures = signatures.expect("one command");
@@ -228,13 +231,17 @@ fn tree(example: &mut Example, ledger: &Ledger) {
     assert_eq!(tip.root, frontier.root());
     example.bytes("root3", tip.root.as_bytes());
     example.bytes("frontier3", frontier.to_bytes());
-    let flat = |path: &[Hash]| -> Vec<u8> { path.iter().flat_map(|hash| *hash.as_bytes()).collect() };
+    let flat =
+        |path: &[Hash]| -> Vec<u8> { path.iter().flat_map(|hash| *hash.as_bytes()).collect() };
     let mut prover = Prover::new(&tiles, TreeHash::Sha256, TreeSize(3));
     let path = prover.inclusion(LeafIndex(1)).expect("a leaf");
     example.bytes("inclusion_of_1_in_3", flat(&path));
     let proof = prover.consistency(TreeSize(2)).expect("an older size");
     example.bytes("consistency_of_2_to_3", flat(&proof));
-    example.bytes("entry1.leaf_blake3", TreeHash::Blake3.leaf(&ledger.entries[1].bytes).as_bytes());
+    example.bytes(
+        "entry1.leaf_blake3",
+        TreeHash::Blake3.leaf(&ledger.entries[1].bytes).as_bytes(),
+    );
     example.bytes("root3_blake3", blake3.root().as_bytes());
 }
 
@@ -265,7 +272,10 @@ fn digests_of_state(example: &mut Example, ledger: &Ledger) {
     let partition = Key::partition("team", HistoryScope::Agent, b"bot");
     for (name, key) in [
         ("key.operator", Key::operator("root")),
-        ("key.key_of_identity", Key::key_of(&root, key_id(&root_key()))),
+        (
+            "key.key_of_identity",
+            Key::key_of(&root, key_id(&root_key())),
+        ),
         ("key.session", Key::session(SessionId::from_bytes([1; 16]))),
         ("key.bundle_chunk", Key::bundle_chunk("team", &bundle, 2)),
         ("key.request", Key::request(&root, request)),
@@ -273,7 +283,10 @@ fn digests_of_state(example: &mut Example, ledger: &Ledger) {
         ("key.partition_expiry", Key::partition_expiry(7, &partition)),
         ("key.entry", Key::entry(LeafIndex(2))),
         ("key.tile_hash", Key::tile_hash(0, 2)),
-        ("key.compartment", Key::compartment(LeafIndex(1), CompartmentKind::Reason)),
+        (
+            "key.compartment",
+            Key::compartment(LeafIndex(1), CompartmentKind::Reason),
+        ),
     ] {
         example.bytes(name, key.as_bytes());
     }
@@ -282,7 +295,10 @@ fn digests_of_state(example: &mut Example, ledger: &Ledger) {
 fn values(example: &mut Example) {
     let fields = [
         ("amount".to_owned(), Value::Decimal(Decimal(123_400))),
-        ("tags".to_owned(), Value::Set([-1, 1].map(Value::Long).into())),
+        (
+            "tags".to_owned(),
+            Value::Set([-1, 1].map(Value::Long).into()),
+        ),
         ("to".to_owned(), Value::String("alice".to_owned())),
         ("urgent".to_owned(), Value::Bool(true)),
     ];

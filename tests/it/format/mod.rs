@@ -25,7 +25,12 @@ fn the_worked_example_is_what_the_code_gives() {
     let mut findings: Vec<String> = computed
         .iter()
         .filter(|(name, shown)| stated.get(name) != Some(shown))
-        .map(|(name, shown)| format!("{name} differs or is missing; the code gives\n{}", line(name, shown)))
+        .map(|(name, shown)| {
+            format!(
+                "{name} differs or is missing; the code gives\n{}",
+                line(name, shown)
+            )
+        })
         .collect();
     let known: BTreeSet<&String> = computed.iter().map(|(name, _)| name).collect();
     findings.extend(
@@ -75,5 +80,9 @@ fn every_limit_is_in_the_document_and_the_reverse() {
         .into_iter()
         .map(|cells| (cells[0].replace('`', ""), cells[1].replace(',', "")))
         .collect();
-    assert_eq!(stated, limits_of_source(), "left: the document, right: the sources");
+    assert_eq!(
+        stated,
+        limits_of_source(),
+        "left: the document, right: the sources"
+    );
 }

@@ -38,7 +38,12 @@ pub fn target_submission(data: &[u8]) {
     if let Ok(submission) = decode_submission(data) {
         assert_eq!(submission.encode_to_vec(), data, "canonical");
         let mut txn = Txn::new(&story.before_the_end);
-        apply(&story.world.machine, &mut txn, story.world.now_us, &submission);
+        apply(
+            &story.world.machine,
+            &mut txn,
+            story.world.now_us,
+            &submission,
+        );
     }
     // A batch from a peer need not be canonical, only harmless.
     if let Ok(batch) = v1::Batch::decode(data) {
@@ -63,7 +68,9 @@ pub fn target_command(data: &[u8]) {
     let mut txn = Txn::new(&story.before_the_end);
     for (number, submission) in batch.submissions.into_iter().take(MAX_COMMANDS).enumerate() {
         // A few steps of time, from a batch that can say anything.
-        now_us = now_us.saturating_add(batch.time_us % (40 * 86_400_000_000)).min(MAX_TIME_US);
+        now_us = now_us
+            .saturating_add(batch.time_us % (40 * 86_400_000_000))
+            .min(MAX_TIME_US);
         let number = u8::try_from(number).expect("few commands");
         if let Some(submission) = sign(&story.world.origin, now_us, number, submission) {
             apply(&story.world.machine, &mut txn, now_us, &submission);
@@ -139,7 +146,13 @@ fn apply(machine: &Machine, txn: &mut Txn<'_>, time_us: u64, submission: &v1::Su
     let before = tip(txn).expect("sound state");
     let origin = story().world.origin.as_str();
     let checks = check_signatures(txn, origin, submission).expect("sound state");
-    let (applied, writes) = once(machine, txn, time_us, submission, &SignatureChecks::default());
+    let (applied, writes) = once(
+        machine,
+        txn,
+        time_us,
+        submission,
+        &SignatureChecks::default(),
+    );
     assert_eq!(
         once(machine, txn, time_us, submission, &checks),
         (applied.clone(), writes.clone()),
@@ -154,7 +167,10 @@ fn apply(machine: &Machine, txn: &mut Txn<'_>, time_us: u64, submission: &v1::Su
     assert_eq!(after.size.0, before.size.0 + 1);
     assert_eq!(appended.index.0, before.size.0);
     assert!(after.time_us > before.time_us || after.time_us == MAX_TIME_US);
-    assert!(appended.bytes.len() <= MAX_ENTRY_LEN, "an entry over its limit");
+    assert!(
+        appended.bytes.len() <= MAX_ENTRY_LEN,
+        "an entry over its limit"
+    );
     assert_eq!(
         canonical::decode::<v1::Entry>(&appended.bytes, MAX_ENTRY_LEN).as_ref(),
         Ok(&appended.entry)

@@ -25,7 +25,11 @@ pub(super) fn told_checkpoint() -> &'static str {
 pub fn target_note(data: &[u8]) {
     let (policy, _) = told_evidence();
     if let Ok(note) = Note::parse(data) {
-        assert_eq!(note.to_string().as_bytes(), data, "a note prints as it was read");
+        assert_eq!(
+            note.to_string().as_bytes(),
+            data,
+            "a note prints as it was read"
+        );
         if let Ok(checkpoint) = Checkpoint::parse(note.text()) {
             assert_eq!(checkpoint.to_string(), note.text());
         }
@@ -46,7 +50,11 @@ pub fn target_note(data: &[u8]) {
         );
     }
     if let Ok(proof) = TlogProof::parse(data) {
-        assert_eq!(proof.to_string().as_bytes(), data, "a proof prints as it was read");
+        assert_eq!(
+            proof.to_string().as_bytes(),
+            data,
+            "a proof prints as it was read"
+        );
         for told in &story().told {
             if proof.verify(&told.appended.leaf_hash, policy).is_ok() {
                 assert_eq!(proof.index, told.appended.index, "proven at another place");
@@ -73,7 +81,11 @@ pub fn target_tlog_policy(data: &[u8]) {
     assert_eq!(again, policy);
     assert_eq!(again.to_string(), printed);
 
-    let names: Vec<String> = policy.witnesses().iter().map(|by| by.name.clone()).collect();
+    let names: Vec<String> = policy
+        .witnesses()
+        .iter()
+        .map(|by| by.name.clone())
+        .collect();
     let mut was_met = policy.is_met_by(|_| false);
     for count in 1..=names.len() {
         let is_met = policy.is_met_by(|by| names.iter().take(count).any(|name| *name == by.name));

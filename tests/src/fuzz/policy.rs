@@ -71,7 +71,8 @@ fn shapes() -> &'static [Shapes] {
     static SHAPES: OnceLock<Vec<Shapes>> = OnceLock::new();
     SHAPES.get_or_init(|| {
         let of = |tools: &str| {
-            let header = "name = \"rich\"\nhistory = \"agent\"\n\n[[manifest]]\nfile = \"m.json\"\n";
+            let header =
+                "name = \"rich\"\nhistory = \"agent\"\n\n[[manifest]]\nfile = \"m.json\"\n";
             let files = BTreeMap::from([
                 ("bundle.toml".to_owned(), header.as_bytes().to_vec()),
                 ("m.json".to_owned(), tools.as_bytes().to_vec()),
@@ -119,7 +120,10 @@ pub fn target_history(data: &[u8]) {
         assert_eq!(partition.is_empty(), data.is_empty());
         partition.expires_at_us();
         for event in partition.events() {
-            assert_eq!(Value::from_bytes(&event.input.to_bytes()).as_ref(), Ok(&event.input));
+            assert_eq!(
+                Value::from_bytes(&event.input.to_bytes()).as_ref(),
+                Ok(&event.input)
+            );
         }
     }
 }

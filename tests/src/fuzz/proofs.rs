@@ -123,7 +123,11 @@ fn inclusion<D: Digest>(hash: TreeHash, mut bytes: Bytes<'_>) {
             .verify_inclusion(&leaf(index), claimed_index, &proof)
             .is_ok()
     });
-    assert_eq!(ours.is_ok(), theirs, "{index} of {size} as {claimed_index} of {claimed_size}");
+    assert_eq!(
+        ours.is_ok(),
+        theirs,
+        "{index} of {size} as {claimed_index} of {claimed_size}"
+    );
     if claimed_size == size && ours.is_ok() {
         assert_eq!(claimed_index, index, "a leaf proven at another place");
     }
@@ -153,5 +157,9 @@ fn consistency<D: Digest>(hash: TreeHash, mut bytes: Bytes<'_>) {
             .verify_consistency(&oracle_root::<D>(&older_root, claimed_older), &proof)
             .is_ok()
     });
-    assert_eq!(ours.is_ok(), theirs, "{older} to {newer} as {claimed_older} to {claimed_newer}");
+    assert_eq!(
+        ours.is_ok(),
+        theirs,
+        "{older} to {newer} as {claimed_older} to {claimed_newer}"
+    );
 }

@@ -51,7 +51,11 @@ fn commands() -> Vec<Vec<u8>> {
         }
         .encode_to_vec()
     };
-    let all: Vec<v1::Submission> = story().told.iter().map(|told| told.submission.clone()).collect();
+    let all: Vec<v1::Submission> = story()
+        .told
+        .iter()
+        .map(|told| told.submission.clone())
+        .collect();
     let alone = all.iter().map(|one| batch(1_000, vec![one.clone()]));
     let few = all.chunks(6).map(|few| batch(1_000, few.to_vec()));
     let slow = all.chunks(6).map(|few| batch(3_600_000_000, few.to_vec()));
@@ -102,9 +106,16 @@ fn trust_policies() -> Vec<Vec<u8>> {
 fn proofs() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for kind in 0..4 {
-        for numbers in [[0, 6, 0, 2, 0, 0, 0, 0], [1, 44, 0, 200, 0, 0, 0, 0], [2, 0, 1, 255, 0, 64, 0, 64]] {
+        for numbers in [
+            [0, 6, 0, 2, 0, 0, 0, 0],
+            [1, 44, 0, 200, 0, 0, 0, 0],
+            [2, 0, 1, 255, 0, 64, 0, 64],
+        ] {
             seeds.push(tagged(kind, &numbers));
-            seeds.push(tagged(kind, &[&numbers[..], &[3, 1, 5, 255, 0, 0]].concat()));
+            seeds.push(tagged(
+                kind,
+                &[&numbers[..], &[3, 1, 5, 255, 0, 0]].concat(),
+            ));
         }
     }
     let head = pairs(Family::Head).into_iter().next().expect("a head").1;
@@ -142,7 +153,8 @@ fn bundles() -> Vec<Vec<u8>> {
     ));
     let header = "name = \"x\"\nhistory = \"session\"\n[[manifest]]\nfile = \"manifest.json\"\nserver = \"bank\"\n";
     seeds.push(tagged(3, header.as_bytes()));
-    let typed = format!("name = \"x\"\nhistory = \"owner\"\nschema = \"manifest.json\"\n{TEMPLATE}");
+    let typed =
+        format!("name = \"x\"\nhistory = \"owner\"\nschema = \"manifest.json\"\n{TEMPLATE}");
     seeds.push(tagged(3, typed.as_bytes()));
     seeds.push(tagged(
         5,
@@ -168,7 +180,10 @@ fn jsons() -> Vec<Vec<u8>> {
 
 fn histories() -> Vec<Vec<u8>> {
     let fields = [
-        ("list".to_owned(), Value::Set([1, 2].map(Value::Long).into())),
+        (
+            "list".to_owned(),
+            Value::Set([1, 2].map(Value::Long).into()),
+        ),
         ("text".to_owned(), Value::String("é".to_owned())),
         ("yes".to_owned(), Value::Bool(true)),
     ];
