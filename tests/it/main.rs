@@ -12,6 +12,12 @@ mod deps_script;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod format;
+#[cfg(test)]
+mod fuzz_replay;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod manifests;

@@ -8,5 +8,6 @@
     reason = "all of this crate is test code, and a test fails by panicking"
 )]
 
+pub mod fuzz;
 pub mod kit;
 pub mod shared_data;

@@ -7,12 +7,14 @@ mod answers;
 mod ask;
 mod bundles;
 mod cast;
+mod story;
 mod world;
 
 pub use answers::*;
 pub use ask::*;
 pub use bundles::*;
 pub use cast::*;
+pub use story::*;
 pub use world::*;
 
 use ledger_core::compartment::{SALT_LEN, commit};
