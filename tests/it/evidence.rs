@@ -61,7 +61,10 @@ fn a_decision_is_proven_offline_and_explained() {
         );
         assert_eq!(report.get("opened by"), Some("operator `olive`"));
         assert_eq!(report.get("input"), Some(r#"{"to": "alice", "amount": 5}"#));
-        assert_eq!(report.get("outcome"), Some("SUCCEEDED, as authorized"));
+        assert_eq!(
+            report.get("outcome"),
+            Some("SUCCEEDED, as authorized; recorded by agent `bot`; notices: SELF_REPORTED")
+        );
         let rule = report.get("rule").unwrap();
         assert!(rule.starts_with("pay-cap (rules/bank.dw:"), "{rule}");
         assert!(rule.contains("count_within(1h"), "{rule}");
@@ -271,6 +274,72 @@ fn trust_is_handed_on_by_those_who_have_it() {
             error,
             EvidenceError::Checkpoint(CheckpointVerifyError::QuorumNotMet { .. })
         ),
+        "{error}"
+    );
+}
+
+/// Nodes 1 and 2 were trusted once. Whoever pinned a later policy cannot be led back to them by an old change.
+#[test]
+fn trust_does_not_go_back() {
+    let (mut world, index, _) = paid(TreeHash::Sha256);
+    let change = |world: &mut World, nodes: [u64; 3]| {
+        world.govern(Body::UpdateMembership(v1::UpdateMembership {
+            nodes: nodes.map(|node| node_card(&world.origin, node)).to_vec(),
+            trust_policy: trust_policy(&world.origin, &nodes),
+        }));
+    };
+    change(&mut world, [2, 3, 4]);
+    change(&mut world, [3, 4, 5]);
+    let pinned = policy(&trust_policy(&world.origin, &[3, 4, 5]));
+
+    let old_change = [(1, world.checkpoint(&[1, 2, 3, 4]))];
+    let by_the_retired = world.checkpoint(&[2, 3]);
+    let with = Sources {
+        trust_checkpoints: &old_change,
+        ..sources(&world, &by_the_retired)
+    };
+    let evidence = evidence::decision(with, index).unwrap();
+    let error = evidence::verify(&evidence, &pinned).unwrap_err();
+    assert!(
+        matches!(error, EvidenceError::Contradiction { what, .. } if what.contains("replaces another policy")),
+        "{error}"
+    );
+}
+
+/// A record that names the decision before it is made speaks of nothing, and cannot stand in for the real outcome.
+#[test]
+fn an_outcome_does_not_come_before_its_decision() {
+    let mut world = World::new();
+    world.agent("bot");
+    world.agent("other");
+    world.policy("team", &bank());
+    let session = world.session("bot");
+    let next = ledger_core::machine::tip(&world.state).unwrap().size.0 + 1;
+    let early = world.must(Ask::new(
+        Identity::Agent("other".to_owned()),
+        Body::Record(v1::Record {
+            decision_index: next,
+            status: v1::ExecutionStatus::NotExecuted.into(),
+            ..v1::Record::default()
+        }),
+    ));
+    let decision = world.authorize(
+        "bot",
+        session,
+        "bank/pay",
+        r#"{"to": "alice", "amount": 5}"#,
+    );
+    assert_eq!(decision.index.0, next);
+
+    let mut evidence = evidence_of(&world, decision.index);
+    let checkpoint = world.checkpoint(&[1, 2]);
+    let level = v1::ReceiptLevel::Cosigned;
+    let receipt = evidence::receipt(&world.state, early.index, &checkpoint, level).unwrap();
+    evidence.entries.extend(receipt.entry);
+    evidence.entries.sort_by_key(|entry| entry.index);
+    let error = evidence::verify(&evidence, &policy(&world.trust_policy())).unwrap_err();
+    assert!(
+        matches!(error, EvidenceError::Contradiction { what, .. } if what == "an outcome of another decision"),
         "{error}"
     );
 }

@@ -29,7 +29,7 @@ fn the_demo_tells_its_story() {
         "decision       ALLOW: ALLOWED_BY_POLICY  (ledger entry 8)",
         "agent          invoice-bot  (verified here)",
         "rule           two-an-hour (rules/bank.dw:1)  (verified here)",
-        "outcome        SUCCEEDED, drift: INPUT_CHANGED  (asserted by gateway `bank-gateway`)",
+        "outcome        SUCCEEDED, drift: INPUT_CHANGED; recorded by gateway `bank-gateway`",
         "exit code 0",
         "the file is damaged",
         "exit code 14",

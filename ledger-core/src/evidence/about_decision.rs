@@ -162,9 +162,15 @@ fn identities(
     signers: &[Identity],
 ) -> Result<(), EvidenceError> {
     let agent = Identity::Agent(case.request.agent.clone());
+    let presenter = case
+        .decision
+        .presenter
+        .as_ref()
+        .and_then(|presenter| Identity::parse(presenter).ok());
     let gateway = signers
         .iter()
-        .find(|signer| matches!(signer, Identity::Gateway(_)));
+        .filter(|signer| matches!(signer, Identity::Gateway(_)))
+        .max_by_key(|signer| Some(*signer) == presenter.as_ref());
     let by_agent = signers.contains(&agent);
     let assurance = match (by_agent, gateway) {
         (true, Some(_)) => Assurance::BothSigned,
@@ -197,22 +203,21 @@ fn identities(
     Ok(())
 }
 
-/// The owner of the agent, if the entries that name one are among the evidence: the latest counts.
+/// The owner of the agent, if the entry that the decision rests on says who it is. After a suspension that was lifted it is
+/// another entry, and then the evidence does not tell: an older one could have been overtaken.
 fn owner(case: &Case<'_>) -> Option<(String, u64)> {
-    let agent = &case.request.agent;
-    let before = |proven: &&Proven| proven.index < case.proven.index && is_applied(&proven.entry);
-    let named = case.entries.iter().filter(before).filter_map(|proven| {
-        let body = proven.command.as_ref()?.body.as_ref()?;
-        let owner = if let Ask::RegisterAgent(ask) = body {
-            (ask.id == *agent).then_some(&ask.owner)
-        } else if let Ask::UpdateAgent(ask) = body {
-            (ask.id == *agent).then_some(&ask.owner)
-        } else {
-            None
-        };
-        owner.map(|owner| (owner.clone(), proven.index))
-    });
-    named.last()
+    let leaf = case.decision.rests_on.as_ref()?.agent?;
+    let proven = case.entries.get(leaf, "the agent").ok()?;
+    let body = proven.command.as_ref()?.body.as_ref()?;
+    let named = if let Ask::RegisterAgent(ask) = body {
+        (&ask.id, &ask.owner)
+    } else if let Ask::UpdateAgent(ask) = body {
+        (&ask.id, &ask.owner)
+    } else {
+        return None;
+    };
+    let holds = is_applied(&proven.entry) && *named.0 == case.request.agent;
+    holds.then(|| (named.1.clone(), leaf))
 }
 
 pub(super) fn is_applied(entry: &v1::Entry) -> bool {
@@ -227,7 +232,7 @@ fn session(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
     let Some(link) = &case.decision.chain else {
         report.add(
             "session",
-            "none: the request names no session of this agent",
+            "none that the presenter could speak for",
             case.at(),
         );
         return Ok(());
@@ -306,7 +311,11 @@ fn outcomes(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
         else {
             continue;
         };
-        if ask.decision_index != case.proven.index {
+        // A record made before the decision speaks of something else, whatever index it names.
+        let of_this = ask.decision_index == case.proven.index
+            && proven.index > case.proven.index
+            && outcome.namespace == case.decision.namespace;
+        if !of_this {
             return Err(case.contradiction("an outcome of another decision"));
         }
         let status = ask
@@ -317,21 +326,30 @@ fn outcomes(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
             .drift()
             .map(|drift| drift.as_str_name().trim_start_matches("DRIFT_"))
             .collect();
-        let drift = if drift.is_empty() {
-            "as authorized".to_owned()
-        } else {
-            format!("drift: {}", drift.join(", "))
+        let compared = !ask.executed_input_digest.is_empty();
+        let drift = match (drift.is_empty(), compared) {
+            (true, true) => "as authorized".to_owned(),
+            (true, false) => "without stating what was executed".to_owned(),
+            (false, _) => format!("drift: {}", drift.join(", ")),
+        };
+        let notices: Vec<&str> = outcome
+            .notices()
+            .map(|notice| notice.as_str_name().trim_start_matches("NOTICE_"))
+            .collect();
+        let notices = match notices.as_slice() {
+            [] => String::new(),
+            some => format!("; notices: {}", some.join(", ")),
         };
         let recorder = outcome
             .recorder
             .as_ref()
-            .and_then(|recorder| Identity::parse(recorder).ok());
-        let basis = match recorder {
-            Some(agent @ Identity::Agent(_)) => Basis::Claimed(agent.to_string()),
-            Some(other) => Basis::Asserted(other.to_string()),
-            None => Basis::Ledger(proven.index),
-        };
-        report.add("outcome", format!("{status}, {drift}"), basis);
+            .and_then(|recorder| Identity::parse(recorder).ok())
+            .map_or_else(|| "nobody".to_owned(), |recorder| recorder.to_string());
+        report.add(
+            "outcome",
+            format!("{status}, {drift}; recorded by {recorder}{notices}"),
+            Basis::Ledger(proven.index),
+        );
     }
     Ok(())
 }

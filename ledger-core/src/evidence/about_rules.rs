@@ -6,6 +6,7 @@ use policy_engine::{Bundle, BundleDigest, Compiled, RuleId};
 use super::about_decision::{Case, is_applied};
 use super::report::{Basis, Report};
 use super::verify::EvidenceError;
+use crate::limits::MAX_RULES_IN_ENTRY;
 
 /// The rules, in the words of the bundle that was active. Bytes of the bundle are in the chunk entries.
 pub(super) fn rules(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
@@ -43,7 +44,14 @@ pub(super) fn rules(report: &mut Report, case: &Case<'_>) -> Result<(), Evidence
         Basis::Ledger(leaf),
     );
     let compiled = bundle(case)?;
-    for id in case.decision.rules.iter().flat_map(|rules| &rules.ids) {
+    let determining = case.decision.rules.clone().unwrap_or_default();
+    let shown = usize::try_from(determining.count)
+        .unwrap_or(usize::MAX)
+        .min(MAX_RULES_IN_ENTRY);
+    if determining.ids.len() != shown {
+        return Err(case.contradiction("it does not name the rules that it counts"));
+    }
+    for id in &determining.ids {
         let source = compiled.rule_source(&RuleId(id.clone()));
         let source = source
             .ok_or_else(|| case.contradiction("the bundle has no rule of the id that decided"))?;
@@ -52,6 +60,15 @@ pub(super) fn rules(report: &mut Report, case: &Case<'_>) -> Result<(), Evidence
             format!("{id} ({}:{})\n{}", source.path, source.line, source.text),
             Basis::Verified,
         );
+    }
+    if determining.count as usize > determining.ids.len() {
+        let digest = hex::encode(&determining.digest);
+        let value = format!(
+            "{} in all, the first {} shown; digest {digest}",
+            determining.count,
+            determining.ids.len()
+        );
+        report.add("rules", value, case.at());
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Explaining a session: that these are all its entries, from the opening to the end.
 
-use ledger_proto::v1::{self, entry::Body};
+use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
-use super::proven::ProvenEntries;
+use super::proven::{Proven, ProvenEntries};
 use super::report::{Basis, Report};
 use super::verify::EvidenceError;
 use crate::entry;
+use crate::id::Identity;
 
 pub(super) fn explain_session(
     report: &mut Report,
@@ -46,7 +47,7 @@ pub(super) fn explain_session(
         }
         previous = proven.leaf_hash.as_bytes().to_vec();
         match &proven.entry.body {
-            Some(Body::SessionOpening(_)) if number == 1 => {}
+            Some(Body::SessionOpening(_)) if number == 1 => explain_opening(report, proven, id)?,
             Some(Body::Decision(decision))
                 if number > 1 && decision.verdict() == v1::Verdict::Allow =>
             {
@@ -67,7 +68,6 @@ pub(super) fn explain_session(
             what: "the end of the session",
         });
     };
-    report.add("session", hex::encode(id), Basis::Verified);
     let complete = format!(
         "all {number} entries: {allowed} allowed, {denied} denied or escalated, {outcomes} outcomes"
     );
@@ -77,5 +77,36 @@ pub(super) fn explain_session(
         kind.as_str_name().trim_start_matches("SESSION_END_KIND_"),
         Basis::Ledger(leaf),
     );
+    Ok(())
+}
+
+/// Whose session it is: the opening's command has the session's id.
+fn explain_opening(report: &mut Report, opening: &Proven, id: &[u8]) -> Result<(), EvidenceError> {
+    let command = opening
+        .command
+        .as_ref()
+        .filter(|command| command.request_id == id);
+    let (Some(command), Some(Ask::OpenSession(ask))) =
+        (command, command.and_then(|command| command.body.as_ref()))
+    else {
+        let what = "the opening of another session";
+        return Err(EvidenceError::Contradiction {
+            index: opening.index,
+            what,
+        });
+    };
+    let basis = || Basis::Ledger(opening.index);
+    let issuer = command
+        .author
+        .as_ref()
+        .and_then(|author| Identity::parse(author).ok());
+    report.add("session", hex::encode(id), Basis::Verified);
+    report.add("agent", ask.agent.clone(), basis());
+    report.add(
+        "opened by",
+        issuer.map(|issuer| issuer.to_string()).unwrap_or_default(),
+        basis(),
+    );
+    report.add("scope", ask.scope.join(" "), basis());
     Ok(())
 }

@@ -77,10 +77,29 @@ impl Report {
     }
 }
 
+/// Text that cannot repaint a terminal: control characters other than line ends, and characters that change the direction of
+/// what follows, are spelled out.
+fn printable(text: &str) -> String {
+    let is_spelled_out = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_spelled_out(c) {
+            printable.extend(c.escape_unicode());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for fact in &self.facts {
-            let mut lines = fact.value.lines();
+            let value = printable(&fact.value);
+            let mut lines = value.lines();
             writeln!(
                 f,
                 "{:<14} {}  ({})",

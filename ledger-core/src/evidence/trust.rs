@@ -13,14 +13,26 @@ use crate::note::verify::verify_checkpoint;
 /// Most changes of the trust policy in one piece of evidence.
 const MAX_STEPS: usize = 1_024;
 
-/// Follows the steps. Returns the policy at their end, and the epoch it has if there were steps.
+/// Where the steps lead.
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// The policy in force at their end.
+    pub(super) policy: TlogPolicy,
+    /// Its epoch; unknown if there were no steps.
+    pub(super) epoch: Option<u64>,
+    /// The leaf of the last change: the policy counts for ledgers that hold it.
+    pub(super) last_index: Option<u64>,
+}
+
+/// Follows the steps from the pinned policy.
 pub(super) fn follow(
     origin: &str,
     pinned: &TlogPolicy,
     steps: &[v1::TrustStep],
-) -> Result<(TlogPolicy, Option<u64>), EvidenceError> {
+) -> Result<Followed, EvidenceError> {
     let mut policy = pinned.clone();
     let mut epoch: Option<u64> = None;
+    let mut last_index: Option<u64> = None;
     if steps.len() > MAX_STEPS {
         return Err(EvidenceError::Order);
     }
@@ -49,13 +61,27 @@ pub(super) fn follow(
         let Some(Detail::TrustEpoch(detail)) = &answer.detail else {
             return Err(contradiction("a change of membership that had no effect"));
         };
-        if epoch.is_some_and(|epoch| detail.epoch != epoch + 1) || detail.epoch == 0 {
+        // Without this, whoever holds keys that were trusted once could hand trust back to them.
+        let replaced = blake3::hash(policy.to_string().as_bytes());
+        if detail.previous_policy_digest != replaced.as_bytes() {
+            return Err(contradiction(
+                "a trust step that replaces another policy than the one before it",
+            ));
+        }
+        let follows = epoch.is_none_or(|epoch| epoch.checked_add(1) == Some(detail.epoch))
+            && last_index.is_none_or(|last| last < change.index);
+        if !follows {
             return Err(contradiction("a trust step is missing before this one"));
         }
         policy = TlogPolicy::parse(ask.trust_policy.as_bytes())
             .map_err(|_| contradiction("a trust policy that does not parse"))?;
         verify_checkpoint(step.checkpoint.as_bytes(), &policy)?;
         epoch = Some(detail.epoch);
+        last_index = Some(change.index);
     }
-    Ok((policy, epoch))
+    Ok(Followed {
+        policy,
+        epoch,
+        last_index,
+    })
 }

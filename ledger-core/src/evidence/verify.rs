@@ -10,6 +10,7 @@ use super::report::{Basis, Report, utc};
 use super::trust::follow;
 use crate::canonical::CanonicalError;
 use crate::compartment;
+use crate::hash::LeafIndex;
 use crate::limits::SECOND_US;
 use crate::note::tlog_policy::TlogPolicy;
 use crate::note::verify::{CheckpointVerifyError, VerifiedCheckpoint, verify_checkpoint};
@@ -84,8 +85,16 @@ pub enum EvidenceError {
 /// # Errors
 /// [`EvidenceError`]: then it proves nothing.
 pub fn verify(evidence: &v1::Evidence, pinned: &TlogPolicy) -> Result<Report, EvidenceError> {
-    let (policy, epoch) = follow(&evidence.origin, pinned, &evidence.trust_steps)?;
-    let checkpoint = verify_checkpoint(evidence.checkpoint.as_bytes(), &policy)?;
+    let trust = follow(&evidence.origin, pinned, &evidence.trust_steps)?;
+    let checkpoint = verify_checkpoint(evidence.checkpoint.as_bytes(), &trust.policy)?;
+    let size = checkpoint.checkpoint().size();
+    if let Some(index) = trust
+        .last_index
+        .filter(|last| !size.contains(LeafIndex(*last)))
+    {
+        let what = "the checkpoint is older than the trust policy that it is checked with";
+        return Err(EvidenceError::Contradiction { index, what });
+    }
     if checkpoint.checkpoint().origin() != evidence.origin {
         return Err(EvidenceError::Origin);
     }
@@ -93,7 +102,7 @@ pub fn verify(evidence: &v1::Evidence, pinned: &TlogPolicy) -> Result<Report, Ev
     check_compartments(&entries, &evidence.compartments)?;
 
     let mut report = Report::default();
-    describe_checkpoint(&mut report, &checkpoint, epoch);
+    describe_checkpoint(&mut report, &checkpoint, trust.epoch);
     match &evidence.subject {
         Some(Subject::Decision(index)) => {
             explain_decision(&mut report, &entries, *index, evidence)?;

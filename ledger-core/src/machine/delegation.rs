@@ -24,21 +24,21 @@ pub(super) fn require_issuer(
             .issuer
             .as_ref()
             .and_then(|issuer| Identity::parse(issuer).ok());
-        let agent = Identity::Agent(parent.agent.clone());
+        let above = Identity::Agent(parent.agent.clone());
         let mut consents = false;
-        for party in std::iter::once(agent).chain(issuer) {
+        for party in std::iter::once(above).chain(issuer) {
             consents |= context.signed_by(&party) && context.is_active(&party)?;
         }
-        if !consents {
+        // A parent's grants come from somebody with authority in its namespace, and are worth nothing in another.
+        if !consents || parent.namespace != agent.namespace {
             return Err(not_permitted);
         }
     }
     match &context.command.author {
         Identity::Agent(id) if *id == ask.agent => Ok(false),
-        // The parent's agent may delegate to another agent of its namespace.
+        // The parent's agent may delegate to another agent.
         Identity::Agent(id) => {
-            let delegates = parent
-                .is_some_and(|parent| parent.agent == *id && parent.namespace == agent.namespace);
+            let delegates = parent.is_some_and(|parent| parent.agent == *id);
             if delegates && context.is_active(&context.command.author)? {
                 Ok(false)
             } else {

@@ -52,8 +52,18 @@ pub(super) fn update(
         }
     }
     for card in &ask.nodes {
-        put_node(context.txn, card, context.leaf.0)?;
+        let mut card = card.clone();
+        let own: Option<v1::NodeRecord> = context.txn.read(&Key::node(card.node_id))?;
+        if let Some(own) = own.and_then(|record| record.card) {
+            // What a member can run is the member's own to declare.
+            card.engine_versions = own.engine_versions;
+            card.cluster_versions = own.cluster_versions;
+        }
+        put_node(context.txn, &card, context.leaf.0)?;
     }
+    let previous_policy_digest = blake3::hash(before.trust_policy.as_bytes())
+        .as_bytes()
+        .to_vec();
     let epoch = epoch + 1;
     context.txn.write(
         Key::trust(epoch),
@@ -66,7 +76,10 @@ pub(super) fn update(
     ledger.trust_epoch = epoch;
     context.txn.write(Key::ledger(), &ledger);
     Ok(v1::Governance {
-        detail: Some(Detail::TrustEpoch(v1::TrustEpoch { epoch })),
+        detail: Some(Detail::TrustEpoch(v1::TrustEpoch {
+            epoch,
+            previous_policy_digest,
+        })),
         ..applied("")
     })
 }

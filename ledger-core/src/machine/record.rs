@@ -178,7 +178,7 @@ fn drift(
     if !is_first {
         drift.push(Drift::AlreadyRecorded);
     }
-    if subject.is_some() && !may_record {
+    if !may_record {
         drift.push(Drift::WrongRecorder);
     }
     drift

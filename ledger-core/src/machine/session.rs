@@ -1,6 +1,6 @@
 //! Sessions: opened by an issuer, narrowed for children, numbered entry by entry, ended once.
 
-use ledger_proto::v1::{self, CompartmentKind, IdentityStatus, SessionEndKind};
+use ledger_proto::v1::{self, CompartmentKind, IdentityStatus, SessionEndKind, SubjectAssurance};
 
 use super::authority::Duty;
 use super::context::{Context, Stop};
@@ -102,6 +102,13 @@ pub(super) fn open(
     }
     let expires_at_us = expiry(context.now_us, ask, parent.as_ref());
     let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
+    // Only a subject that somebody vouches for picks the history that rules read: an agent could claim anybody.
+    let subject_digest = match (&told.subject, subject_assurance) {
+        (Some(subject), SubjectAssurance::IssuerAsserted | SubjectAssurance::TokenVerified) => {
+            history::subject_digest(subject)
+        }
+        (_, SubjectAssurance::Unspecified | SubjectAssurance::Claimed) | (None, _) => Vec::new(),
+    };
     let record = v1::SessionRecord {
         agent: ask.agent.clone(),
         namespace: agent.namespace.clone(),
@@ -116,11 +123,7 @@ pub(super) fn open(
         count: 0,
         head: Vec::new(),
         end_kind: SessionEndKind::Unspecified.into(),
-        subject_digest: told
-            .subject
-            .as_ref()
-            .map(history::subject_digest)
-            .unwrap_or_default(),
+        subject_digest,
     };
     context.txn.write(Key::session(id), &record);
     Ok(v1::SessionOpening {

@@ -205,8 +205,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "66269d08f041ce68585187a373fa6e26e7d02e1082f7ba50595e0059c1df860a",
-        "056077f233512bdd330d5efb7c73a163bbc591c6f36cf1b0005c4392f7ee6a5d",
+        "c5f318e578d2916b6f2d0fd89930bc501b22fa78626486ce18f8257101f4fac4",
+        "0c63d4b03953cf3ab6e8c3d89888278a4cbb3d687705c09c81973cb923a8f5ee",
     );
 }
 
@@ -214,8 +214,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "f289f3abb4dc4eedfc4894a90f556912017a109d06910b1f8123cc3597bcc2b3",
-        "085d3cf106cf9f7dd55500172cb00f80b17bce0244cc02821871284ae8b02935",
+        "b6476c054869536c07fda3d50c4a847fb691c3465a543739b04cf60bd4832426",
+        "1a92c0bb040c469badf4d39bc016606a3f6bd6ad2f4ffdc32dce47f7c5958cab",
     );
 }
 

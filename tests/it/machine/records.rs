@@ -244,7 +244,10 @@ fn a_record_of_no_decision_is_kept() {
         );
         assert_eq!(
             flags(&outcome),
-            (vec![Drift::NotAuthorized], vec![Notice::InputNotStated])
+            (
+                vec![Drift::NotAuthorized, Drift::WrongRecorder],
+                vec![Notice::InputNotStated]
+            )
         );
         assert_eq!((outcome.observed, outcome.chain), (false, None));
     }
