@@ -100,3 +100,8 @@ pub const SWEEP_PER_COMMAND: usize = 4;
 
 /// Microseconds in a second.
 pub const SECOND_US: u64 = 1_000_000;
+
+/// Stack that applying a command needs, in bytes. The deepest rule that a bundle can hold evaluates on 1 MiB (a test of
+/// `policy-engine` does it), and Cedar gives up on a rule when little stack is left; a replica with less than this could
+/// answer differently from the others.
+pub const MIN_STACK_LEN: usize = 2 * 1024 * 1024;

@@ -244,6 +244,8 @@ fn is_well_formed(context: &Context<'_, '_>, case: &Case<'_>) -> bool {
         && check_optional_text(&tool.server, MAX_ID_LEN).is_ok()
         && !tool.server.contains('/')
         && check_text(&tool.name, MAX_ID_LEN).is_ok()
+        // Without this, tool "a/b" of no server and tool "b" of server "a" would be one action.
+        && !(tool.server.is_empty() && tool.name.contains('/'))
         && validate::is_empty_or(&tool.definition_digest, 32)
         && case.ask.tool_call_id.len() <= MAX_VALUE_LEN
         && validate::is_empty_or(&case.ask.trace_id, 16)

@@ -91,6 +91,8 @@ pub(super) fn check_nodes(
         && names.len() == nodes.len()
         && keys.len() == nodes.len()
         && policy.to_string() == trust_policy
+        // A policy that is met without any cosignature would make one stolen log key enough.
+        && !policy.is_met_by(|_| false)
         && log_key(&policy).is_some_and(|key| key.name() == origin)
         && nodes
             .iter()

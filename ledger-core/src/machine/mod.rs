@@ -105,6 +105,9 @@ impl Machine {
     /// Applies one command at the time that its batch carries, in microseconds since 1970. Writes go into the transaction;
     /// the caller commits them together and answers afterwards.
     ///
+    /// Call it on a thread with at least [`MIN_STACK_LEN`](crate::limits::MIN_STACK_LEN) bytes of free stack: whether a rule can be evaluated must not
+    /// depend on who calls.
+    ///
     /// `checks` are signature checks made earlier, off the apply path; those that are missing are made here. Whether a key
     /// may sign is looked up here in any case, at this command's own position.
     ///

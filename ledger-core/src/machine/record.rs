@@ -17,7 +17,7 @@ use crate::canonical;
 use crate::compartment;
 use crate::hash::LeafIndex;
 use crate::id::{Identity, RequestId, SessionId};
-use crate::limits::{MAX_RESOURCE_LEN, MAX_TIME_US};
+use crate::limits::{FRESHNESS_US, MAX_RESOURCE_LEN, MAX_TIME_US};
 use crate::state::{Key, StateError};
 use crate::{entry, ledger};
 
@@ -25,6 +25,7 @@ use crate::{entry, ledger};
 #[derive(Debug)]
 struct Subject {
     decision: v1::Decision,
+    decided_at_us: u64,
     request: v1::Authorize,
     request_id: RequestId,
     input: Option<v1::Commitment>,
@@ -97,6 +98,7 @@ fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, S
         agent: context.agent(&request.agent)?,
         session: session_of(context, decision)?,
         decision: decision.clone(),
+        decided_at_us: found.time_us,
         request_id: RequestId::from_slice(&command.request_id).map_err(|_| damaged())?,
         names_resource: command
             .commitments
@@ -157,17 +159,19 @@ fn drift(
     if authorized.is_some_and(|authorized| stated.any(|digest| digest != authorized)) {
         drift.push(Drift::InputChanged);
     }
-    // That nothing was executed is no drift, whatever was decided.
-    let executed = ask.status() != ExecutionStatus::NotExecuted;
-    if executed && allowed.is_none() {
-        drift.push(Drift::NotAuthorized);
-    }
-    // The recorder's own word on when it began; without it, the ledger's time.
+    // The recorder's own word on when it began; without it, the ledger's time. What began before it was asked for was not
+    // authorized; clocks may differ by as much as the ledger lets a command differ.
     let begun = if ask.started_at_us == 0 {
         context.now_us
     } else {
         ask.started_at_us
     };
+    let too_early = |subject: &Subject| begun.saturating_add(FRESHNESS_US) < subject.decided_at_us;
+    // That nothing was executed is no drift, whatever was decided.
+    let executed = ask.status() != ExecutionStatus::NotExecuted;
+    if executed && allowed.is_none_or(too_early) {
+        drift.push(Drift::NotAuthorized);
+    }
     if executed && allowed.is_some_and(|allowed| begun >= allowed.decision.permit_expires_at_us) {
         drift.push(Drift::PermitExpired);
     }

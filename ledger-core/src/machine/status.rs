@@ -30,7 +30,7 @@ pub(super) fn set_status(
             require_change(record.status(), to)?;
             require_duty(
                 context,
-                to,
+                (record.status(), to),
                 &record.namespace,
                 &record.owner,
                 record.suspended_by.as_ref(),
@@ -46,7 +46,7 @@ pub(super) fn set_status(
             require_change(record.status(), to)?;
             require_duty(
                 context,
-                to,
+                (record.status(), to),
                 &record.namespace,
                 &record.owner,
                 record.suspended_by.as_ref(),
@@ -68,25 +68,33 @@ pub(super) fn set_status(
     Ok(applied(&namespace))
 }
 
-/// Active and suspended change into each other; both can be revoked; revoked is the end.
+/// Active and suspended change into each other; both can be revoked; revoked is the end. A suspension can be taken over, so
+/// that an owner who suspends first cannot keep a responder from doing it for good.
 fn require_change(from: IdentityStatus, to: IdentityStatus) -> Result<(), Stop> {
     match (from, to) {
         (IdentityStatus::Active, IdentityStatus::Suspended | IdentityStatus::Revoked)
-        | (IdentityStatus::Suspended, IdentityStatus::Active | IdentityStatus::Revoked) => Ok(()),
+        | (
+            IdentityStatus::Suspended,
+            IdentityStatus::Active | IdentityStatus::Suspended | IdentityStatus::Revoked,
+        ) => Ok(()),
         (_, IdentityStatus::Unspecified) => Err(v1::Result::InvalidArgument.into()),
         _ => Err(v1::Result::FailedPrecondition.into()),
     }
 }
 
-/// A responder or the owner suspends; whoever suspended as owner resumes; an admin does all three.
+/// A responder or the owner suspends; only a responder takes a suspension over; whoever suspended as owner resumes; an admin
+/// does all of it.
 fn require_duty(
     context: &Context<'_, '_>,
-    to: IdentityStatus,
+    (from, to): (IdentityStatus, IdentityStatus),
     namespace: &str,
     owner: &str,
     suspended_by: Option<&v1::Identity>,
 ) -> Result<(), Stop> {
     match to {
+        IdentityStatus::Suspended if from == IdentityStatus::Suspended => {
+            context.require(Duty::Suspend, namespace)
+        }
         IdentityStatus::Suspended => context.require_or_owner(Duty::Suspend, namespace, owner),
         IdentityStatus::Active => {
             let own_suspension = suspended_by == Some(&context.command.author.to_message());

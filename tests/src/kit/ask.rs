@@ -55,7 +55,7 @@ impl Ask {
 /// The body of an Authorize for a tool written "server/name" or "name".
 #[must_use]
 pub fn authorize_body(agent: &str, session: SessionId, tool: &str) -> Body {
-    let (server, name) = tool.rsplit_once('/').unwrap_or(("", tool));
+    let (server, name) = tool.split_once('/').unwrap_or(("", tool));
     Body::Authorize(v1::Authorize {
         agent: agent.to_owned(),
         session_id: session.to_vec(),

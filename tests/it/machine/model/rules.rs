@@ -21,7 +21,12 @@ impl Model {
         let session = &self.sessions[at];
         let own =
             matches!(by, By::Agent(id, _) if id == session.agent) || same_person(by, session.by);
-        if !own && by != By::Olive && !self.is_responder(by) {
+        // A suspended agent may not act, and ending its session is an act.
+        let acts = match by {
+            By::Agent(id, _) => self.status[&id].0 == Status::Active,
+            _ => true,
+        };
+        if !(own && acts) && by != By::Olive && !self.is_responder(by) {
             return "NotPermitted";
         }
         self.end(at, "SessionClosed")
@@ -50,10 +55,12 @@ impl Model {
 
     pub(super) fn set_status(&mut self, agent: u8, to: Status, by: By) -> &'static str {
         let (from, suspended_by) = self.status[&agent];
-        if from == to || from == Status::Revoked {
+        let takes_over = from == Status::Suspended && to == Status::Suspended;
+        if (from == to && !takes_over) || from == Status::Revoked {
             return "FailedPrecondition";
         }
         let may = match to {
+            Status::Suspended if takes_over => self.is_responder(by),
             Status::Suspended => by == By::Olive || self.is_responder(by),
             Status::Active => {
                 self.is_admin(by) || (by == By::Olive && suspended_by == Some(By::Olive))
