@@ -1,11 +1,12 @@
-//! Runs every fuzz target, without a fuzzer, on its seeds and on everything that fuzzing has found so far.
+//! Runs every fuzz target, without a fuzzer, on its seeds and on what fuzzing has kept: inputs that once failed, and a few of
+//! those that reached code which no seed reaches.
 
 use std::fs;
 use std::path::Path;
 
 use countersign_tests::fuzz::{TARGETS, seeds};
 
-/// What has been found, a folder per target. A file here once made its target fail.
+/// What has been kept, a folder per target.
 fn found(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz-corpus")

@@ -1,5 +1,6 @@
 //! Holds `docs/format.md` to the code: its worked example, its domain strings, its keys and its limits.
 
+mod digests;
 mod document;
 mod example;
 
