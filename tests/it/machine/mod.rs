@@ -12,6 +12,7 @@ mod authorize;
 mod determinism;
 mod erase;
 mod history;
+mod keys;
 mod limits;
 mod membership;
 mod model;
