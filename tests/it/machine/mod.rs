@@ -9,6 +9,7 @@
 
 mod admission;
 mod authorize;
+mod bundles;
 mod determinism;
 mod erase;
 mod history;
