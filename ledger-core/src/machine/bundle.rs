@@ -16,7 +16,7 @@ use crate::limits::{
     BUNDLE_CHUNK_LEN, MAX_BUNDLE_CHUNKS, MAX_PENDING_BUNDLES, MAX_RULES_IN_ENTRY,
     MAX_TRACKED_BUNDLES,
 };
-use crate::state::{Key, State, Txn};
+use crate::state::{Key, Txn};
 
 pub(super) fn publish(
     context: &mut Context<'_, '_>,
@@ -88,13 +88,13 @@ fn parse_digest(bytes: &[u8]) -> Result<BundleDigest, Stop> {
 
 /// A new publication, if there is room for one.
 fn begin(context: &Context<'_, '_>, ask: &v1::PublishBundle) -> Result<v1::BundleRecord, Stop> {
-    let prefix = Key::bundles(&ask.namespace);
-    let mut pending = 0;
-    for (_, value) in context.txn.scan(prefix.as_bytes(), None, usize::MAX)? {
-        let record =
-            <v1::BundleRecord as prost::Message>::decode(value.as_slice()).unwrap_or_default();
-        pending += usize::from(!record.complete);
-    }
+    let bundles = context
+        .txn
+        .records::<v1::BundleRecord>(&Key::bundles(&ask.namespace))?;
+    let pending = bundles
+        .iter()
+        .filter(|(_, record)| !record.complete)
+        .count();
     if pending >= MAX_PENDING_BUNDLES {
         return Err(v1::Result::LimitExceeded.into());
     }

@@ -9,7 +9,7 @@ use super::validate;
 use crate::hash::LeafIndex;
 use crate::id::check_text;
 use crate::limits::{MAX_HALTS, MAX_NAME_LEN, MAX_TIME_US};
-use crate::state::{Family, Key, State, StateError, Txn};
+use crate::state::{Family, Key, StateError, Txn};
 
 pub(super) fn set_halt(
     context: &mut Context<'_, '_>,
@@ -132,17 +132,5 @@ const fn is_over(halt: &v1::HaltRecord, now_us: u64) -> bool {
 }
 
 fn halts(txn: &Txn<'_>) -> Result<Vec<(String, v1::HaltRecord)>, StateError> {
-    let prefix = Key::family(Family::Halt);
-    let pairs = txn.scan(prefix.as_bytes(), None, usize::MAX)?;
-    let mut halts = Vec::with_capacity(pairs.len());
-    for (key, _) in pairs {
-        let id = key
-            .get(1..)
-            .and_then(|id| std::str::from_utf8(id).ok())
-            .unwrap_or_default()
-            .to_owned();
-        let record = txn.must_read(&Key::halt(&id))?;
-        halts.push((id, record));
-    }
-    Ok(halts)
+    txn.records_by_text(&Key::family(Family::Halt))
 }

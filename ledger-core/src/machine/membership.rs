@@ -12,7 +12,7 @@ use crate::keys::PublicKey;
 use crate::limits::{MAX_NAME_LEN, MAX_NODES, MAX_VALUE_LEN};
 use crate::note::tlog_policy::TlogPolicy;
 use crate::note::vkey::{KeyType, VerifierKey};
-use crate::state::{Family, Key, State, StateError, Txn};
+use crate::state::{Family, Key, StateError, Txn};
 
 /// Most versions that a node can declare.
 const MAX_VERSIONS: usize = 16;
@@ -204,11 +204,10 @@ pub(super) fn put_node(
 fn nodes(txn: &Txn<'_>) -> Result<BTreeMap<u64, v1::NodeRecord>, StateError> {
     let prefix = Key::family(Family::Node);
     let mut nodes = BTreeMap::new();
-    for (key, _) in txn.scan(prefix.as_bytes(), None, usize::MAX)? {
-        let Some(id) = key.last_chunk::<8>().map(|id| u64::from_be_bytes(*id)) else {
-            continue;
-        };
-        nodes.insert(id, txn.must_read(&Key::node(id))?);
+    for (rest, record) in txn.records(&prefix)? {
+        let id = <[u8; 8]>::try_from(rest)
+            .map_err(|_| StateError::new(&prefix, "a node id does not have 8 bytes"))?;
+        nodes.insert(u64::from_be_bytes(id), record);
     }
     Ok(nodes)
 }

@@ -9,7 +9,7 @@ use super::context::{Context, Stop, applied};
 use super::registry::require_keys;
 use super::{keyring, validate};
 use crate::id::Identity;
-use crate::state::{Family, Key, State, StateError};
+use crate::state::{Family, Key, StateError};
 
 /// Most operators that a recovery can name.
 const MAX_REPLACED_ADMINS: usize = 16;
@@ -133,17 +133,5 @@ pub(super) fn require_admins_remain(context: &Context<'_, '_>) -> Result<(), Sto
 }
 
 fn operators(context: &Context<'_, '_>) -> Result<Vec<(String, v1::OperatorRecord)>, StateError> {
-    let prefix = Key::family(Family::Operator);
-    let pairs = context.txn.scan(prefix.as_bytes(), None, usize::MAX)?;
-    let mut operators = Vec::with_capacity(pairs.len());
-    for (key, _) in pairs {
-        let id = key
-            .get(1..)
-            .and_then(|id| std::str::from_utf8(id).ok())
-            .unwrap_or_default()
-            .to_owned();
-        let record = context.txn.must_read(&Key::operator(&id))?;
-        operators.push((id, record));
-    }
-    Ok(operators)
+    context.txn.records_by_text(&Key::family(Family::Operator))
 }

@@ -119,6 +119,44 @@ impl<'s> Txn<'s> {
             .ok_or_else(|| StateError::new(key, "a record is missing"))
     }
 
+    /// All records whose keys begin with `prefix`, ascending, each with the rest of its key.
+    ///
+    /// # Errors
+    /// [`StateError`] if the store cannot be read, or a value is not such a record.
+    pub fn records<M: Message + Default>(
+        &self,
+        prefix: &Key,
+    ) -> Result<Vec<(Vec<u8>, M)>, StateError> {
+        let damaged = |what: String| StateError::new(prefix, what);
+        self.scan(prefix.as_bytes(), None, usize::MAX)?
+            .into_iter()
+            .map(|(key, value)| {
+                let rest = key.get(prefix.as_bytes().len()..).unwrap_or_default();
+                let record =
+                    M::decode(value.as_slice()).map_err(|error| damaged(error.to_string()))?;
+                Ok((rest.to_vec(), record))
+            })
+            .collect()
+    }
+
+    /// Like [`Txn::records`], for keys that end in a text.
+    ///
+    /// # Errors
+    /// [`StateError`] also if the rest of a key is not UTF-8.
+    pub fn records_by_text<M: Message + Default>(
+        &self,
+        prefix: &Key,
+    ) -> Result<Vec<(String, M)>, StateError> {
+        self.records(prefix)?
+            .into_iter()
+            .map(|(rest, record)| {
+                let text = String::from_utf8(rest)
+                    .map_err(|error| StateError::new(prefix, error.to_string()))?;
+                Ok((text, record))
+            })
+            .collect()
+    }
+
     /// Writes a record.
     pub fn write<M: Message>(&mut self, key: Key, record: &M) {
         self.put(key, record.encode_to_vec());
