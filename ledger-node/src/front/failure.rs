@@ -1,0 +1,156 @@
+//! How calls fail: every reason with its gRPC code, what happened, and what to do. The only file that knows tonic's `Status`.
+//!
+//! `proto/countersign/v1/call.proto` is the reference for the table; a test compares the two.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ledger_core::machine::Refusal;
+use ledger_proto::v1::{self, CallOutcome, ErrorReason, Retry};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The `domain` of every error.
+pub const ERROR_DOMAIN: &str = "countersign";
+
+/// A call that has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Why.
+    pub reason: ErrorReason,
+    /// One sentence for people: what is wrong and what to do.
+    pub message: String,
+    /// How long to wait before trying again; none for no wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// The result of a call.
+pub type Answer<T> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure without a wait.
+    pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The same failure, to be tried again after a while.
+    #[must_use]
+    pub const fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The gRPC code of a reason, what it did, and what to do about it.
+    #[must_use]
+    pub const fn meaning(reason: ErrorReason) -> (Code, CallOutcome, Retry) {
+        use CallOutcome::{Nothing, Recorded, Undetermined};
+        use Retry::{NewId, No, SameId};
+        match reason {
+            ErrorReason::CommandMalformed
+            | ErrorReason::CommandMismatch
+            | ErrorReason::SignaturesMalformed
+            | ErrorReason::ArgumentInvalid
+            | ErrorReason::PageTokenInvalid => (Code::InvalidArgument, Nothing, No),
+            ErrorReason::SignatureInvalid
+            | ErrorReason::KeyUnknown
+            | ErrorReason::AuthorNotSigned
+            | ErrorReason::ReadSignatureInvalid => (Code::Unauthenticated, Nothing, No),
+            ErrorReason::KeyNotActive => (Code::Unauthenticated, Nothing, NewId),
+            ErrorReason::ReadSignatureMissing | ErrorReason::ReadTimeOutOfRange => {
+                (Code::Unauthenticated, Nothing, SameId)
+            }
+            ErrorReason::RequestStale => (Code::FailedPrecondition, Nothing, NewId),
+            ErrorReason::RequestIdReused => (Code::AlreadyExists, Nothing, NewId),
+            ErrorReason::QuotaExceeded | ErrorReason::QueueFull => {
+                (Code::ResourceExhausted, Nothing, SameId)
+            }
+            ErrorReason::ReadNotPermitted => (Code::PermissionDenied, Nothing, No),
+            ErrorReason::NotFound => (Code::NotFound, Nothing, No),
+            ErrorReason::BeyondTree => (Code::OutOfRange, Nothing, SameId),
+            ErrorReason::NoQuorum | ErrorReason::NotReady => (Code::Unavailable, Nothing, SameId),
+            ErrorReason::Undetermined => (Code::DeadlineExceeded, Undetermined, SameId),
+            ErrorReason::AnswerTooLarge => (Code::ResourceExhausted, Recorded, SameId),
+            ErrorReason::NotSupported => (Code::Unimplemented, Nothing, No),
+            ErrorReason::DataDamaged => (Code::DataLoss, Nothing, SameId),
+            ErrorReason::Internal | ErrorReason::Unspecified => {
+                (Code::Internal, Undetermined, SameId)
+            }
+        }
+    }
+
+    /// The failure of one item among many.
+    #[must_use]
+    pub fn to_call_error(&self) -> v1::CallError {
+        let (code, outcome, retry) = Self::meaning(self.reason);
+        let wait = self.retry_after.unwrap_or_default().as_millis();
+        v1::CallError {
+            code: u32::try_from(i32::from(code)).unwrap_or_default(),
+            reason: self.reason.into(),
+            outcome: outcome.into(),
+            retry: retry.into(),
+            retry_after_ms: u64::try_from(wait).unwrap_or(u64::MAX),
+            message: self.message.clone(),
+        }
+    }
+}
+
+/// What a refusal of the machine is called outside.
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let reason = match refusal {
+            Refusal::Undecodable => ErrorReason::CommandMalformed,
+            Refusal::SignatureForm => ErrorReason::SignaturesMalformed,
+            Refusal::UnknownKey => ErrorReason::KeyUnknown,
+            Refusal::KeyNotActive => ErrorReason::KeyNotActive,
+            Refusal::BadSignature => ErrorReason::SignatureInvalid,
+            Refusal::NotByAuthor => ErrorReason::AuthorNotSigned,
+            Refusal::RequestIdReused => ErrorReason::RequestIdReused,
+            Refusal::Stale => ErrorReason::RequestStale,
+            Refusal::OverQuota => ErrorReason::QuotaExceeded,
+        };
+        Self::new(reason, refusal.to_string())
+    }
+}
+
+/// Reading the state failed: this node's bytes are damaged.
+impl From<ledger_core::state::StateError> for Failure {
+    fn from(error: ledger_core::state::StateError) -> Self {
+        tracing::error!(%error, "stored state is damaged");
+        Self::new(
+            ErrorReason::DataDamaged,
+            "bytes stored on this node are damaged; ask another node",
+        )
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let (code, outcome, retry) = Failure::meaning(failure.reason);
+        let metadata = HashMap::from([
+            (
+                "outcome".to_owned(),
+                short(outcome.as_str_name(), "CALL_OUTCOME_"),
+            ),
+            ("retry".to_owned(), short(retry.as_str_name(), "RETRY_")),
+        ]);
+        let reason = failure.reason.as_str_name();
+        let mut details = ErrorDetails::with_error_info(
+            reason.strip_prefix("ERROR_REASON_").unwrap_or(reason),
+            ERROR_DOMAIN,
+            metadata,
+        );
+        if let Some(wait) = failure.retry_after {
+            details.set_retry_info(Some(wait));
+        }
+        Self::with_error_details(code, failure.message, details)
+    }
+}
+
+fn short(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
+}

@@ -1,0 +1,3 @@
+//! The public gRPC services.
+
+pub mod failure;

@@ -1,0 +1,5 @@
+//! The node: a replica that decides, commits and proves.
+
+pub mod front;
+pub mod node;
+pub mod storage;

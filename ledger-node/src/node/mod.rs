@@ -1,0 +1,3 @@
+//! A running node: its parts put together.
+
+pub mod ledger;
