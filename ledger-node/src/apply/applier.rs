@@ -297,7 +297,8 @@ impl Worker {
                 .map_err(io::Error::other)?;
             let outcome = match applied {
                 Applied::Appended(appended) => {
-                    index::changes(&appended.entry, &mut pending.batch);
+                    index::changes(&pending.txn, &appended.entry, &mut pending.batch)
+                        .map_err(io::Error::other)?;
                     Outcome::Appended(appended.index)
                 }
                 Applied::Replayed { index, now } => Outcome::Replayed(index, now),

@@ -1,0 +1,99 @@
+//! openraft's state machine: hands committed entries to the applier, and snapshots to and from it.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::{Stream, TryStreamExt};
+use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+
+use super::snapshot::{SnapshotDir, Snapshots};
+use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
+use crate::apply::Applier;
+
+/// Most bytes of entries applied with one write.
+const APPLY_LEN: usize = 8 << 20;
+
+/// A snapshot as openraft passes it around.
+pub type RaftSnapshot = Snapshot<Term, u64, Peer, Arc<SnapshotDir>>;
+
+/// The state machine.
+#[derive(Debug, Clone)]
+pub struct StateMachine {
+    applier: Applier,
+    snapshots: Arc<Snapshots>,
+}
+
+impl StateMachine {
+    /// On an applier.
+    #[must_use]
+    pub const fn new(applier: Applier, snapshots: Arc<Snapshots>) -> Self {
+        Self { applier, snapshots }
+    }
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = Arc<SnapshotDir>;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Members), io::Error> {
+        let applied = self.applier.applied();
+        Ok((applied.last, applied.members))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        loop {
+            let (mut page, mut responders, mut len) = (Vec::new(), Vec::new(), 0);
+            while len < APPLY_LEN
+                && let Some((entry, responder)) = entries.try_next().await?
+            {
+                len += types::entry_len(&entry);
+                page.push(entry);
+                responders.extend(responder);
+            }
+            if page.is_empty() {
+                return Ok(());
+            }
+            self.applier.apply(page).await?;
+            for responder in responders {
+                responder.send(());
+            }
+        }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Self::SnapshotData,
+    ) -> Result<(), io::Error> {
+        self.snapshots
+            .install(&self.applier, meta, &snapshot)
+            .await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        self.snapshots.current().map(as_raft).transpose()
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for StateMachine {
+    type SnapshotData = Arc<SnapshotDir>;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        as_raft(self.snapshots.build(&self.applier).await?)
+    }
+}
+
+fn as_raft(snapshot: Arc<SnapshotDir>) -> io::Result<RaftSnapshot> {
+    Ok(Snapshot {
+        meta: snapshot.meta()?,
+        snapshot,
+    })
+}

@@ -1,0 +1,518 @@
+//! Talking to peers: cached connections, one for the log, one for votes and heartbeats, one for snapshots, one for the rest,
+//! so that a snapshot on its way cannot hold up a heartbeat.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use ledger_core::hash::Hash;
+use ledger_core::machine::CLUSTER_VERSION;
+use ledger_proto::peer::v1 as wire;
+use ledger_proto::peer::v1::peer_service_client::PeerServiceClient;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::OptionalSend;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::clocks::Clocks;
+use super::machine::RaftSnapshot;
+use super::snapshot::{SnapshotDir, snapshot_name};
+use super::types::{self, Peer, Types, Vote};
+use crate::clock::Clock;
+
+/// Longest message between peers, in bytes.
+pub const MAX_PEER_MESSAGE: usize = 16 << 20;
+/// Bytes of a snapshot in one message.
+const CHUNK_LEN: usize = 512 << 10;
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Least time that a short call may take; openraft's own limit can be less.
+const MIN_TTL: Duration = Duration::from_millis(400);
+
+/// Metadata keys of every peer call.
+pub mod keys {
+    /// The digest of the genesis.
+    pub const GENESIS: &str = "countersign-genesis-bin";
+    /// The sender.
+    pub const FROM: &str = "countersign-from";
+    /// Whom the sender means.
+    pub const TO: &str = "countersign-to";
+    /// The version of the wire.
+    pub const VERSION: &str = "countersign-cluster-version";
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The log.
+    Log,
+    /// Votes and heartbeats.
+    Heartbeat,
+    /// Snapshots.
+    Snapshot,
+    /// Forwarded submissions, cosignatures, reads.
+    Other,
+}
+
+/// A client of a peer.
+pub type PeerClient = PeerServiceClient<Channel>;
+
+type StreamOf<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+type FutureOf<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
+
+/// Connections to peers.
+pub struct Peers {
+    /// This node.
+    pub node_id: u64,
+    /// The digest of the genesis.
+    pub genesis: Hash,
+    /// Where to dial instead of what the ledger says.
+    pub overrides: HashMap<u64, String>,
+    /// What peers' clocks say.
+    pub clocks: Clocks,
+    /// This node's clock.
+    pub clock: Arc<dyn Clock>,
+    channels: Mutex<HashMap<(String, Purpose), Channel>>,
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peers")
+            .field("node_id", &self.node_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Peers {
+    /// No connections yet.
+    #[must_use]
+    pub fn new(
+        node_id: u64,
+        genesis: Hash,
+        overrides: HashMap<u64, String>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            node_id,
+            genesis,
+            overrides,
+            clocks: Clocks::default(),
+            clock,
+            channels: Mutex::default(),
+        }
+    }
+
+    /// A client of a peer, on a connection that may be in use already.
+    ///
+    /// # Errors
+    /// The address is not one.
+    pub fn client(&self, to: u64, address: &str, purpose: Purpose) -> io::Result<PeerClient> {
+        let address = self.overrides.get(&to).map_or(address, String::as_str);
+        let key = (address.to_owned(), purpose);
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(&key) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = Endpoint::from_shared(format!("http://{address}"))
+                    .map_err(io::Error::other)?
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .tcp_nodelay(true)
+                    .http2_keep_alive_interval(Duration::from_secs(5))
+                    .keep_alive_timeout(Duration::from_secs(5))
+                    .initial_stream_window_size(8 << 20)
+                    .initial_connection_window_size(16 << 20)
+                    .connect_lazy();
+                channels.insert(key, channel.clone());
+                channel
+            }
+        };
+        Ok(PeerServiceClient::new(channel)
+            .max_decoding_message_size(MAX_PEER_MESSAGE)
+            .max_encoding_message_size(MAX_PEER_MESSAGE))
+    }
+
+    /// A request with the metadata that the peer asks for.
+    pub fn request<T>(&self, to: u64, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata: &mut MetadataMap = request.metadata_mut();
+        metadata.insert_bin(keys::GENESIS, MetadataValue::from_bytes(self.genesis.as_bytes()));
+        metadata.insert(keys::FROM, MetadataValue::from(self.node_id));
+        metadata.insert(keys::TO, MetadataValue::from(to));
+        metadata.insert(keys::VERSION, MetadataValue::from(CLUSTER_VERSION));
+        request
+    }
+
+    /// This node's clock in microseconds since 1970.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+}
+
+/// Makes openraft's clients.
+#[derive(Debug, Clone)]
+pub struct Network(pub Arc<Peers>);
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &Peer) -> Connection {
+        self.connection(target, node, Purpose::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Peer) -> Connection {
+        self.connection(target, node, Purpose::Heartbeat)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &Peer) -> Connection {
+        self.connection(target, node, Purpose::Snapshot)
+    }
+}
+
+impl Network {
+    fn connection(&self, to: u64, peer: &Peer, purpose: Purpose) -> Connection {
+        Connection {
+            peers: Arc::clone(&self.0),
+            to,
+            address: peer.address.clone(),
+            purpose,
+        }
+    }
+}
+
+/// One of openraft's clients.
+#[derive(Debug)]
+pub struct Connection {
+    peers: Arc<Peers>,
+    to: u64,
+    address: String,
+    purpose: Purpose,
+}
+
+impl Connection {
+    fn client(&self) -> Result<PeerClient, RPCError<Types>> {
+        self.peers
+            .client(self.to, &self.address, self.purpose)
+            .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
+    }
+
+    async fn ask_for_vote(
+        &self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+        rehearsal: bool,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let sent_at_us = self.peers.now_us();
+        let message = wire::VoteRequest {
+            vote: Some(types::vote_to_wire(&rpc.vote)),
+            last_log_id: rpc.last_log_id.as_ref().map(types::log_id_to_wire),
+            leadership_transfer: rpc.leadership_transfer,
+            sent_at_us,
+        };
+        let mut client = self.client()?;
+        let mut request = self.peers.request(self.to, message);
+        request.set_timeout(option.hard_ttl().max(MIN_TTL));
+        let answer = if rehearsal {
+            client.pre_vote(request).await
+        } else {
+            client.vote(request).await
+        };
+        let answer = answer.map_err(|status| rpc_error(&status))?.into_inner();
+        let clocks = &self.peers.clocks;
+        clocks.record(self.to, sent_at_us, answer.clock_us, self.peers.now_us());
+        let vote = answer
+            .vote
+            .ok_or_else(|| network_error("an answer without a vote"))?;
+        Ok(VoteResponse {
+            vote: types::vote(&vote),
+            vote_granted: answer.granted,
+            last_log_id: answer.last_log_id.as_ref().map(types::log_id),
+        })
+    }
+}
+
+impl NetBackoff<Types> for Connection {
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(Duration::from_millis(200))))
+    }
+}
+
+impl NetVote<Types> for Connection {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_for_vote(rpc, option, false).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_for_vote(rpc, option, true).await
+    }
+}
+
+impl NetTransferLeader<Types> for Connection {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let message = wire::TransferLeaderRequest {
+            from: Some(types::vote_to_wire(req.from_leader())),
+            to: *req.to_node_id(),
+            last_log_id: req.last_log_id().map(types::log_id_to_wire),
+        };
+        let mut request = self.peers.request(self.to, message);
+        request.set_timeout(option.hard_ttl().max(MIN_TTL));
+        let answer = self.client()?.transfer_leader(request).await;
+        let refused = answer
+            .map_err(|status| rpc_error(&status))?
+            .into_inner()
+            .refused;
+        if refused.is_empty() {
+            Ok(Ok(()))
+        } else {
+            Err(network_error(refused))
+        }
+    }
+}
+
+/// When each unanswered append was sent.
+type Unanswered = Arc<Mutex<VecDeque<Instant>>>;
+
+impl NetStreamAppend<Types> for Connection {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> FutureOf<'s, Result<StreamOf<Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let unanswered: Unanswered = Arc::default();
+        let sending = Arc::clone(&unanswered);
+        let clock = Arc::clone(&self.peers);
+        let requests = input.map(move |request| {
+            let mut sent = sending.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.push_back(Instant::now());
+            append_to_wire(&request, clock.now_us())
+        });
+        Box::pin(async move {
+            let patience = option.hard_ttl().max(MIN_TTL);
+            let request = self.peers.request(self.to, requests);
+            let opened = tokio::time::timeout(patience, async { self.client()?.append(request).await.map_err(|status| rpc_error(&status)) });
+            let answers = opened
+                .await
+                .map_err(|_| unreachable("the peer does not take the log stream in time"))??
+                .into_inner();
+            let state = (answers, unanswered, Arc::clone(&self.peers), self.to, false);
+            let results = futures_util::stream::unfold(state, move |state| async move {
+                let (mut answers, unanswered, peers, to, ended) = state;
+                if ended {
+                    return None;
+                }
+                let result = match next_in_time(&mut answers, &unanswered, patience).await? {
+                    Ok(answer) => {
+                        let clocks = &peers.clocks;
+                        clocks.record(to, answer.sent_at_us, answer.clock_us, peers.now_us());
+                        append_result(answer)
+                    }
+                    Err(error) => Err(error),
+                };
+                let ended = !matches!(result, Ok(Ok(_)));
+                Some((result, (answers, unanswered, peers, to, ended)))
+            });
+            let results: StreamOf<_> = Box::pin(results);
+            Ok(results)
+        })
+    }
+}
+
+/// The next answer. An idle stream is normal; one that owes an answer for too long is broken, and says so nowhere else.
+async fn next_in_time(
+    answers: &mut tonic::Streaming<wire::AppendResponse>,
+    unanswered: &Unanswered,
+    patience: Duration,
+) -> Option<Result<wire::AppendResponse, RPCError<Types>>> {
+    loop {
+        if let Ok(next) = tokio::time::timeout(patience / 2, answers.next()).await {
+            let mut sent = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.pop_front();
+            return next.map(|answer| answer.map_err(|status| rpc_error(&status)));
+        }
+        let oldest = {
+            let sent = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.front().copied()
+        };
+        if oldest.is_some_and(|sent| sent.elapsed() > patience) {
+            return Some(Err(unreachable("the peer owes an answer on the log stream")));
+        }
+    }
+}
+
+fn append_to_wire(request: &AppendEntriesRequest<Types>, sent_at_us: u64) -> wire::AppendRequest {
+    wire::AppendRequest {
+        vote: Some(types::vote_to_wire(&request.vote)),
+        previous: request.prev_log_id.as_ref().map(types::log_id_to_wire),
+        entries: request.entries.iter().map(types::entry_to_wire).collect(),
+        committed: request.leader_commit.as_ref().map(types::log_id_to_wire),
+        sent_at_us,
+    }
+}
+
+fn append_result(
+    answer: wire::AppendResponse,
+) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+    use wire::append_response::Result as Answer;
+    match answer.result {
+        Some(Answer::Matched(matched)) => Ok(Ok(matched.last.as_ref().map(types::log_id))),
+        Some(Answer::Conflict(id)) => Ok(Err(StreamAppendError::Conflict(types::log_id(&id)))),
+        Some(Answer::HigherVote(vote)) => {
+            Ok(Err(StreamAppendError::HigherVote(types::vote(&vote))))
+        }
+        None => Err(network_error("an append answer without a result")),
+    }
+}
+
+impl NetSnapshot<Types> for Connection {
+    type SnapshotData = Arc<SnapshotDir>;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(&vote, &snapshot.snapshot) => sent,
+        }
+    }
+}
+
+impl Connection {
+    async fn send_snapshot(
+        &self,
+        vote: &Vote,
+        snapshot: &Arc<SnapshotDir>,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let failed = |status: Status| StreamingError::from(streaming_error(&status));
+        let mut client = self.client().map_err(|error| {
+            StreamingError::Unreachable(Unreachable::new(&error))
+        })?;
+        let name = snapshot_name(snapshot.manifest());
+        let offer = wire::OfferSnapshotRequest {
+            vote: Some(types::vote_to_wire(vote)),
+            manifest: Some(snapshot.manifest().clone()),
+        };
+        let offered = client
+            .offer_snapshot(self.peers.request(self.to, offer))
+            .await
+            .map_err(failed)?
+            .into_inner();
+        if let Some(higher) = offered.higher_vote {
+            return Ok(SnapshotResponse::new(types::vote(&higher)));
+        }
+        let chunks = chunks(Arc::clone(snapshot), name, offered.have);
+        client
+            .send_snapshot(self.peers.request(self.to, chunks))
+            .await
+            .map_err(failed)?;
+        let install = wire::InstallSnapshotRequest {
+            vote: Some(types::vote_to_wire(vote)),
+            snapshot: name.to_vec(),
+        };
+        let installed = client
+            .install_snapshot(self.peers.request(self.to, install))
+            .await
+            .map_err(failed)?
+            .into_inner();
+        let answer = installed
+            .vote
+            .ok_or_else(|| failed(Status::internal("an answer without a vote")))?;
+        Ok(SnapshotResponse::new(types::vote(&answer)))
+    }
+}
+
+/// The bytes that the receiver lacks, in parts. A file that cannot be read ends the stream early; the receiver then finds files
+/// incomplete.
+fn chunks(
+    snapshot: Arc<SnapshotDir>,
+    name: [u8; 32],
+    have: Vec<u64>,
+) -> impl Stream<Item = wire::SendSnapshotRequest> {
+    let files = snapshot.manifest().files.len();
+    let (parts, receiver) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(async move {
+        for number in 0..files {
+            let mut offset = have.get(number).copied().unwrap_or_default();
+            let Some(path) = snapshot.file(number) else { return };
+            let Ok(mut file) = tokio::fs::File::open(path).await else { return };
+            if file.seek(io::SeekFrom::Start(offset)).await.is_err() {
+                return;
+            }
+            loop {
+                let mut part = Vec::with_capacity(CHUNK_LEN);
+                let limit = u64::try_from(CHUNK_LEN).unwrap_or(u64::MAX);
+                let read = (&mut file).take(limit).read_to_end(&mut part).await;
+                let Ok(len) = read else { return };
+                if len == 0 {
+                    break;
+                }
+                let message = wire::SendSnapshotRequest {
+                    snapshot: name.to_vec(),
+                    file: u32::try_from(number).unwrap_or(u32::MAX),
+                    offset,
+                    bytes: Bytes::from(part),
+                };
+                offset += u64::try_from(len).unwrap_or_default();
+                if parts.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(receiver)
+}
+
+fn rpc_error(status: &Status) -> RPCError<Types> {
+    if status.code() == Code::Unavailable || status.code() == Code::FailedPrecondition {
+        // Back off: the peer is down, or is not who we mean.
+        RPCError::Unreachable(Unreachable::new(status))
+    } else {
+        RPCError::Network(NetworkError::new(status))
+    }
+}
+
+fn streaming_error(status: &Status) -> Unreachable<Types> {
+    tracing::info!(%status, "a snapshot was not taken; it will be offered again");
+    Unreachable::new(status)
+}
+
+fn network_error(what: impl Into<String>) -> RPCError<Types> {
+    RPCError::Network(NetworkError::new(&io::Error::other(what.into())))
+}
+
+fn unreachable(what: &str) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::new(&io::Error::other(what.to_owned())))
+}

@@ -1,0 +1,369 @@
+//! Answering peers. Every call says whom it means and which ledger; what does not fit is refused before anything is read.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{Stream, StreamExt};
+use ledger_core::machine::CLUSTER_VERSION;
+use ledger_proto::peer::v1 as wire;
+use ledger_proto::peer::v1::peer_service_server::PeerService;
+use openraft::ReadPolicy;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::storage::Snapshot;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Raft;
+use super::network::{Peers, keys};
+use super::snapshot::{Incoming, Snapshots};
+use super::types::{self, Types};
+use crate::cosign::Cosigner;
+use crate::submit::forward::Receiving;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// openraft.
+    pub raft: RaftHandle,
+    /// Who this node is.
+    pub peers: Arc<Peers>,
+    /// Where snapshots arrive.
+    pub snapshots: Arc<Snapshots>,
+    /// The copy that is being received.
+    pub incoming: Arc<tokio::sync::Mutex<Option<Incoming>>>,
+    /// Takes forwarded submissions.
+    pub receiving: Receiving,
+    /// Cosigns.
+    pub cosigner: Arc<Cosigner>,
+}
+
+/// openraft's handle, printable.
+#[derive(Clone)]
+pub struct RaftHandle(pub Raft);
+
+impl std::fmt::Debug for RaftHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Raft")
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Service {
+    /// The sender, if the call is meant for this node and this ledger.
+    fn sender(&self, metadata: &MetadataMap) -> Result<u64, Status> {
+        let number = |key: &str| -> Option<u64> {
+            metadata.get(key)?.to_str().ok()?.parse().ok()
+        };
+        let genesis = metadata
+            .get_bin(keys::GENESIS)
+            .and_then(|value| value.to_bytes().ok())
+            .ok_or_else(|| {
+                Status::failed_precondition(
+                    "this is the port for other nodes; clients use the client address of this node",
+                )
+            })?;
+        if genesis.as_ref() != self.peers.genesis.as_bytes() {
+            return Err(Status::failed_precondition(
+                "the sender belongs to another ledger: its genesis digest is not this node's",
+            ));
+        }
+        if number(keys::VERSION) != Some(u64::from(CLUSTER_VERSION)) {
+            return Err(Status::failed_precondition(format!(
+                "this node speaks cluster version {CLUSTER_VERSION} and the sender another"
+            )));
+        }
+        if number(keys::TO) != Some(self.peers.node_id) {
+            return Err(Status::failed_precondition(format!(
+                "this is node {}; the sender means another, check the addresses of the nodes",
+                self.peers.node_id
+            )));
+        }
+        number(keys::FROM)
+            .filter(|from| *from != self.peers.node_id)
+            .ok_or_else(|| Status::failed_precondition("the sender does not say who it is"))
+    }
+}
+
+fn fatal(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("this node is stopping: {error}"))
+}
+
+fn bad(what: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(what.to_string())
+}
+
+#[tonic::async_trait]
+impl PeerService for Service {
+    type AppendStream = Answers<wire::AppendResponse>;
+    type ForwardStream = Answers<wire::ForwardResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        self.sender(request.metadata())?;
+        let sent: Arc<Mutex<VecDeque<(u64, Option<types::LogId>)>>> = Arc::default();
+        let noting = Arc::clone(&sent);
+        let requests = request
+            .into_inner()
+            .map(|message| message.ok().and_then(|message| append_request(message).ok()))
+            // A broken message ends the stream; the leader opens another.
+            .take_while(|message| futures_util::future::ready(message.is_some()))
+            .filter_map(futures_util::future::ready)
+            .map(move |(request, sent_at_us)| {
+                let mut sent = noting.lock().unwrap_or_else(PoisonError::into_inner);
+                sent.push_back((sent_at_us, request.prev_log_id));
+                request
+            });
+        let peers = Arc::clone(&self.peers);
+        let answers = self.raft.0.stream_append(requests).map(move |result| {
+            let result = result.map_err(fatal)?;
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            let (sent_at_us, _) = sent.pop_front().unwrap_or_default();
+            Ok(wire::AppendResponse {
+                result: Some(match result {
+                    Ok(last) => wire::append_response::Result::Matched(wire::Matched {
+                        last: last.as_ref().map(types::log_id_to_wire),
+                    }),
+                    Err(StreamAppendError::Conflict(id)) => {
+                        wire::append_response::Result::Conflict(types::log_id_to_wire(&id))
+                    }
+                    Err(StreamAppendError::HigherVote(vote)) => {
+                        wire::append_response::Result::HigherVote(types::vote_to_wire(&vote))
+                    }
+                }),
+                sent_at_us,
+                clock_us: peers.now_us(),
+            })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteResponse>, Status> {
+        self.sender(request.metadata())?;
+        let rpc = vote_request(&request.into_inner())?;
+        let answer = self.raft.0.vote(rpc).await.map_err(fatal)?;
+        Ok(Response::new(self.vote_response(&answer)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteResponse>, Status> {
+        self.sender(request.metadata())?;
+        let rpc = vote_request(&request.into_inner())?;
+        let answer = self.raft.0.pre_vote(rpc).await.map_err(fatal)?;
+        Ok(Response::new(self.vote_response(&answer)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
+        self.sender(request.metadata())?;
+        let message = request.into_inner();
+        let from = message.from.ok_or_else(|| bad("no vote"))?;
+        let rpc = TransferLeaderRequest::new(
+            types::vote(&from),
+            message.to,
+            message.last_log_id.as_ref().map(types::log_id),
+        );
+        let answer = self
+            .raft
+            .0
+            .handle_transfer_leader(rpc)
+            .await
+            .map_err(fatal)?;
+        let refused = answer.err().map(|error| error.to_string());
+        Ok(Response::new(wire::TransferLeaderResponse {
+            refused: refused.unwrap_or_default(),
+        }))
+    }
+
+    async fn offer_snapshot(
+        &self,
+        request: Request<wire::OfferSnapshotRequest>,
+    ) -> Result<Response<wire::OfferSnapshotResponse>, Status> {
+        self.sender(request.metadata())?;
+        let message = request.into_inner();
+        let theirs = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
+        let ours = self.raft.0.metrics().borrow().vote;
+        if ours > theirs {
+            return Ok(Response::new(wire::OfferSnapshotResponse {
+                higher_vote: Some(types::vote_to_wire(&ours)),
+                have: Vec::new(),
+            }));
+        }
+        let manifest = message.manifest.ok_or_else(|| bad("no manifest"))?;
+        let mut slot = self.incoming.lock().await;
+        let incoming = self.snapshots.receive(&manifest).map_err(bad)?;
+        let have = incoming.have().map_err(fatal)?;
+        *slot = Some(incoming);
+        Ok(Response::new(wire::OfferSnapshotResponse {
+            higher_vote: None,
+            have,
+        }))
+    }
+
+    async fn send_snapshot(
+        &self,
+        request: Request<Streaming<wire::SendSnapshotRequest>>,
+    ) -> Result<Response<wire::SendSnapshotResponse>, Status> {
+        self.sender(request.metadata())?;
+        let incoming = self.incoming.lock().await.clone();
+        let incoming = incoming.ok_or_else(|| Status::aborted("no snapshot was offered"))?;
+        let mut parts = request.into_inner();
+        while let Some(part) = parts.message().await? {
+            if part.snapshot != incoming.name() {
+                return Err(Status::aborted("another snapshot was offered meanwhile"));
+            }
+            let incoming = incoming.clone();
+            tokio::task::spawn_blocking(move || {
+                incoming.write(part.file, part.offset, &part.bytes)
+            })
+            .await
+            .map_err(fatal)?
+            .map_err(|error| Status::aborted(error.to_string()))?;
+        }
+        Ok(Response::new(wire::SendSnapshotResponse {}))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<wire::InstallSnapshotRequest>,
+    ) -> Result<Response<wire::InstallSnapshotResponse>, Status> {
+        self.sender(request.metadata())?;
+        let message = request.into_inner();
+        let vote = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
+        let mut slot = self.incoming.lock().await;
+        let incoming = slot
+            .take()
+            .filter(|incoming| message.snapshot == incoming.name())
+            .ok_or_else(|| Status::aborted("this snapshot is not being received"))?;
+        let snapshots = Arc::clone(&self.snapshots);
+        let complete = tokio::task::spawn_blocking(move || snapshots.complete(&incoming))
+            .await
+            .map_err(fatal)?
+            .map_err(|error| Status::aborted(error.to_string()))?;
+        let snapshot = Snapshot {
+            meta: complete.meta().map_err(bad)?,
+            snapshot: complete,
+        };
+        let answer = self
+            .raft
+            .0
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(fatal)?;
+        Ok(Response::new(wire::InstallSnapshotResponse {
+            vote: Some(types::vote_to_wire(&answer.vote)),
+        }))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<wire::ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        self.sender(request.metadata())?;
+        let receiving = self.receiving.clone();
+        let answers = request
+            .into_inner()
+            .map(move |message| message.map(|message| receiving.take(message)));
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<wire::ReadIndexRequest>,
+    ) -> Result<Response<wire::ReadIndexResponse>, Status> {
+        self.sender(request.metadata())?;
+        let read = self.raft.0.get_read_log_id(ReadPolicy::ReadIndex).await;
+        let committed = read.ok().map(|(id, _)| types::log_id_to_wire(id.log_id()));
+        Ok(Response::new(wire::ReadIndexResponse { committed }))
+    }
+
+    async fn cosign(
+        &self,
+        request: Request<wire::CosignRequest>,
+    ) -> Result<Response<wire::CosignResponse>, Status> {
+        self.sender(request.metadata())?;
+        let checkpoint = request.into_inner().checkpoint;
+        let answer = match self.cosigner.cosign(&checkpoint).await {
+            Ok(signature) => wire::CosignResponse {
+                signature,
+                refused: String::new(),
+            },
+            Err(refused) => wire::CosignResponse {
+                signature: String::new(),
+                refused,
+            },
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn put_checkpoint(
+        &self,
+        request: Request<wire::PutCheckpointRequest>,
+    ) -> Result<Response<wire::PutCheckpointResponse>, Status> {
+        self.sender(request.metadata())?;
+        self.cosigner
+            .put(&request.into_inner().checkpoint)
+            .map_err(bad)?;
+        Ok(Response::new(wire::PutCheckpointResponse {}))
+    }
+
+    async fn want_checkpoint(
+        &self,
+        request: Request<wire::WantCheckpointRequest>,
+    ) -> Result<Response<wire::WantCheckpointResponse>, Status> {
+        self.sender(request.metadata())?;
+        self.cosigner.want(request.into_inner().tree_size);
+        Ok(Response::new(wire::WantCheckpointResponse {}))
+    }
+}
+
+impl Service {
+    fn vote_response(&self, answer: &VoteResponse<Types>) -> wire::VoteResponse {
+        wire::VoteResponse {
+            vote: Some(types::vote_to_wire(&answer.vote)),
+            granted: answer.vote_granted,
+            last_log_id: answer.last_log_id.as_ref().map(types::log_id_to_wire),
+            clock_us: self.peers.now_us(),
+        }
+    }
+}
+
+fn vote_request(message: &wire::VoteRequest) -> Result<VoteRequest<Types>, Status> {
+    let vote = message.vote.as_ref().ok_or_else(|| bad("no vote"))?;
+    Ok(VoteRequest {
+        vote: types::vote(vote),
+        last_log_id: message.last_log_id.as_ref().map(types::log_id),
+        leadership_transfer: message.leadership_transfer,
+    })
+}
+
+fn append_request(
+    message: wire::AppendRequest,
+) -> Result<(AppendEntriesRequest<Types>, u64), Status> {
+    let vote = message.vote.ok_or_else(|| bad("no vote"))?;
+    let entries = message
+        .entries
+        .into_iter()
+        .map(types::entry)
+        .collect::<Result<_, _>>()
+        .map_err(bad)?;
+    let request = AppendEntriesRequest {
+        vote: types::vote(&vote),
+        prev_log_id: message.previous.as_ref().map(types::log_id),
+        entries,
+        leader_commit: message.committed.as_ref().map(types::log_id),
+    };
+    Ok((request, message.sent_at_us))
+}

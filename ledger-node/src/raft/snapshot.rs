@@ -1,0 +1,422 @@
+//! Snapshots: hard-linked copies of the store with a manifest that names every file and its digest.
+//!
+//! A folder `snap-<index>` is complete by construction: it gets that name by a rename after its manifest and its files are
+//! durable. A copy that is being received is kept under the snapshot's name, the digest of its manifest, so that a transfer
+//! can go on where it broke off.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ledger_proto::peer::v1 as wire;
+use prost::Message;
+
+use super::types::{self, SnapshotMeta, invalid};
+use crate::apply::Applier;
+use crate::storage::meta::{self, log_key};
+use crate::storage::{Batch, Direction, Read, Table};
+
+/// The manifest of a snapshot, beside its files.
+const MANIFEST: &str = "snapshot.manifest";
+/// Most files in a snapshot.
+const MAX_FILES: usize = 100_000;
+/// The longest name of a file in a snapshot, in bytes.
+const MAX_FILE_NAME: usize = 64;
+
+/// A snapshot on disk. It is removed when it is neither the newest nor in use.
+#[derive(Debug)]
+pub struct SnapshotDir {
+    path: PathBuf,
+    manifest: wire::SnapshotManifest,
+    superseded: AtomicBool,
+}
+
+impl SnapshotDir {
+    /// What the snapshot holds.
+    #[must_use]
+    pub const fn manifest(&self) -> &wire::SnapshotManifest {
+        &self.manifest
+    }
+
+    /// What the snapshot covers.
+    ///
+    /// # Errors
+    /// The manifest holds no valid membership.
+    pub fn meta(&self) -> io::Result<SnapshotMeta> {
+        self.manifest
+            .meta
+            .as_ref()
+            .ok_or_else(|| invalid("a snapshot without meta"))
+            .and_then(types::meta)
+    }
+
+    /// The path of a file of the manifest.
+    #[must_use]
+    pub fn file(&self, number: usize) -> Option<PathBuf> {
+        let file = self.manifest.files.get(number)?;
+        Some(self.path.join(&file.name))
+    }
+}
+
+impl Drop for SnapshotDir {
+    fn drop(&mut self) {
+        if self.superseded.load(Ordering::Acquire) {
+            // What stays behind is removed at the next start.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// BLAKE3 of a manifest: the name of the snapshot.
+#[must_use]
+pub fn snapshot_name(manifest: &wire::SnapshotManifest) -> [u8; 32] {
+    *blake3::hash(&manifest.encode_to_vec()).as_bytes()
+}
+
+/// The snapshots of a node.
+#[derive(Debug)]
+pub struct Snapshots {
+    dir: PathBuf,
+    current: Mutex<Option<Arc<SnapshotDir>>>,
+}
+
+impl Snapshots {
+    /// Finds the newest complete snapshot and removes what is left of others. Copies being received stay.
+    ///
+    /// # Errors
+    /// The folder cannot be read or written.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut complete = Vec::new();
+        for item in fs::read_dir(dir)? {
+            let path = item?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            match name {
+                Some(name) if name.starts_with("snap-") => complete.push(path),
+                Some(name) if name.starts_with("incoming-") => {}
+                _ => fs::remove_dir_all(&path)?,
+            }
+        }
+        complete.sort();
+        let newest = complete.pop();
+        for older in complete {
+            fs::remove_dir_all(older)?;
+        }
+        let current = newest.map(|path| read_dir(&path)).transpose()?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            current: Mutex::new(current.map(Arc::new)),
+        })
+    }
+
+    /// The newest snapshot.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<SnapshotDir>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// Makes a snapshot of what is applied now.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn build(&self, applier: &Applier) -> io::Result<Arc<SnapshotDir>> {
+        let building = self.dir.join("building");
+        if building.exists() {
+            fs::remove_dir_all(&building)?;
+        }
+        let (applied, tip) = applier.checkpoint(building.clone()).await?;
+        let meta = SnapshotMeta {
+            last_log_id: applied.last,
+            last_membership: applied.members,
+        };
+        let dir = self.dir.clone();
+        let built = tokio::task::spawn_blocking(move || {
+            let manifest = wire::SnapshotManifest {
+                meta: Some(types::meta_to_wire(&meta)),
+                files: digest_files(&building)?,
+                tree_size: tip.size.0,
+                root: tip.root.as_bytes().to_vec(),
+            };
+            finish(&dir, &building, manifest)
+        });
+        let built = Arc::new(built.await.map_err(io::Error::other)??);
+        self.replace(Arc::clone(&built));
+        Ok(built)
+    }
+
+    fn replace(&self, newer: Arc<SnapshotDir>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = current.replace(newer)
+            && current.as_ref().is_some_and(|new| new.path != old.path)
+        {
+            old.superseded.store(true, Ordering::Release);
+        }
+    }
+
+    /// The folder of a copy that is being received, with what of each file is there. A manifest that names odd files is refused.
+    ///
+    /// # Errors
+    /// The manifest is not acceptable, or the folder cannot be written.
+    pub fn receive(&self, manifest: &wire::SnapshotManifest) -> io::Result<Incoming> {
+        let mut names = HashSet::new();
+        let odd = |file: &wire::SnapshotFile| {
+            let name = &file.name;
+            let plain = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            !plain || name.is_empty() || name.len() > MAX_FILE_NAME || name.starts_with('.')
+        };
+        if manifest.files.len() > MAX_FILES
+            || manifest.files.iter().any(odd)
+            || !manifest.files.iter().all(|file| names.insert(&file.name))
+        {
+            return Err(invalid("a manifest with impossible files"));
+        }
+        let name = snapshot_name(manifest);
+        let path = self.dir.join(format!("incoming-{}", hex::encode(name)));
+        // Only one transfer is worth going on with: the leader's newest.
+        for item in fs::read_dir(&self.dir)? {
+            let other = item?.path();
+            let is_incoming = other
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with("incoming-"));
+            if is_incoming && other != path {
+                fs::remove_dir_all(other)?;
+            }
+        }
+        fs::create_dir_all(&path)?;
+        Ok(Incoming {
+            path,
+            manifest: manifest.clone(),
+            name,
+        })
+    }
+
+    /// Checks a received copy against its manifest and makes it a snapshot of this node.
+    ///
+    /// # Errors
+    /// A file is not what the manifest says; it is removed, to be sent again.
+    pub fn complete(&self, incoming: &Incoming) -> io::Result<Arc<SnapshotDir>> {
+        for file in &incoming.manifest.files {
+            let path = incoming.path.join(&file.name);
+            let (size, digest) = digest_file(&path)?;
+            if size != file.size || digest.as_slice() != file.digest {
+                fs::remove_file(&path)?;
+                return Err(invalid(format!(
+                    "{} arrived damaged and will be sent again",
+                    file.name
+                )));
+            }
+            File::open(&path)?.sync_all()?;
+        }
+        let done = finish(&self.dir, &incoming.path, incoming.manifest.clone())?;
+        Ok(Arc::new(done))
+    }
+
+    /// Makes a snapshot the state of this node.
+    ///
+    /// # Errors
+    /// It cannot be installed; the node must stop.
+    pub async fn install(
+        &self,
+        applier: &Applier,
+        covers: &SnapshotMeta,
+        snapshot: &Arc<SnapshotDir>,
+    ) -> io::Result<()> {
+        let copy = self.dir.join("installing");
+        if copy.exists() {
+            fs::remove_dir_all(&copy)?;
+        }
+        copy_linked(&snapshot.path, &copy)?;
+        let last = covers
+            .last_log_id
+            .ok_or_else(|| invalid("a snapshot of nothing"))?;
+        applier
+            .install(copy, Box::new(move |old| own(old, &last)))
+            .await?;
+        let applied = applier.applied();
+        if applied.last != Some(last) {
+            return Err(invalid("the snapshot does not hold what its manifest says"));
+        }
+        let tip = *applier.tip().borrow();
+        if tip.size.0 != snapshot.manifest.tree_size
+            || tip.root.as_bytes().as_slice() != snapshot.manifest.root
+        {
+            return Err(invalid("the snapshot has another root than its manifest"));
+        }
+        self.replace(Arc::clone(snapshot));
+        Ok(())
+    }
+}
+
+/// A copy that is being received.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    path: PathBuf,
+    manifest: wire::SnapshotManifest,
+    name: [u8; 32],
+}
+
+impl Incoming {
+    /// The name of the snapshot.
+    #[must_use]
+    pub const fn name(&self) -> &[u8; 32] {
+        &self.name
+    }
+
+    /// For each file, how many bytes are there. Files that are too long begin again.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn have(&self) -> io::Result<Vec<u64>> {
+        self.manifest
+            .files
+            .iter()
+            .map(|file| {
+                let path = self.path.join(&file.name);
+                match fs::metadata(&path) {
+                    Ok(found) if found.len() <= file.size => Ok(found.len()),
+                    Ok(_) => fs::remove_file(&path).map(|()| 0),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                    Err(error) => Err(error),
+                }
+            })
+            .collect()
+    }
+
+    /// Appends bytes to a file.
+    ///
+    /// # Errors
+    /// They do not continue the file, or are past its end, or cannot be written.
+    pub fn write(&self, number: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = usize::try_from(number)
+            .ok()
+            .and_then(|number| self.manifest.files.get(number))
+            .ok_or_else(|| invalid("no such file in the manifest"))?;
+        let mut out = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path.join(&file.name))?;
+        let have = out.metadata()?.len();
+        let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
+        if have != offset || have.saturating_add(len) > file.size {
+            return Err(invalid("a part of a snapshot that does not continue its file"));
+        }
+        out.write_all(bytes)
+    }
+}
+
+/// What a node keeps of its own when a snapshot replaces its store.
+fn own(old: &dyn Read, last: &types::LogId) -> io::Result<Batch> {
+    let mut batch = Batch::new();
+    for key in [meta::FORMAT, meta::NODE, meta::GENESIS, meta::VOTE] {
+        match old.get(Table::Meta, key)? {
+            Some(value) => batch.put(Table::Meta, key, value),
+            None => batch.delete(Table::Meta, key),
+        }
+    }
+    batch.delete(Table::Meta, meta::BOOTSTRAP);
+    let last_bytes = types::log_id_to_wire(last).encode_to_vec();
+    batch.put(Table::Meta, meta::PURGED, last_bytes.clone());
+    batch.put(Table::Meta, meta::COMMITTED, last_bytes);
+    // The log that came along is another node's; only what is beyond the snapshot is of use, and only our own.
+    batch.delete_range(Table::Log, log_key(0), log_key(u64::MAX));
+    let beyond = log_key(last.index());
+    let range = (Bound::Excluded(beyond.as_slice()), Bound::Unbounded);
+    for (key, value) in old.range(Table::Log, range, Direction::Ascending, usize::MAX)? {
+        batch.put(Table::Log, key, value);
+    }
+    Ok(batch)
+}
+
+/// Writes the manifest and gives the folder its final name.
+fn finish(
+    dir: &Path,
+    building: &Path,
+    manifest: wire::SnapshotManifest,
+) -> io::Result<SnapshotDir> {
+    let index = manifest
+        .meta
+        .as_ref()
+        .and_then(|meta| meta.last_log_id.as_ref())
+        .map_or(0, |id| id.index);
+    let mut file = File::create(building.join(MANIFEST))?;
+    file.write_all(&manifest.encode_to_vec())?;
+    file.sync_all()?;
+    File::open(building)?.sync_all()?;
+    let path = dir.join(format!(
+        "snap-{index:020}-{}",
+        hex::encode(&snapshot_name(&manifest)[..8])
+    ));
+    if path.exists() {
+        fs::remove_dir_all(&path)?;
+    }
+    fs::rename(building, &path)?;
+    File::open(dir)?.sync_all()?;
+    Ok(SnapshotDir {
+        path,
+        manifest,
+        superseded: AtomicBool::new(false),
+    })
+}
+
+fn read_dir(path: &Path) -> io::Result<SnapshotDir> {
+    let bytes = fs::read(path.join(MANIFEST))?;
+    let manifest = wire::SnapshotManifest::decode(bytes.as_slice())
+        .map_err(|error| invalid(format!("{}: {error}", path.display())))?;
+    Ok(SnapshotDir {
+        path: path.to_owned(),
+        manifest,
+        superseded: AtomicBool::new(false),
+    })
+}
+
+fn digest_files(dir: &Path) -> io::Result<Vec<wire::SnapshotFile>> {
+    let mut files = Vec::new();
+    for item in fs::read_dir(dir)? {
+        let item = item?;
+        let name = item
+            .file_name()
+            .into_string()
+            .map_err(|_| invalid("a file with an odd name"))?;
+        // RocksDB's own diary says nothing that a reader needs.
+        if name == MANIFEST || name.starts_with("LOG") || name == "LOCK" {
+            continue;
+        }
+        let (size, digest) = digest_file(&item.path())?;
+        files.push(wire::SnapshotFile { name, size, digest });
+    }
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(files)
+}
+
+fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
+    let mut hasher = blake3::Hasher::new();
+    let size = io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok((size, hasher.finalize().as_bytes().to_vec()))
+}
+
+/// Copies a snapshot's files: tables, which never change, as hard links, the others byte by byte.
+fn copy_linked(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for item in fs::read_dir(from)? {
+        let item = item?;
+        let name = item.file_name();
+        if name == MANIFEST {
+            continue;
+        }
+        let target = to.join(&name);
+        if Path::new(&name).extension().is_some_and(|end| end == "sst") {
+            fs::hard_link(item.path(), target)?;
+        } else {
+            fs::copy(item.path(), target)?;
+        }
+    }
+    Ok(())
+}
