@@ -4,6 +4,8 @@
 //! memory with faults that a test scripts. A write is a [`Batch`]: all of it or nothing, visible at once, and durable only
 //! after the next [`Store::sync`]. Because all tables share one log, what was written earlier is durable no later.
 
+pub mod marker;
+
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
