@@ -1,6 +1,13 @@
 //! The node: a replica that decides, commits and proves.
 
+pub mod apply;
+pub mod clock;
+pub mod config;
+pub mod cosign;
 pub mod front;
 pub mod index;
+pub mod keyfile;
 pub mod node;
+pub mod raft;
 pub mod storage;
+pub mod submit;

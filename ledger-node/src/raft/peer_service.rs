@@ -315,6 +315,7 @@ impl PeerService for Service {
         self.sender(request.metadata())?;
         self.cosigner
             .put(&request.into_inner().checkpoint)
+            .await
             .map_err(bad)?;
         Ok(Response::new(wire::PutCheckpointResponse {}))
     }
@@ -357,8 +358,16 @@ fn append_request(
         .entries
         .into_iter()
         .map(types::entry)
-        .collect::<Result<_, _>>()
+        .collect::<Result<Vec<types::Entry>, _>>()
         .map_err(bad)?;
+    // openraft takes it for granted that a leader sends no gaps.
+    let first = message.previous.as_ref().map_or(0, |id| id.index + 1);
+    let gapless = (first..)
+        .zip(&entries)
+        .all(|(index, entry)| entry.log_id.index() == index);
+    if !gapless {
+        return Err(bad("entries with gaps"));
+    }
     let request = AppendEntriesRequest {
         vote: types::vote(&vote),
         prev_log_id: message.previous.as_ref().map(types::log_id),

@@ -237,8 +237,9 @@ impl Snapshots {
         let last = covers
             .last_log_id
             .ok_or_else(|| invalid("a snapshot of nothing"))?;
+        let size = snapshot.manifest.tree_size;
         applier
-            .install(copy, Box::new(move |old| own(old, &last)))
+            .install(copy, Box::new(move |old| own(old, &last, size)))
             .await?;
         let applied = applier.applied();
         if applied.last != Some(last) {
@@ -313,8 +314,9 @@ impl Incoming {
 }
 
 /// What a node keeps of its own when a snapshot replaces its store.
-fn own(old: &dyn Read, last: &types::LogId) -> io::Result<Batch> {
+fn own(old: &dyn Read, last: &types::LogId, tree_size: u64) -> io::Result<Batch> {
     let mut batch = Batch::new();
+    batch.put(Table::Meta, meta::UNPROVEN, tree_size.to_be_bytes());
     for key in [meta::FORMAT, meta::NODE, meta::GENESIS, meta::VOTE] {
         match old.get(Table::Meta, key)? {
             Some(value) => batch.put(Table::Meta, key, value),

@@ -21,6 +21,9 @@ pub const CHECKPOINT: &[u8] = b"checkpoint/";
 /// Before a u64 epoch: the checkpoint that carries the change of the trust policy to that epoch.
 pub const TRUST_STEP: &[u8] = b"trust-step/";
 
+/// u64: the size of the tree of a snapshot that this node began with, until a cosigned checkpoint confirms it.
+pub const UNPROVEN: &[u8] = b"unproven";
+
 /// The version of the disk format that this build reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -1,0 +1,247 @@
+//! The leader's part: asking every node for its cosignature until the trust policy is met, and spreading the result.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use ledger_core::hash::TreeSize;
+use ledger_core::note::signed_note::{Note, NoteSignature};
+use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_core::note::verify::verify_checkpoint;
+use ledger_core::state::{Family, Key, State};
+use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1;
+use prost::Message;
+
+use super::Cosigner;
+use crate::node::view::StoreState;
+use crate::raft::network::Purpose;
+use crate::submit::standing::Leading;
+
+/// How long the nodes have for one checkpoint.
+const ROUND: Duration = Duration::from_millis(800);
+/// Between two checkpoints, unless somebody waits.
+const PAUSE: Duration = Duration::from_millis(50);
+/// After a round in which too few answered.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+impl Cosigner {
+    /// Collects while this node leads; tells the leader of those who wait while another does. Runs until the node ends.
+    pub async fn run(self: Arc<Self>) {
+        let mut tip = self.parts.tip.clone();
+        let mut standing = self.parts.standing.clone();
+        loop {
+            let leading = standing.borrow_and_update().leading.clone();
+            let (size, have) = (tip.borrow_and_update().size, self.have());
+            let pause = match leading {
+                Leading::This if size > have => {
+                    if self.round().await {
+                        Some(PAUSE)
+                    } else {
+                        Some(PAUSE_AFTER_FAILURE)
+                    }
+                }
+                Leading::Other { node_id, address } => {
+                    let wanted = self.wanted.load(Ordering::Acquire);
+                    if wanted > have.0 {
+                        self.tell_leader(node_id, &address, wanted).await;
+                        Some(PAUSE_AFTER_FAILURE)
+                    } else {
+                        None
+                    }
+                }
+                Leading::This | Leading::Nobody => None,
+            };
+            let resting = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => {
+                        // Nothing to do until something moves.
+                        let _ = tip.changed().await;
+                    }
+                }
+            };
+            tokio::select! {
+                () = resting => {}
+                changed = standing.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    fn have(&self) -> TreeSize {
+        let latest = self.latest.borrow();
+        latest.as_ref().map_or(TreeSize(0), |latest| latest.size)
+    }
+
+    async fn tell_leader(&self, leader: u64, address: &str, tree_size: u64) {
+        let peers = &self.parts.peers;
+        let Ok(mut client) = peers.client(leader, address, Purpose::Other) else {
+            return;
+        };
+        let message = wire::WantCheckpointRequest { tree_size };
+        let mut request = peers.request(leader, message);
+        request.set_timeout(ROUND);
+        // The next round of the loop tells again.
+        let _ = client.want_checkpoint(request).await;
+    }
+
+    /// One checkpoint, from the log's signature to all nodes. True if it met the policy.
+    async fn round(&self) -> bool {
+        match self.try_round().await {
+            Ok(met) => met,
+            Err(error) => {
+                tracing::warn!(%error, "cannot collect cosignatures");
+                false
+            }
+        }
+    }
+
+    async fn try_round(&self) -> Result<bool, String> {
+        let tip = *self.parts.tip.borrow();
+        let signed = self
+            .parts
+            .notary
+            .sign(&tip)
+            .map_err(|failure| failure.message)?;
+        let policies = self.policies(tip.size).map_err(|error| error.to_string())?;
+        let open = self
+            .open_steps(&policies)
+            .map_err(|error| error.to_string())?;
+        let needed: Vec<&TlogPolicy> = policies
+            .iter()
+            .enumerate()
+            .filter(|(place, (epoch, _))| {
+                place + 1 == policies.len() || open.contains(epoch) || open.contains(&(epoch + 1))
+            })
+            .map(|(_, (_, policy))| policy)
+            .collect();
+        let mut note = Note::parse(signed.as_bytes()).map_err(|error| error.to_string())?;
+        let own = self.cosign(&signed).await;
+        self.add(&mut note, own, &needed);
+
+        let nodes = self.nodes()?;
+        let mut answers: FuturesUnordered<_> = nodes
+            .iter()
+            .filter(|(node, _)| **node != self.parts.peers.node_id)
+            .map(|(node, address)| self.ask(*node, address, &signed))
+            .collect();
+        let collect = async {
+            while !is_met(&note, &needed) {
+                let Some(answer) = answers.next().await else { break };
+                self.add(&mut note, answer, &needed);
+            }
+        };
+        // What is missing then may come in the next round.
+        let _ = tokio::time::timeout(ROUND, collect).await;
+        drop(answers);
+        let (_, current) = policies.last().ok_or("no trust policy")?;
+        if !is_met(&note, &[current]) {
+            return Ok(false);
+        }
+        let note = note.to_string();
+        self.put(&note).await?;
+        self.spread(nodes, note);
+        Ok(true)
+    }
+
+    /// Adds a cosignature that verifies and that some policy asks for.
+    fn add(&self, note: &mut Note, answer: Result<String, String>, needed: &[&TlogPolicy]) {
+        let signature = match answer {
+            Ok(line) => line,
+            Err(refused) => {
+                tracing::debug!(%refused, "no cosignature");
+                return;
+            }
+        };
+        let Ok(signature) = NoteSignature::parse(signature.trim_end_matches('\n')) else {
+            return;
+        };
+        let keys: Vec<_> = needed
+            .iter()
+            .flat_map(|policy| policy.witnesses())
+            .map(|witness| &witness.key)
+            .filter(|key| key.name() == signature.name())
+            .take(1)
+            .collect();
+        let mut alone = note.clone();
+        if alone.add(signature.clone()).is_ok()
+            && alone.open(&keys).is_ok_and(|opened| !opened.verified.is_empty())
+        {
+            // The same line was added to a copy without objection.
+            let _ = note.add(signature);
+        }
+    }
+
+    async fn ask(&self, node: u64, address: &str, checkpoint: &str) -> Result<String, String> {
+        let peers = &self.parts.peers;
+        let mut client = peers
+            .client(node, address, Purpose::Other)
+            .map_err(|error| error.to_string())?;
+        let message = wire::CosignRequest {
+            checkpoint: checkpoint.to_owned(),
+        };
+        let mut request = peers.request(node, message);
+        request.set_timeout(ROUND);
+        let answer = client.cosign(request).await;
+        let answer = answer.map_err(|status| status.to_string())?.into_inner();
+        if answer.signature.is_empty() {
+            Err(answer.refused)
+        } else {
+            Ok(answer.signature)
+        }
+    }
+
+    fn spread(&self, nodes: BTreeMap<u64, String>, checkpoint: String) {
+        for (node, address) in nodes {
+            if node == self.parts.peers.node_id {
+                continue;
+            }
+            let peers = Arc::clone(&self.parts.peers);
+            let message = wire::PutCheckpointRequest {
+                checkpoint: checkpoint.clone(),
+            };
+            tokio::spawn(async move {
+                let Ok(mut client) = peers.client(node, &address, Purpose::Other) else {
+                    return;
+                };
+                let mut request = peers.request(node, message);
+                request.set_timeout(ROUND);
+                if let Err(status) = client.put_checkpoint(request).await {
+                    tracing::debug!(%status, node, "a checkpoint was not taken");
+                }
+            });
+        }
+    }
+
+    /// All nodes that the ledger knows, past ones included, with the addresses of their peer services.
+    fn nodes(&self) -> Result<BTreeMap<u64, String>, String> {
+        let state = StoreState(&*self.parts.store);
+        let records = state
+            .scan(Key::family(Family::Node).as_bytes(), None, usize::MAX)
+            .map_err(|error| error.to_string())?;
+        let mut nodes = BTreeMap::new();
+        for (_, record) in records {
+            let record =
+                v1::NodeRecord::decode(record.as_slice()).map_err(|error| error.to_string())?;
+            if let Some(card) = record.card {
+                nodes.insert(card.node_id, card.peer_address);
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+fn is_met(note: &Note, policies: &[&TlogPolicy]) -> bool {
+    let note = note.to_string();
+    policies
+        .iter()
+        .all(|policy| verify_checkpoint(note.as_bytes(), policy).is_ok())
+}

@@ -1,0 +1,364 @@
+//! Cosigning: this node's word that a tree is the one it computed, and the collection of such words until they meet the trust
+//! policy.
+//!
+//! A node signs only a root that it computed itself from what it applied, only for a larger tree than before, and only after
+//! that fact is durable in its marker. So however it crashes, it never vouches for two histories.
+
+mod collect;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ledger_core::evidence::StateTiles;
+use ledger_core::hash::{Hash, TreeSize};
+use ledger_core::machine::Tip;
+use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::note::cosignature::{CosignatureTime, cosign};
+use ledger_core::note::signed_note::Note;
+use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_core::note::verify::verify_checkpoint;
+use ledger_core::signer::Signer;
+use ledger_core::state::{Key, StateError, read};
+use ledger_core::tree::proof::Prover;
+use ledger_proto::v1;
+use tokio::sync::{Notify, watch};
+
+use crate::apply::receipts::Notary;
+use crate::clock::Clock;
+use crate::node::fatal::Fatal;
+use crate::node::view::StoreState;
+use crate::raft::flusher::Flusher;
+use crate::raft::network::Peers;
+use crate::storage::marker::{MarkedTree, Marker};
+use crate::storage::{Batch, Direction, Store, Table, meta};
+use crate::submit::standing::Standing;
+
+/// How long a peer's checkpoint may be ahead of what is applied here before it is refused.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Cosigned checkpoints that are kept, besides those of trust steps.
+const MAX_KEPT: usize = 64;
+
+/// A checkpoint that meets the trust policy.
+#[derive(Debug, Clone)]
+pub struct Cosigned {
+    /// The size of its tree.
+    pub size: TreeSize,
+    /// The note.
+    pub note: Arc<str>,
+}
+
+/// What the cosigner works with.
+pub struct Parts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Signs with the log key.
+    pub notary: Arc<Notary>,
+    /// This node's key.
+    pub signer: Arc<dyn Signer + Send + Sync>,
+    /// This node's name as a cosigner.
+    pub name: String,
+    /// Remembers what was signed.
+    pub marker: Arc<Marker>,
+    /// Makes what was applied durable first.
+    pub flusher: Flusher,
+    /// What was applied.
+    pub tip: watch::Receiver<Tip>,
+    /// Who leads.
+    pub standing: watch::Receiver<Standing>,
+    /// The peers.
+    pub peers: Arc<Peers>,
+    /// This node's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Stops the node.
+    pub fatal: Fatal,
+}
+
+/// Cosigns and collects.
+pub struct Cosigner {
+    parts: Parts,
+    /// Held while signing, so that two requests cannot both be the larger one.
+    signing: tokio::sync::Mutex<()>,
+    latest: watch::Sender<Option<Cosigned>>,
+    wanted: AtomicU64,
+    wake: Notify,
+}
+
+impl std::fmt::Debug for Cosigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cosigner")
+            .field("name", &self.parts.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cosigner {
+    /// Begins with the newest cosigned checkpoint in the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn new(parts: Parts) -> std::io::Result<Self> {
+        let latest = newest_kept(&*parts.store)?;
+        Ok(Self {
+            parts,
+            signing: tokio::sync::Mutex::default(),
+            latest: watch::Sender::new(latest),
+            wanted: AtomicU64::new(0),
+            wake: Notify::new(),
+        })
+    }
+
+    /// The newest checkpoint that meets the trust policy, as it moves.
+    #[must_use]
+    pub fn latest(&self) -> watch::Receiver<Option<Cosigned>> {
+        self.latest.subscribe()
+    }
+
+    /// The largest size that this node has signed.
+    #[must_use]
+    pub fn signed(&self) -> TreeSize {
+        let signed = self.parts.marker.read().cosigned;
+        signed.map_or(TreeSize(0), |tree| tree.size)
+    }
+
+    /// Somebody waits for a tree of this size.
+    pub fn want(&self, size: u64) {
+        self.wanted.fetch_max(size, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// Cosigns a checkpoint with the log's signature, or says why not.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub async fn cosign(&self, note: &str) -> Result<String, String> {
+        let parts = &self.parts;
+        let checkpoint = self.check_log_signature(note)?;
+        let (size, root) = (checkpoint.size(), checkpoint.root());
+        self.wait_applied(size).await?;
+        if self.is_unproven()? {
+            return Err("this node began with a snapshot that no cosigned checkpoint has confirmed yet".to_owned());
+        }
+        if self.root_at(size).map_err(|error| error.to_string())? != root {
+            parts.fatal.stop(format!(
+                "a peer asks to cosign another root than this node computed for size {size}: one of the two is wrong. Run fsck on both nodes and replace the damaged one under a new node id"
+            ));
+            return Err("the root is another one".to_owned());
+        }
+        let _signing = self.signing.lock().await;
+        let last = parts.marker.read().cosigned;
+        match last {
+            Some(last) if last.size > size => {
+                return Err(format!("size {} was cosigned before", last.size));
+            }
+            Some(last) if last.size == size && last.root != root => {
+                return Err("another root was cosigned for this size".to_owned());
+            }
+            Some(last) if last.size == size => {}
+            _ => {
+                // What was applied must not be forgotten once it is vouched for.
+                let durable = parts.flusher.barrier().await;
+                durable.map_err(|error| error.to_string())?;
+                let marker = Arc::clone(&parts.marker);
+                let marked = MarkedTree { size, root };
+                // The commit point of a cosignature.
+                tokio::task::spawn_blocking(move || {
+                    marker.update(|record| record.cosigned = Some(marked))
+                })
+                .await
+                .map_err(|error| error.to_string())?
+                .map_err(|error| error.to_string())?;
+            }
+        }
+        let time = CosignatureTime::from_seconds(parts.clock.now_us() / 1_000_000)
+            .map_err(|error| error.to_string())?;
+        let signature = cosign(&checkpoint, time, &parts.name, &*parts.signer)
+            .map_err(|error| error.to_string())?;
+        Ok(signature.to_string())
+    }
+
+    /// Keeps a checkpoint that meets the trust policy.
+    ///
+    /// # Errors
+    /// It does not, or it cannot be kept.
+    pub async fn put(&self, note: &str) -> Result<(), String> {
+        let parsed = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
+        let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
+        let size = checkpoint.size();
+        self.wait_applied(size).await?;
+        let policies = self.policies(size).map_err(|error| error.to_string())?;
+        let (epoch, current) = policies.last().ok_or("no trust policy")?;
+        verify_checkpoint(note.as_bytes(), current).map_err(|error| error.to_string())?;
+        if self.root_at(size).map_err(|error| error.to_string())? != checkpoint.root() {
+            self.parts.fatal.stop(format!(
+                "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
+            ));
+            return Err("the root is another one".to_owned());
+        }
+        self.keep(note, size, &policies, *epoch)
+            .map_err(|error| error.to_string())?;
+        self.latest.send_if_modified(|latest| {
+            let newer = latest.as_ref().is_none_or(|latest| latest.size < size);
+            if newer {
+                *latest = Some(Cosigned {
+                    size,
+                    note: note.into(),
+                });
+            }
+            newer
+        });
+        Ok(())
+    }
+
+    fn keep(
+        &self,
+        note: &str,
+        size: TreeSize,
+        policies: &[(u64, TlogPolicy)],
+        epoch: u64,
+    ) -> std::io::Result<()> {
+        let store = &self.parts.store;
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, meta::checkpoint_key(size.0), note);
+        for (number, policy) in policies {
+            if *number == 0 || *number > epoch {
+                continue;
+            }
+            let key = meta::trust_step_key(*number);
+            let before = policies.iter().find(|(other, _)| other + 1 == *number);
+            let meets = |policy: &TlogPolicy| verify_checkpoint(note.as_bytes(), policy).is_ok();
+            let carries = meets(policy) && before.is_some_and(|(_, before)| meets(before));
+            if carries && store.get(Table::Meta, &key)?.is_none() {
+                batch.put(Table::Meta, key, note);
+            }
+        }
+        for old in kept(&**store, MAX_KEPT + 8)?.into_iter().skip(MAX_KEPT) {
+            batch.delete(Table::Meta, old.0);
+        }
+        if let Some(unproven) = store.get(Table::Meta, meta::UNPROVEN)?
+            && unproven.as_slice() <= size.0.to_be_bytes().as_slice()
+        {
+            batch.delete(Table::Meta, meta::UNPROVEN);
+        }
+        store.write(&batch)
+    }
+
+    fn is_unproven(&self) -> Result<bool, String> {
+        let store = &self.parts.store;
+        let unproven = store.get(Table::Meta, meta::UNPROVEN);
+        Ok(unproven.map_err(|error| error.to_string())?.is_some())
+    }
+
+    async fn wait_applied(&self, size: TreeSize) -> Result<(), String> {
+        let mut tip = self.parts.tip.clone();
+        let enough = tip.wait_for(|tip| tip.size >= size);
+        let applied = tokio::time::timeout(PATIENCE, enough).await.is_ok();
+        if applied {
+            Ok(())
+        } else {
+            Err(format!("size {size} has not been applied here yet"))
+        }
+    }
+
+    fn check_log_signature(&self, note: &str) -> Result<Checkpoint, String> {
+        let parsed = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
+        let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
+        let tip = *self.parts.tip.borrow();
+        let policies = self.policies(tip.size).map_err(|error| error.to_string())?;
+        let (_, policy) = policies.last().ok_or("no trust policy")?;
+        let ours = policy
+            .logs()
+            .iter()
+            .map(|log| &log.key)
+            .filter(|key| key.name() == checkpoint.origin());
+        let keys: Vec<_> = ours.collect();
+        let opened = parsed.open(&keys).map_err(|error| error.to_string())?;
+        if opened.verified.is_empty() {
+            return Err("the log has not signed this".to_owned());
+        }
+        Ok(checkpoint)
+    }
+
+    /// The trust policies up to the one in force for a tree of this size, by epoch.
+    fn policies(&self, size: TreeSize) -> Result<Vec<(u64, TlogPolicy)>, StateError> {
+        let state = StoreState(&*self.parts.store);
+        let ledger: v1::LedgerRecord =
+            read(&state, &Key::ledger())?.ok_or_else(|| missing(&Key::ledger()))?;
+        let mut policies = Vec::new();
+        for epoch in 0..=ledger.trust_epoch {
+            let key = Key::trust(epoch);
+            let record: v1::TrustRecord = read(&state, &key)?.ok_or_else(|| missing(&key))?;
+            if epoch > 0 && record.leaf >= size.0 {
+                break;
+            }
+            let policy = TlogPolicy::parse(record.trust_policy.as_bytes());
+            policies.push((epoch, policy.map_err(|_| missing(&key))?));
+        }
+        Ok(policies)
+    }
+
+    /// Epochs up to this size whose step no checkpoint carries yet.
+    fn open_steps(&self, policies: &[(u64, TlogPolicy)]) -> std::io::Result<BTreeSet<u64>> {
+        let mut open = BTreeSet::new();
+        for (epoch, _) in policies.iter().filter(|(epoch, _)| *epoch > 0) {
+            let key = meta::trust_step_key(*epoch);
+            if self.parts.store.get(Table::Meta, &key)?.is_none() {
+                open.insert(*epoch);
+            }
+        }
+        Ok(open)
+    }
+
+    /// True once a checkpoint carries every change of the trust policy that is applied here.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn steps_are_carried(&self) -> std::io::Result<bool> {
+        let size = self.parts.tip.borrow().size;
+        let policies = self.policies(size).map_err(std::io::Error::other)?;
+        Ok(self.open_steps(&policies)?.is_empty())
+    }
+
+    fn root_at(&self, size: TreeSize) -> std::io::Result<Hash> {
+        let tip = *self.parts.tip.borrow();
+        if tip.size == size {
+            return Ok(tip.root);
+        }
+        let state = StoreState(&*self.parts.store);
+        let tiles = StateTiles(&state);
+        Prover::new(&tiles, self.parts.notary.tree_hash(), size)
+            .root()
+            .map_err(std::io::Error::other)
+    }
+}
+
+fn missing(key: &Key) -> StateError {
+    StateError {
+        key: key.as_bytes().to_vec(),
+        what: "a record is missing or damaged".to_owned(),
+    }
+}
+
+/// Kept checkpoints, the largest first.
+fn kept(store: &dyn Store, limit: usize) -> std::io::Result<Vec<crate::storage::Pair>> {
+    let end = crate::storage::prefix_end(meta::CHECKPOINT);
+    let end = end.as_deref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+    let range = (std::ops::Bound::Included(meta::CHECKPOINT), end);
+    store.range(Table::Meta, range, Direction::Descending, limit)
+}
+
+fn newest_kept(store: &dyn Store) -> std::io::Result<Option<Cosigned>> {
+    let Some((key, note)) = kept(store, 1)?.into_iter().next() else {
+        return Ok(None);
+    };
+    let size = key
+        .last_chunk::<8>()
+        .map(|size| TreeSize(u64::from_be_bytes(*size)))
+        .ok_or_else(|| std::io::Error::other("a checkpoint without a size"))?;
+    let note = String::from_utf8(note).map_err(std::io::Error::other)?;
+    Ok(Some(Cosigned {
+        size,
+        note: note.into(),
+    }))
+}

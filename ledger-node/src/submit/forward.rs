@@ -1,0 +1,173 @@
+//! Submissions on their way to the leader: one stream per leader, many submissions on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ledger_core::command::Command;
+use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1::{self, ErrorReason};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::queue::{Queue, QueueFull};
+use super::standing::{Leading, Standing};
+use crate::front::failure::Failure;
+use crate::raft::network::{Peers, Purpose};
+
+/// Most submissions on the way to the leader that it has not taken yet.
+const MAX_UNANSWERED: usize = 1_024;
+
+/// The leader's end.
+#[derive(Debug, Clone)]
+pub struct Receiving {
+    /// Where submissions wait.
+    pub queue: Arc<Queue>,
+    /// Whether this node leads.
+    pub standing: watch::Receiver<Standing>,
+}
+
+impl Receiving {
+    /// Queues a forwarded submission, or says why not.
+    #[must_use]
+    pub fn take(&self, request: wire::ForwardRequest) -> wire::ForwardResponse {
+        let mut response = wire::ForwardResponse {
+            correlation_id: request.correlation_id,
+            ..wire::ForwardResponse::default()
+        };
+        if self.standing.borrow().leading != Leading::This {
+            response.not_leader = true;
+            return response;
+        }
+        let taken = request
+            .submission
+            .ok_or_else(|| Failure::new(ErrorReason::CommandMalformed, "no submission"))
+            .and_then(|submission| enqueue(&self.queue, submission));
+        response.error = taken.err().map(|failure| failure.to_call_error());
+        response
+    }
+}
+
+/// Puts a submission into the leader's queue under its author.
+///
+/// # Errors
+/// The queue is full, or there is no author.
+pub fn enqueue(queue: &Queue, submission: v1::Submission) -> Result<(), Failure> {
+    let author = submission
+        .signed
+        .as_ref()
+        .and_then(|signed| Command::parse(signed).ok())
+        .map(|command| command.author.to_string())
+        .ok_or_else(|| Failure::new(ErrorReason::CommandMalformed, "the command does not decode"))?;
+    queue.push(&author, submission).map_err(|full| {
+        let wait = match full {
+            QueueFull::Author => 200,
+            QueueFull::Node => 100,
+        };
+        Failure::new(ErrorReason::QueueFull, full.to_string())
+            .after(std::time::Duration::from_millis(wait))
+    })
+}
+
+/// What the leader said.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// It is in the leader's queue.
+    Queued,
+    /// It is not, for this reason.
+    Refused(v1::CallError),
+    /// That node does not lead, or the stream broke: nobody knows.
+    Lost,
+}
+
+type Waiting = (v1::Submission, oneshot::Sender<Forwarded>);
+
+/// The other end.
+#[derive(Debug)]
+pub struct Forwarder {
+    peers: Arc<Peers>,
+    streams: Mutex<HashMap<(u64, String), mpsc::Sender<Waiting>>>,
+}
+
+impl Forwarder {
+    /// No streams yet.
+    #[must_use]
+    pub fn new(peers: Arc<Peers>) -> Self {
+        Self {
+            peers,
+            streams: Mutex::default(),
+        }
+    }
+
+    /// Hands a submission to a leader.
+    pub async fn forward(
+        &self,
+        leader: u64,
+        address: &str,
+        submission: v1::Submission,
+    ) -> Forwarded {
+        let (done, answer) = oneshot::channel();
+        let stream = self.stream(leader, address);
+        if stream.send((submission, done)).await.is_err() {
+            return Forwarded::Lost;
+        }
+        answer.await.unwrap_or(Forwarded::Lost)
+    }
+
+    fn stream(&self, leader: u64, address: &str) -> mpsc::Sender<Waiting> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|_, stream| !stream.is_closed());
+        let key = (leader, address.to_owned());
+        if let Some(stream) = streams.get(&key) {
+            return stream.clone();
+        }
+        let (stream, waiting) = mpsc::channel(MAX_UNANSWERED);
+        tokio::spawn(run(Arc::clone(&self.peers), leader, address.to_owned(), waiting));
+        streams.insert(key, stream.clone());
+        stream
+    }
+}
+
+/// Serves one stream until it breaks. Whoever waits on it then hears that nobody knows.
+async fn run(peers: Arc<Peers>, leader: u64, address: String, mut waiting: mpsc::Receiver<Waiting>) {
+    let (requests, outgoing) = mpsc::channel(MAX_UNANSWERED);
+    let Ok(mut client) = peers.client(leader, &address, Purpose::Other) else {
+        return;
+    };
+    let request = peers.request(leader, ReceiverStream::new(outgoing));
+    let mut answers = match client.forward(request).await {
+        Ok(answers) => answers.into_inner(),
+        Err(status) => {
+            tracing::debug!(%status, leader, "cannot forward");
+            return;
+        }
+    };
+    let mut unanswered: HashMap<u64, oneshot::Sender<Forwarded>> = HashMap::new();
+    let mut next_id = 0_u64;
+    loop {
+        tokio::select! {
+            next = waiting.recv(), if unanswered.len() < MAX_UNANSWERED => {
+                let Some((submission, done)) = next else { return };
+                next_id += 1;
+                unanswered.insert(next_id, done);
+                let request = wire::ForwardRequest {
+                    correlation_id: next_id,
+                    submission: Some(submission),
+                };
+                if requests.send(request).await.is_err() {
+                    return;
+                }
+            }
+            answer = answers.message() => {
+                let Ok(Some(answer)) = answer else { return };
+                let Some(done) = unanswered.remove(&answer.correlation_id) else { continue };
+                let forwarded = match answer.error {
+                    _ if answer.not_leader => Forwarded::Lost,
+                    Some(error) => Forwarded::Refused(error),
+                    None => Forwarded::Queued,
+                };
+                // The caller may have given up.
+                let _ = done.send(forwarded);
+            }
+        }
+    }
+}

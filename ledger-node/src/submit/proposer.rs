@@ -1,0 +1,113 @@
+//! The proposer: packs what waits into Raft entries while this node leads.
+//!
+//! A few entries may be on their way at once; while they are, the next one fills. So one slow sync makes batches larger, not
+//! answers rarer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ledger_core::batch::BatchBuilder;
+use ledger_core::machine::Tip;
+use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
+use prost::Message;
+use tokio::sync::{Semaphore, watch};
+
+use super::queue::Queue;
+use super::standing::{Leading, Standing};
+use crate::clock::Clock;
+use crate::raft::Raft;
+use crate::raft::types::{Proposal, Types};
+
+/// Most proposals on their way.
+const MAX_IN_FLIGHT: usize = 4;
+/// How long a proposal waits for a lease that has run out, before its callers look for a leader again.
+const LEASE_PATIENCE: Duration = Duration::from_secs(2);
+/// Between tries while the lease is out.
+const LEASE_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the proposer works with.
+pub struct Proposer {
+    /// openraft.
+    pub raft: Raft,
+    /// What waits.
+    pub queue: Arc<Queue>,
+    /// Whether this node leads and may.
+    pub standing: watch::Receiver<Standing>,
+    /// The end of the ledger here.
+    pub tip: watch::Receiver<Tip>,
+    /// This node's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Proposer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proposer")
+    }
+}
+
+impl Proposer {
+    /// Proposes until the node ends.
+    pub async fn run(mut self) {
+        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        loop {
+            let leads = |standing: &Standing| standing.leading == Leading::This;
+            if self.standing.wait_for(leads).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = self.queue.filled() => {}
+                changed = self.standing.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if !leads(&self.standing.borrow()) {
+                        self.queue.clear();
+                    }
+                    continue;
+                }
+            }
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+                return;
+            };
+            // Packed only now, with the newest view of the ledger and everything that came meanwhile.
+            let tip = *self.tip.borrow();
+            let mut batch =
+                BatchBuilder::new(self.clock.now_us(), tip.size.0, tip.root.as_bytes());
+            if self.queue.fill(&mut batch) == 0 {
+                continue;
+            }
+            let proposal = Proposal(Bytes::from(batch.finish().encode_to_vec()));
+            let raft = self.raft.clone();
+            tokio::spawn(async move {
+                propose(&raft, proposal).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Brings a proposal into the log. Its callers wait for its entries, not for this: if it fails they ask again.
+async fn propose(raft: &Raft, proposal: Proposal) {
+    let begun = Instant::now();
+    loop {
+        match raft.client_write(proposal.clone()).await {
+            Ok(_) => return,
+            Err(error) => {
+                if !is_lease_expired(&error) || begun.elapsed() > LEASE_PATIENCE {
+                    tracing::info!(%error, "a proposal was not taken; its callers ask again");
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(LEASE_PAUSE).await;
+    }
+}
+
+fn is_lease_expired(error: &RaftError<Types, ClientWriteError<Types>>) -> bool {
+    matches!(
+        error,
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward))
+            if forward.reason == ForwardReason::LeaseExpired
+    )
+}

@@ -1,0 +1,70 @@
+//! Who leads, as this node sees it, and whether this node may.
+
+use openraft::ServerState;
+
+use crate::raft::types::Types;
+
+/// Who leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leading {
+    /// This node, and it may propose.
+    This,
+    /// Another node.
+    Other {
+        /// Its id.
+        node_id: u64,
+        /// host:port of its peer service.
+        address: String,
+    },
+    /// Nobody that this node knows of; or this node, which may not.
+    Nobody,
+}
+
+/// Who leads, and in which term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Who.
+    pub leading: Leading,
+    /// Since which term.
+    pub term: u64,
+}
+
+impl Standing {
+    /// Before anything is known.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self {
+            leading: Leading::Nobody,
+            term: 0,
+        }
+    }
+
+    /// From what openraft reports. `may_lead` is false while this node's clock is off or it is shutting down.
+    #[must_use]
+    pub fn of(metrics: &openraft::RaftMetrics<Types>, may_lead: bool) -> Self {
+        let leading = match metrics.current_leader {
+            Some(leader) if leader == metrics.id => {
+                if metrics.state == ServerState::Leader && may_lead {
+                    Leading::This
+                } else {
+                    Leading::Nobody
+                }
+            }
+            Some(node_id) => {
+                let members = metrics.membership_config.membership();
+                match members.get_node(&node_id) {
+                    Some(peer) => Leading::Other {
+                        node_id,
+                        address: peer.address.clone(),
+                    },
+                    None => Leading::Nobody,
+                }
+            }
+            None => Leading::Nobody,
+        };
+        Self {
+            leading,
+            term: metrics.current_term,
+        }
+    }
+}
