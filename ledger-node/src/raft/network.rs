@@ -72,7 +72,9 @@ pub enum Purpose {
 /// A client of a peer.
 pub type PeerClient = PeerServiceClient<Channel>;
 
-type StreamOf<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+type StreamOf<'s, T> = Pin<Box<dyn Stream<Item = T> + Send + 's>>;
+/// Results of appends, one by one.
+type AppendResults<'s> = StreamOf<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 type FutureOf<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
 
 /// Connections to peers.
@@ -304,7 +306,7 @@ impl NetStreamAppend<Types> for Connection {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> FutureOf<'s, Result<StreamOf<Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    ) -> FutureOf<'s, Result<AppendResults<'s>, RPCError<Types>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
@@ -341,7 +343,7 @@ impl NetStreamAppend<Types> for Connection {
                 let ended = !matches!(result, Ok(Ok(_)));
                 Some((result, (answers, unanswered, peers, to, ended)))
             });
-            let results: StreamOf<_> = Box::pin(results);
+            let results: AppendResults<'s> = Box::pin(results);
             Ok(results)
         })
     }

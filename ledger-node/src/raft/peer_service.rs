@@ -9,6 +9,7 @@ use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::peer_service_server::PeerService;
 use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -194,7 +195,7 @@ impl PeerService for Service {
         self.sender(request.metadata())?;
         let message = request.into_inner();
         let theirs = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
-        let ours = self.raft.0.metrics().borrow().vote;
+        let ours = self.raft.0.metrics().borrow_watched().vote;
         if ours > theirs {
             return Ok(Response::new(wire::OfferSnapshotResponse {
                 higher_vote: Some(types::vote_to_wire(&ours)),

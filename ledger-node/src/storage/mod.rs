@@ -133,7 +133,7 @@ pub trait Read: Send + Sync {
 }
 
 /// A store that is open.
-pub trait Store: Read {
+pub trait Store: Read + std::fmt::Debug {
     /// Writes a batch: visible when this returns, safe from a crash of the process, not yet from a loss of power.
     ///
     /// # Errors
