@@ -1,8 +1,12 @@
 //! The node: a replica that decides, commits and proves.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod front;
+pub mod genesis_file;
+pub mod index;
 pub mod keyfile;
+pub mod logging;
 pub mod node;
 pub mod storage;

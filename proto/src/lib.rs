@@ -8,5 +8,13 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/countersign.v1.rs"));
 }
 
-/// The encoded `FileDescriptorSet` of this package, for gRPC reflection.
+/// What replicas say to each other, and how they keep Raft's log.
+pub mod peer {
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/countersign.peer.v1.rs"));
+    }
+}
+
+/// The encoded `FileDescriptorSet` of both packages, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

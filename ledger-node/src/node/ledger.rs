@@ -1,5 +1,6 @@
 //! The running ledger as the services see it: submit, wait, read, checkpoint.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,10 +8,11 @@ use ledger_core::hash::{LeafIndex, TreeSize};
 use ledger_core::machine::{Liveness, Machine, Tip};
 use ledger_core::state::{Pair, State, StateError};
 use ledger_proto::v1;
+use policy_engine::BundleDigest;
 use tokio::sync::watch;
 
 use crate::front::failure::Answer;
-use crate::storage::{Direction, Read};
+use crate::storage::{Direction, Read, Table, prefix_end};
 
 /// One frozen moment of the ledger: state, entries, and the index over them.
 #[derive(Clone)]
@@ -32,7 +34,7 @@ pub struct Submitted {
 }
 
 /// A handle on the running ledger. Clones are the same ledger.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Ledger {}
 
 impl Ledger {
@@ -99,6 +101,15 @@ impl Ledger {
     pub fn trust_checkpoint(&self, _epoch: u64) -> Answer<Option<String>> {
         unimplemented!()
     }
+    /// How far this node is with a bundle whose chunks are all there, and if it does not compile, why: one finding each.
+    #[must_use]
+    pub fn compile_state(
+        &self,
+        _namespace: &str,
+        _digest: &BundleDigest,
+    ) -> (v1::CompileState, Vec<String>) {
+        unimplemented!()
+    }
     /// How this node is.
     #[must_use]
     pub fn status(&self) -> v1::GetNodeStatusResponse {
@@ -129,25 +140,75 @@ impl View {
     /// [`StateError`] if the store cannot be read.
     pub fn index(
         &self,
-        _prefix: &[u8],
-        _after: Option<&[u8]>,
-        _direction: Direction,
-        _limit: usize,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        direction: Direction,
+        limit: usize,
     ) -> Result<Vec<Pair>, StateError> {
-        unimplemented!()
+        self.pairs(Table::Index, prefix, after, direction, limit)
+    }
+
+    fn pairs(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Pair>, StateError> {
+        let end = prefix_end(prefix);
+        let mut from = Bound::Included(prefix);
+        let mut until = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        // A position outside the prefix bounds nothing on one side and everything on the other.
+        match (direction, after) {
+            (Direction::Ascending, Some(after)) if after >= prefix => {
+                if end.as_deref().is_some_and(|end| after >= end) {
+                    return Ok(Vec::new());
+                }
+                from = Bound::Excluded(after);
+            }
+            (Direction::Descending, Some(after)) => {
+                if after <= prefix {
+                    return Ok(Vec::new());
+                }
+                if end.as_deref().is_none_or(|end| after < end) {
+                    until = Bound::Excluded(after);
+                }
+            }
+            (Direction::Ascending, _) | (Direction::Descending, None) => {}
+        }
+        self.0
+            .range(table, (from, until), direction, limit)
+            .map_err(|error| unreadable(prefix, &error))
+    }
+}
+
+fn unreadable(key: &[u8], error: &std::io::Error) -> StateError {
+    StateError {
+        key: key.to_vec(),
+        what: error.to_string(),
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("View")
     }
 }
 
 impl State for View {
-    fn get(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        unimplemented!()
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.0
+            .get(Table::State, key)
+            .map_err(|error| unreadable(key, &error))
     }
+
     fn scan(
         &self,
-        _prefix: &[u8],
-        _after: Option<&[u8]>,
-        _limit: usize,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
     ) -> Result<Vec<Pair>, StateError> {
-        unimplemented!()
+        self.pairs(Table::State, prefix, after, Direction::Ascending, limit)
     }
 }

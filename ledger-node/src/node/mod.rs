@@ -1,3 +1,4 @@
 //! A running node: its parts put together.
 
 pub mod ledger;
+pub mod view;

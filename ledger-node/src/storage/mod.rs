@@ -5,6 +5,11 @@
 //! after the next [`Store::sync`]. Because all tables share one log, what was written earlier is durable no later.
 
 pub mod marker;
+pub mod memory;
+pub mod meta;
+pub mod rocks;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::Bound;
@@ -151,18 +156,19 @@ pub trait Store: Read {
     /// The directory exists, or the storage cannot be written.
     fn checkpoint(&self, dir: &Path) -> io::Result<()>;
 
-    /// Replaces everything by a copy that [`Store::checkpoint`] made, with `own` written over it, durably and at once: after a
-    /// crash there is either all of the old or all of the new. The directory is consumed.
+    /// Replaces everything by a copy that [`Store::checkpoint`] made, with what `own` returns written over it, durably and at
+    /// once: after a crash there is either all of the old or all of the new. `own` sees the old content; no write comes between.
+    /// The directory is consumed.
     ///
     /// # Errors
     /// The copy cannot be opened, or the storage cannot be written.
-    fn install(&self, dir: &Path, own: &Batch) -> io::Result<()>;
+    fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()>;
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;
 }
 
-/// The half-open range of all keys with a prefix.
+/// The first key after all keys with a prefix; none if there is no such key.
 #[must_use]
 pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix.to_vec();
@@ -173,4 +179,14 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// True if no key can be in the range: a bound below the other, which a map would not take.
+fn is_empty_range((from, until): KeyRange<'_>) -> bool {
+    match (from, until) {
+        (Bound::Included(from), Bound::Included(until)) => from > until,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(until))
+        | (Bound::Excluded(from), Bound::Included(until)) => from >= until,
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+    }
 }

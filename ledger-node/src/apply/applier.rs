@@ -1,0 +1,388 @@
+//! The thread that applies: committed entries in, one write batch out, answers after it.
+//!
+//! It is the only writer of the tables State and Index and of what was applied. Its stack is large and fixed, because whether
+//! a rule can be evaluated must not depend on the thread it happens to run on.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use ledger_core::evidence::StateTiles;
+use ledger_core::hash::{Hash, TreeHash, TreeSize};
+use ledger_core::machine::{Applied, Machine, Tip, tip};
+use ledger_core::state::Txn;
+use ledger_core::tree::proof::Prover;
+use ledger_proto::peer::v1 as wire;
+use openraft::EntryPayload;
+use prost::Message;
+use tokio::sync::{oneshot, watch};
+
+use super::prepare::{CallKey, Prepared, Preparer};
+use super::receipts::Answers;
+use super::waiters::{Outcome, Waiters};
+use crate::front::failure::Answer;
+use crate::index;
+use crate::node::fatal::Fatal;
+use crate::node::ledger::Submitted;
+use crate::node::view::StoreState;
+use crate::raft::log::read_meta;
+use crate::raft::types::{self, Entry, LogId, Members, Proposal, invalid};
+use crate::storage::{Batch, Read, Store, Table, meta};
+
+/// The stack of the thread in bytes; the machine asks for 2 MiB.
+const STACK_LEN: usize = 16 << 20;
+/// How many ends of batches are remembered, to compare with what later proposers saw.
+const MAX_BOUNDARIES: usize = 4_096;
+
+/// What a replica has applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppliedState {
+    /// The last log entry.
+    pub last: Option<LogId>,
+    /// The replicas.
+    pub members: Members,
+}
+
+impl AppliedState {
+    /// Reads it from a store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn read(store: &dyn Read) -> io::Result<Self> {
+        let record: wire::AppliedRecord = read_meta(store, meta::APPLIED)?.unwrap_or_default();
+        Ok(Self {
+            last: record.last_log_id.as_ref().map(types::log_id),
+            members: types::members(&record.membership_log_id, &record.membership)?,
+        })
+    }
+
+    fn write(&self, batch: &mut Batch) {
+        let membership_log_id = self.members.log_id().as_ref();
+        let record = wire::AppliedRecord {
+            last_log_id: self.last.as_ref().map(types::log_id_to_wire),
+            membership_log_id: membership_log_id.map(types::log_id_to_wire),
+            membership: membership_log_id
+                .map(|_| types::membership_to_wire(self.members.membership())),
+        };
+        batch.put(Table::Meta, meta::APPLIED, record.encode_to_vec());
+    }
+}
+
+type Own = Box<dyn Fn(&dyn Read) -> io::Result<Batch> + Send>;
+
+enum Job {
+    Apply(Vec<Entry>, oneshot::Sender<io::Result<()>>),
+    Checkpoint(PathBuf, oneshot::Sender<io::Result<(AppliedState, Tip)>>),
+    Install(PathBuf, Own, oneshot::Sender<io::Result<()>>),
+}
+
+/// A handle on the thread. It ends when all handles are gone.
+#[derive(Clone)]
+pub struct Applier {
+    jobs: Sender<Job>,
+    applied: watch::Receiver<AppliedState>,
+    tip: watch::Receiver<Tip>,
+}
+
+impl std::fmt::Debug for Applier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applier")
+            .field("tip", &*self.tip.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the thread works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The machine.
+    pub machine: Arc<Machine>,
+    /// Prepares entries ahead.
+    pub preparer: Arc<Preparer>,
+    /// Callers that wait here.
+    pub waiters: Arc<Waiters<Answer<Submitted>>>,
+    /// Where their answers are made.
+    pub answers: Sender<Answers>,
+    /// Stops the node.
+    pub fatal: Fatal,
+}
+
+impl Applier {
+    /// Starts the thread on what the store says was applied.
+    ///
+    /// # Errors
+    /// The store cannot be read, or no thread can be started.
+    pub fn start(parts: Parts) -> io::Result<Self> {
+        let applied = AppliedState::read(&*parts.store)?;
+        let now = tip(&StoreState(&*parts.store)).map_err(io::Error::other)?;
+        let (tip_sender, tip) = watch::channel(now);
+        let (applied_sender, applied_receiver) = watch::channel(applied.clone());
+        let (jobs, waiting) = channel();
+        let mut worker = Worker {
+            parts,
+            applied,
+            tip: now,
+            boundaries: VecDeque::from([(now.size, now.root)]),
+            applied_sender,
+            tip_sender,
+        };
+        std::thread::Builder::new()
+            .name("apply".to_owned())
+            .stack_size(STACK_LEN)
+            .spawn(move || worker.run(&waiting))?;
+        Ok(Self {
+            jobs,
+            applied: applied_receiver,
+            tip,
+        })
+    }
+
+    /// What was applied last.
+    #[must_use]
+    pub fn applied(&self) -> AppliedState {
+        self.applied.borrow().clone()
+    }
+
+    /// What was applied last, as it moves.
+    #[must_use]
+    pub fn watch_applied(&self) -> watch::Receiver<AppliedState> {
+        self.applied.clone()
+    }
+
+    /// The end of the ledger, as it moves.
+    #[must_use]
+    pub fn tip(&self) -> watch::Receiver<Tip> {
+        self.tip.clone()
+    }
+
+    /// Applies committed entries in one write.
+    ///
+    /// # Errors
+    /// This replica must stop.
+    pub async fn apply(&self, entries: Vec<Entry>) -> io::Result<()> {
+        self.ask(|done| Job::Apply(entries, done)).await
+    }
+
+    /// Copies the store between two applies. Returns what the copy holds.
+    ///
+    /// # Errors
+    /// The copy cannot be made.
+    pub async fn checkpoint(&self, dir: PathBuf) -> io::Result<(AppliedState, Tip)> {
+        self.ask(|done| Job::Checkpoint(dir, done)).await
+    }
+
+    /// Replaces the store by a copy, keeping what `own` returns.
+    ///
+    /// # Errors
+    /// This replica must stop.
+    pub async fn install(&self, dir: PathBuf, own: Own) -> io::Result<()> {
+        self.ask(|done| Job::Install(dir, own, done)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Job,
+    ) -> io::Result<T> {
+        let stopped = || io::Error::other("the applier has stopped");
+        let (done, waiting) = oneshot::channel();
+        self.jobs.send(job(done)).map_err(|_| stopped())?;
+        waiting.await.map_err(|_| stopped())?
+    }
+}
+
+struct Worker {
+    parts: Parts,
+    applied: AppliedState,
+    tip: Tip,
+    boundaries: VecDeque<(TreeSize, Hash)>,
+    applied_sender: watch::Sender<AppliedState>,
+    tip_sender: watch::Sender<Tip>,
+}
+
+/// What an apply collects until its write.
+struct Pending<'s> {
+    txn: Txn<'s>,
+    batch: Batch,
+    outcomes: Vec<(CallKey, Outcome)>,
+    boundaries: Vec<(TreeSize, Hash)>,
+}
+
+impl Worker {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            match job {
+                Job::Apply(entries, done) => {
+                    let result = self.apply(&entries);
+                    if let Err(error) = &result {
+                        self.parts.fatal.stop(format!("cannot apply: {error}"));
+                    }
+                    let _ = done.send(result);
+                }
+                Job::Checkpoint(dir, done) => {
+                    let copied = self.parts.store.checkpoint(&dir);
+                    let _ = done.send(copied.map(|()| (self.applied.clone(), self.tip)));
+                }
+                Job::Install(dir, own, done) => {
+                    let result = self.install(&dir, &own);
+                    if let Err(error) = &result {
+                        self.parts
+                            .fatal
+                            .stop(format!("cannot install a snapshot: {error}"));
+                    }
+                    let _ = done.send(result);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let store = Arc::clone(&self.parts.store);
+        let below = StoreState(&*store);
+        let mut pending = Pending {
+            txn: Txn::new(&below),
+            batch: Batch::new(),
+            outcomes: Vec::new(),
+            boundaries: Vec::new(),
+        };
+        let mut applied = self.applied.clone();
+        for entry in entries {
+            applied.last = Some(entry.log_id);
+            match &entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Membership(members) => {
+                    applied.members = Members::new(Some(entry.log_id), members.clone());
+                }
+                EntryPayload::Normal(proposal) => {
+                    self.apply_batch(&entry.log_id, proposal, &mut pending)?;
+                }
+            }
+        }
+        let now = tip(&pending.txn).map_err(io::Error::other)?;
+        let mut batch = pending.batch;
+        for (key, value) in pending.txn.into_writes() {
+            match value {
+                Some(value) => batch.put(Table::State, key, value),
+                None => batch.delete(Table::State, key),
+            }
+        }
+        applied.write(&mut batch);
+        // The commit point of an apply: entries, tiles, state, index and what was applied, together.
+        store.write(&batch)?;
+        self.settle(applied, now, pending.boundaries);
+        self.answer(pending.outcomes);
+        Ok(())
+    }
+
+    fn apply_batch(
+        &self,
+        id: &LogId,
+        proposal: &Proposal,
+        pending: &mut Pending<'_>,
+    ) -> io::Result<()> {
+        let Prepared {
+            batch,
+            checks,
+            keys,
+        } = self.parts.preparer.take(id, proposal)?;
+        self.compare_with_proposer(&batch, &pending.boundaries)?;
+        for ((submission, checks), key) in batch.submissions.iter().zip(&checks).zip(keys) {
+            let applied = self
+                .parts
+                .machine
+                .apply(&mut pending.txn, batch.time_us, submission, checks)
+                .map_err(io::Error::other)?;
+            let outcome = match applied {
+                Applied::Appended(appended) => {
+                    index::changes(&appended.entry, &mut pending.batch);
+                    Outcome::Appended(appended.index)
+                }
+                Applied::Replayed { index, now } => Outcome::Replayed(index, now),
+                Applied::Refused(refusal) => {
+                    tracing::warn!(%refusal, log_index = id.index(), "a committed command was refused");
+                    Outcome::Refused(refusal)
+                }
+            };
+            pending.outcomes.push((key, outcome));
+        }
+        let now = tip(&pending.txn).map_err(io::Error::other)?;
+        pending.boundaries.push((now.size, now.root));
+        Ok(())
+    }
+
+    /// The proposer wrote into the batch what its ledger looked like. A replica that sees another ledger there must not go on:
+    /// one of the two is wrong, and this one cannot know which.
+    fn compare_with_proposer(
+        &self,
+        batch: &ledger_proto::v1::Batch,
+        newest: &[(TreeSize, Hash)],
+    ) -> io::Result<()> {
+        let size = TreeSize(batch.prior_size);
+        let theirs = Hash::from_slice(&batch.prior_root);
+        let remembered = newest
+            .iter()
+            .chain(self.boundaries.iter().rev())
+            .find(|(known, _)| *known == size)
+            .map(|(_, root)| *root);
+        let ours = match remembered {
+            Some(root) => Some(root),
+            None if size < self.tip.size => Some(self.root_at(size)?),
+            None => None,
+        };
+        if ours.is_some() && ours == theirs {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "this replica and the proposer disagree about the ledger: at size {size} this replica has root {}, the proposer {}. Stop, run fsck on both, and replace the damaged one under a new node id",
+            ours.map_or_else(|| "none".to_owned(), |root| root.to_string()),
+            theirs.map_or_else(|| "none".to_owned(), |root| root.to_string()),
+        )))
+    }
+
+    fn root_at(&self, size: TreeSize) -> io::Result<Hash> {
+        let state = StoreState(&*self.parts.store);
+        let tiles = StateTiles(&state);
+        let ledger: Option<ledger_proto::v1::LedgerRecord> =
+            ledger_core::state::read(&state, &ledger_core::state::Key::ledger())
+                .map_err(io::Error::other)?;
+        let origin = ledger.ok_or_else(|| invalid("no genesis"))?.origin;
+        let mut prover = Prover::new(&tiles, TreeHash::of_origin(&origin), size);
+        prover.root().map_err(io::Error::other)
+    }
+
+    fn settle(&mut self, applied: AppliedState, now: Tip, boundaries: Vec<(TreeSize, Hash)>) {
+        self.boundaries.extend(boundaries);
+        while self.boundaries.len() > MAX_BOUNDARIES {
+            self.boundaries.pop_front();
+        }
+        self.tip = now;
+        self.applied = applied;
+        self.tip_sender.send_replace(now);
+        self.applied_sender.send_replace(self.applied.clone());
+    }
+
+    fn answer(&self, outcomes: Vec<(CallKey, Outcome)>) {
+        let mut callers = Vec::new();
+        for (key, outcome) in outcomes {
+            for caller in self.parts.waiters.take(&key) {
+                callers.push((caller, outcome));
+            }
+        }
+        if !callers.is_empty() {
+            let tip = self.tip;
+            let _ = self.parts.answers.send(Answers { tip, callers });
+        }
+    }
+
+    fn install(&mut self, dir: &std::path::Path, own: &Own) -> io::Result<()> {
+        self.parts.store.install(dir, &**own)?;
+        let applied = AppliedState::read(&*self.parts.store)?;
+        let now = tip(&StoreState(&*self.parts.store)).map_err(io::Error::other)?;
+        self.boundaries = VecDeque::new();
+        self.settle(applied, now, vec![(now.size, now.root)]);
+        Ok(())
+    }
+}

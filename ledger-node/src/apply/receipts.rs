@@ -1,0 +1,157 @@
+//! Receipts: one signed checkpoint and one walk over the tree for all callers that a batch answers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use ledger_core::evidence::StateTiles;
+use ledger_core::hash::{LeafIndex, TreeHash};
+use ledger_core::ledger;
+use ledger_core::machine::Tip;
+use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::signer::Signer;
+use ledger_core::tree::proof::Prover;
+use ledger_proto::v1;
+use tokio::sync::oneshot;
+
+use super::waiters::Outcome;
+use crate::front::failure::{Answer, Failure};
+use crate::node::ledger::Submitted;
+use crate::node::view::StoreState;
+use crate::storage::Store;
+
+/// A caller and what became of its command.
+pub type Answered = (oneshot::Sender<Answer<Submitted>>, Outcome);
+
+/// Callers that one apply answers, and the ledger after it.
+#[derive(Debug)]
+pub struct Answers {
+    /// Where the ledger ends.
+    pub tip: Tip,
+    /// The callers.
+    pub callers: Vec<Answered>,
+}
+
+/// Signs and proves.
+pub struct Notary {
+    store: Arc<dyn Store>,
+    origin: String,
+    log: Arc<dyn Signer + Send + Sync>,
+}
+
+impl std::fmt::Debug for Notary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notary")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Notary {
+    /// For a ledger, with its log key.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        origin: &str,
+        log: Arc<dyn Signer + Send + Sync>,
+    ) -> Self {
+        Self {
+            store,
+            origin: origin.to_owned(),
+            log,
+        }
+    }
+
+    /// A checkpoint with the log's signature: this node's word, no more.
+    ///
+    /// # Errors
+    /// The origin cannot name a checkpoint, which the genesis rules out.
+    pub fn sign(&self, tip: &Tip) -> Answer<Arc<str>> {
+        let internal = |what: String| Failure::new(v1::ErrorReason::Internal, what);
+        let checkpoint = Checkpoint::new(&self.origin, tip.size, tip.root)
+            .map_err(|error| internal(error.to_string()))?;
+        let note = checkpoint
+            .sign(&*self.log)
+            .map_err(|error| internal(error.to_string()))?;
+        Ok(note.to_string().into())
+    }
+
+    /// A prover for a size of the tree that has been applied.
+    #[must_use]
+    pub fn tree_hash(&self) -> TreeHash {
+        TreeHash::of_origin(&self.origin)
+    }
+
+    /// Starts the thread that answers callers.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(self: Arc<Self>) -> io::Result<Sender<Answers>> {
+        let (sender, waiting) = channel();
+        std::thread::Builder::new()
+            .name("receipts".to_owned())
+            .spawn(move || self.run(&waiting))?;
+        Ok(sender)
+    }
+
+    fn run(&self, waiting: &Receiver<Answers>) {
+        while let Ok(answers) = waiting.recv() {
+            let state = StoreState(&*self.store);
+            let tiles = StateTiles(&state);
+            let mut prover = Prover::new(&tiles, self.tree_hash(), answers.tip.size);
+            let checkpoint = self.sign(&answers.tip);
+            for (caller, outcome) in answers.callers {
+                let answer = self.answer(&mut prover, &checkpoint, outcome);
+                // Nobody may wait any more.
+                let _ = caller.send(answer);
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        prover: &mut Prover<'_, StateTiles<'_>>,
+        checkpoint: &Answer<Arc<str>>,
+        outcome: Outcome,
+    ) -> Answer<Submitted> {
+        let (index, replayed) = match outcome {
+            Outcome::Appended(index) => (index, None),
+            Outcome::Replayed(index, now) => (index, Some(now)),
+            Outcome::Refused(refusal) => return Err(refusal.into()),
+        };
+        Ok(Submitted {
+            index,
+            replayed,
+            entry: self.prove(prover, index)?,
+            checkpoint: checkpoint.clone()?,
+            level: v1::ReceiptLevel::Committed,
+        })
+    }
+
+    /// An entry with its proof.
+    ///
+    /// # Errors
+    /// The store cannot be read, or is damaged.
+    pub fn prove(
+        &self,
+        prover: &mut Prover<'_, StateTiles<'_>>,
+        index: LeafIndex,
+    ) -> Answer<v1::ProvenEntry> {
+        let damaged = || {
+            Failure::new(
+                v1::ErrorReason::DataDamaged,
+                format!("entry {index} or its proof is missing on this node; ask another node"),
+            )
+        };
+        let entry = ledger::entry_bytes(&StoreState(&*self.store), index)?.ok_or_else(damaged)?;
+        let path = prover.inclusion(index).map_err(|error| {
+            tracing::error!(%error, index = index.0, "cannot prove an entry");
+            damaged()
+        })?;
+        Ok(v1::ProvenEntry {
+            index: index.0,
+            entry,
+            path: path.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+        })
+    }
+}

@@ -1,0 +1,484 @@
+//! What a node derives from entries to find them again, in `Table::Index`.
+//!
+//! A key is one family byte, what the list is of, and the leaf (u64, big-endian), so that a list is a range of keys in leaf
+//! order and can be read from either end. A text has its length (u16, big-endian) before it: no list's prefix can begin
+//! another's. Nothing here is part of a state digest: it all follows from the entries and can be built again.
+//!
+//! Lists that would hold a large part of the ledger (every decision, every ALLOW) are not kept: reading them is no faster
+//! than reading the ledger.
+
+use ledger_core::hash::LeafIndex;
+use ledger_core::id::{Identity, SessionId};
+use ledger_core::ledger;
+use ledger_core::state::{Key, State, StateError, read};
+use ledger_proto::v1::{
+    self, DecisionReason, EntryKind, Verdict, command::Body as Ask, entry::Body,
+};
+
+use crate::node::ledger::View;
+use crate::storage::{Batch, Direction, Table};
+
+/// The lists, each with its byte. The bytes are stored on disk and are never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Family {
+    /// kind (u8), leaf → nothing; not for decisions and outcomes
+    Kind = 0x10,
+    /// namespace (text), leaf → nothing
+    Namespace = 0x11,
+    /// identity kind (u8), id (text), leaf → nothing; whom the entry is about, who presented or recorded, who is the author
+    Party = 0x12,
+    /// session id (16 bytes), leaf → nothing; openings, ends and late entries too
+    Session = 0x13,
+    /// action id (text), leaf → nothing; decisions and their outcomes
+    Action = 0x14,
+    /// rule id (text), leaf → nothing; the rules that a decision names
+    Rule = 0x15,
+    /// verdict (u8), leaf → nothing; not for ALLOW
+    Verdict = 0x16,
+    /// reason (u8), leaf → nothing; not for ALLOWED_BY_POLICY
+    Reason = 0x17,
+    /// leaf → nothing; outcomes with drift
+    Drifted = 0x18,
+    /// leaf → session id; applied openings
+    Opened = 0x20,
+    /// agent (text), leaf → session id
+    OpenedForAgent = 0x21,
+    /// parent session id (16 bytes), leaf → session id
+    OpenedUnder = 0x22,
+    /// identity kind (u8), id (text), leaf → session id; by issuer
+    OpenedBy = 0x23,
+    /// namespace (text), leaf → session id
+    OpenedIn = 0x24,
+    /// expiry (u64 µs), session id → nothing; only while the session has no end entry
+    Expiry = 0x30,
+}
+
+/// The key of one list: what all its keys begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List(Vec<u8>);
+
+impl List {
+    /// Entries of a kind, if there is a list of that kind.
+    #[must_use]
+    pub fn kind(kind: EntryKind) -> Option<Self> {
+        match kind {
+            EntryKind::Unspecified | EntryKind::Decision | EntryKind::Outcome => None,
+            EntryKind::Genesis
+            | EntryKind::SessionOpening
+            | EntryKind::SessionEnd
+            | EntryKind::Governance => Some(Self::new(Family::Kind).byte(kind.into())),
+        }
+    }
+
+    /// Entries that concern a namespace.
+    #[must_use]
+    pub fn namespace(name: &str) -> Self {
+        Self::new(Family::Namespace).text(name)
+    }
+
+    /// Entries that an identity has a part in.
+    #[must_use]
+    pub fn party(identity: &Identity) -> Self {
+        Self::new(Family::Party).identity(identity)
+    }
+
+    /// Entries that name a session.
+    #[must_use]
+    pub fn session(id: SessionId) -> Self {
+        Self::new(Family::Session).bytes(id.as_bytes())
+    }
+
+    /// Decisions about an action and their outcomes.
+    #[must_use]
+    pub fn action(id: &str) -> Self {
+        Self::new(Family::Action).text(id)
+    }
+
+    /// Decisions that name a rule.
+    #[must_use]
+    pub fn rule(id: &str) -> Self {
+        Self::new(Family::Rule).text(id)
+    }
+
+    /// Decisions with a verdict, if there is a list of that verdict.
+    #[must_use]
+    pub fn verdict(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Unspecified | Verdict::Allow => None,
+            Verdict::Deny | Verdict::Escalate => {
+                Some(Self::new(Family::Verdict).byte(verdict.into()))
+            }
+        }
+    }
+
+    /// Decisions with a reason, if there is a list of that reason.
+    #[must_use]
+    pub fn reason(reason: DecisionReason) -> Option<Self> {
+        let dense = [DecisionReason::Unspecified, DecisionReason::AllowedByPolicy];
+        (!dense.contains(&reason)).then(|| Self::new(Family::Reason).byte(reason.into()))
+    }
+
+    /// Outcomes with drift.
+    #[must_use]
+    pub fn drifted() -> Self {
+        Self::new(Family::Drifted)
+    }
+
+    /// All sessions, by the leaf of their opening.
+    #[must_use]
+    pub fn opened() -> Self {
+        Self::new(Family::Opened)
+    }
+
+    /// Sessions of an agent.
+    #[must_use]
+    pub fn opened_for(agent: &str) -> Self {
+        Self::new(Family::OpenedForAgent).text(agent)
+    }
+
+    /// Children of a session.
+    #[must_use]
+    pub fn opened_under(parent: SessionId) -> Self {
+        Self::new(Family::OpenedUnder).bytes(parent.as_bytes())
+    }
+
+    /// Sessions that an identity opened.
+    #[must_use]
+    pub fn opened_by(issuer: &Identity) -> Self {
+        Self::new(Family::OpenedBy).identity(issuer)
+    }
+
+    /// Sessions in a namespace.
+    #[must_use]
+    pub fn opened_in(namespace: &str) -> Self {
+        Self::new(Family::OpenedIn).text(namespace)
+    }
+
+    fn expiry(expires_at_us: u64, id: SessionId) -> Vec<u8> {
+        Self::new(Family::Expiry)
+            .bytes(&expires_at_us.to_be_bytes())
+            .bytes(id.as_bytes())
+            .0
+    }
+
+    const fn as_bytes(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+
+    fn at(self, leaf: u64) -> Vec<u8> {
+        self.bytes(&leaf.to_be_bytes()).0
+    }
+
+    fn new(family: Family) -> Self {
+        Self(vec![family as u8])
+    }
+
+    /// Enum numbers in these keys are far below 256; another number would be a list that nobody asks for.
+    fn byte(self, number: i32) -> Self {
+        self.bytes(&[u8::try_from(number).unwrap_or(u8::MAX)])
+    }
+
+    fn text(self, text: &str) -> Self {
+        // What an entry names can be as long as a command; a length that does not fit must not cut the text off.
+        match u16::try_from(text.len()) {
+            Ok(len) => self.bytes(&len.to_be_bytes()).bytes(text.as_bytes()),
+            Err(_) => self
+                .bytes(&u16::MAX.to_be_bytes())
+                .bytes(blake3::hash(text.as_bytes()).as_bytes()),
+        }
+    }
+
+    fn identity(self, identity: &Identity) -> Self {
+        self.byte(identity.kind().into()).text(&identity.id())
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+}
+
+/// What an entry says of whom, as far as lists and rights ask for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Whom it is about: an agent for decisions, outcomes and sessions; an identity of any kind for governance.
+    pub whom: Option<Identity>,
+    /// Who presented the request or recorded the outcome.
+    pub presenter: Option<Identity>,
+    /// Who made the command.
+    pub author: Option<Identity>,
+    /// The action id, for decisions and their outcomes.
+    pub action: Option<String>,
+}
+
+/// Finds out whom an entry is about. Outcomes and session ends name no agent: what they refer to is read from the state.
+///
+/// # Errors
+/// [`StateError`] if the state is damaged.
+pub fn about(state: &dyn State, entry: &v1::Entry) -> Result<About, StateError> {
+    let parse = |identity: &v1::Identity| Identity::parse(identity).ok();
+    // The genesis has no command, and the machine only writes commands that decode.
+    let Some(command) = ledger_core::entry::command(entry).ok().flatten() else {
+        return Ok(About::default());
+    };
+    let mut about = About {
+        author: command.author.as_ref().and_then(parse),
+        ..About::default()
+    };
+    match &entry.body {
+        Some(Body::Decision(decision)) => {
+            about.presenter = decision.presenter.as_ref().and_then(parse);
+        }
+        Some(Body::Outcome(outcome)) => {
+            about.presenter = outcome.recorder.as_ref().and_then(parse);
+        }
+        Some(
+            Body::Genesis(_) | Body::SessionOpening(_) | Body::SessionEnd(_) | Body::Governance(_),
+        )
+        | None => {}
+    }
+    match command.body {
+        Some(Ask::Authorize(ask)) => of_request(&mut about, &ask),
+        Some(Ask::Record(ask)) => {
+            let decision = ledger::entry(state, LeafIndex(ask.decision_index))?;
+            let request = decision
+                .filter(|decision| decision.index < entry.index)
+                .and_then(|decision| ledger_core::entry::command(&decision).ok().flatten());
+            if let Some(Ask::Authorize(ask)) = request.and_then(|request| request.body) {
+                of_request(&mut about, &ask);
+            }
+        }
+        Some(
+            Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id }),
+        ) => {
+            about.whom = session(state, &session_id)?.map(|session| Identity::Agent(session.agent));
+        }
+        Some(Ask::RetireKey(ask)) => {
+            if let Ok(id) = ledger_core::id::KeyId::from_slice(&ask.key_id) {
+                let key: Option<v1::KeyRecord> = read(state, &Key::public_key(id))?;
+                about.whom = key.and_then(|key| key.identity).as_ref().and_then(parse);
+            }
+        }
+        Some(ask) => about.whom = named(ask),
+        None => {}
+    }
+    Ok(about)
+}
+
+fn of_request(about: &mut About, ask: &v1::Authorize) {
+    about.whom = Some(Identity::Agent(ask.agent.clone()));
+    about.action = ask.tool.as_ref().map(action_id);
+}
+
+/// The identity that a command names by itself.
+fn named(ask: Ask) -> Option<Identity> {
+    let parse = |identity: Option<v1::Identity>| {
+        identity.and_then(|identity| Identity::parse(&identity).ok())
+    };
+    match ask {
+        Ask::OpenSession(ask) => Some(Identity::Agent(ask.agent)),
+        Ask::RegisterAgent(ask) => Some(Identity::Agent(ask.id)),
+        Ask::UpdateAgent(ask) => Some(Identity::Agent(ask.id)),
+        Ask::RegisterGateway(ask) => Some(Identity::Gateway(ask.id)),
+        Ask::UpdateGateway(ask) => Some(Identity::Gateway(ask.id)),
+        Ask::RegisterOperator(ask) => Some(Identity::Operator(ask.id)),
+        Ask::UpdateOperator(ask) => Some(Identity::Operator(ask.id)),
+        Ask::SetStatus(ask) => parse(ask.identity),
+        Ask::AddKey(ask) => parse(ask.identity),
+        Ask::Authorize(_)
+        | Ask::Record(_)
+        | Ask::CloseSession(_)
+        | Ask::Seal(_)
+        | Ask::RetireKey(_)
+        | Ask::CreateNamespace(_)
+        | Ask::UpdateNamespace(_)
+        | Ask::SetHalt(_)
+        | Ask::ClearHalt(_)
+        | Ask::PublishBundle(_)
+        | Ask::ActivateBundle(_)
+        | Ask::Erase(_)
+        | Ask::UpdateMembership(_)
+        | Ask::ActivateEngine(_)
+        | Ask::ActivateCluster(_)
+        | Ask::DeclareSupport(_)
+        | Ask::AttestState(_)
+        | Ask::ReplaceAdmins(_) => None,
+    }
+}
+
+/// The id of the action that a tool is: "server/name", or "name".
+#[must_use]
+pub fn action_id(tool: &v1::Tool) -> String {
+    if tool.server.is_empty() {
+        tool.name.clone()
+    } else {
+        format!("{}/{}", tool.server, tool.name)
+    }
+}
+
+fn session(state: &dyn State, id: &[u8]) -> Result<Option<v1::SessionRecord>, StateError> {
+    SessionId::from_slice(id).map_or(Ok(None), |id| read(state, &Key::session(id)))
+}
+
+/// The kind of an entry.
+#[must_use]
+pub const fn kind(entry: &v1::Entry) -> EntryKind {
+    match entry.body {
+        Some(Body::Genesis(_)) => EntryKind::Genesis,
+        Some(Body::Decision(_)) => EntryKind::Decision,
+        Some(Body::Outcome(_)) => EntryKind::Outcome,
+        Some(Body::SessionOpening(_)) => EntryKind::SessionOpening,
+        Some(Body::SessionEnd(_)) => EntryKind::SessionEnd,
+        Some(Body::Governance(_)) => EntryKind::Governance,
+        None => EntryKind::Unspecified,
+    }
+}
+
+/// What a new entry changes in the index. To be written in the same batch as the entry; `state` is the state after it.
+///
+/// # Errors
+/// [`StateError`] if the state is damaged.
+pub fn changes(state: &dyn State, entry: &v1::Entry, batch: &mut Batch) -> Result<(), StateError> {
+    for list in lists(&about(state, entry)?, entry) {
+        batch.put(Table::Index, list.at(entry.index), Vec::new());
+    }
+    session_changes(state, entry, batch)
+}
+
+/// The lists that an entry is on.
+fn lists(about: &About, entry: &v1::Entry) -> Vec<List> {
+    let mut lists: Vec<List> = List::kind(kind(entry)).into_iter().collect();
+    let namespace = ledger_core::entry::namespace(entry);
+    if !namespace.is_empty() {
+        lists.push(List::namespace(namespace));
+    }
+    let mut parties: Vec<&Identity> = [&about.whom, &about.presenter, &about.author]
+        .into_iter()
+        .flatten()
+        .collect();
+    parties.sort();
+    parties.dedup();
+    lists.extend(parties.into_iter().map(List::party));
+    lists.extend(ledger_core::entry::session(entry).map(List::session));
+    lists.extend(about.action.as_deref().map(List::action));
+    match &entry.body {
+        Some(Body::Decision(decision)) => {
+            let rules = decision.rules.iter().flat_map(|rules| &rules.ids);
+            lists.extend(rules.map(|rule| List::rule(rule)));
+            lists.extend(List::verdict(decision.verdict()));
+            lists.extend(List::reason(decision.reason()));
+        }
+        Some(Body::Outcome(outcome)) if !outcome.drift.is_empty() => lists.push(List::drifted()),
+        Some(
+            Body::Outcome(_)
+            | Body::Genesis(_)
+            | Body::SessionOpening(_)
+            | Body::SessionEnd(_)
+            | Body::Governance(_),
+        )
+        | None => {}
+    }
+    lists
+}
+
+/// Sessions enter their lists when they open, and leave the list of expiries when they end.
+fn session_changes(
+    state: &dyn State,
+    entry: &v1::Entry,
+    batch: &mut Batch,
+) -> Result<(), StateError> {
+    let (opens, result) = match &entry.body {
+        Some(Body::SessionOpening(opening)) => (true, opening.result()),
+        Some(Body::SessionEnd(end)) => (false, end.result()),
+        Some(Body::Genesis(_) | Body::Decision(_) | Body::Outcome(_) | Body::Governance(_))
+        | None => return Ok(()),
+    };
+    let id = ledger_core::entry::session(entry);
+    let Some(id) = id.filter(|_| result == v1::Result::Applied) else {
+        return Ok(());
+    };
+    let Some(session) = session(state, id.as_bytes())? else {
+        return Ok(());
+    };
+    let expiry = List::expiry(session.expires_at_us, id);
+    if !opens {
+        batch.delete(Table::Index, expiry);
+        return Ok(());
+    }
+    let issuer = session.issuer.as_ref();
+    let lists = [
+        Some(List::opened()),
+        Some(List::opened_for(&session.agent)),
+        Some(List::opened_in(&session.namespace)),
+        SessionId::from_slice(&session.parent)
+            .ok()
+            .map(List::opened_under),
+        issuer
+            .and_then(|issuer| Identity::parse(issuer).ok())
+            .map(|issuer| List::opened_by(&issuer)),
+    ];
+    for list in lists.into_iter().flatten() {
+        batch.put(Table::Index, list.at(entry.index), id.to_vec());
+    }
+    batch.put(Table::Index, expiry, Vec::new());
+    Ok(())
+}
+
+/// A part of a list: from one leaf (included) to another (excluded), one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first leaf.
+    pub from: u64,
+    /// The first leaf past the last.
+    pub until: u64,
+    /// Which end comes first.
+    pub direction: Direction,
+}
+
+/// Up to `limit` leaves of a list with their values, in the order of the span.
+///
+/// # Errors
+/// [`StateError`] if the store cannot be read.
+pub fn leaves(
+    view: &View,
+    list: &List,
+    span: Span,
+    limit: usize,
+) -> Result<Vec<(u64, Vec<u8>)>, StateError> {
+    let after = match span.direction {
+        // `from - 1` and `until` are the keys just outside.
+        Direction::Ascending => span.from.checked_sub(1),
+        Direction::Descending => Some(span.until),
+    };
+    let after = after.map(|leaf| list.clone().at(leaf));
+    let pairs = view.index(list.as_bytes(), after.as_deref(), span.direction, limit)?;
+    Ok(pairs
+        .into_iter()
+        .filter_map(|(key, value)| {
+            let leaf = u64::from_be_bytes(*key.last_chunk::<8>()?);
+            Some((leaf, value))
+        })
+        .take_while(|(leaf, _)| (span.from..span.until).contains(leaf))
+        .collect())
+}
+
+/// Sessions without an end entry whose time is over, the longest expired first: what a sealer seals.
+///
+/// # Errors
+/// [`StateError`] if the store cannot be read.
+pub fn expired(view: &View, now_us: u64, limit: usize) -> Result<Vec<SessionId>, StateError> {
+    let family = List::new(Family::Expiry);
+    let pairs = view.index(family.as_bytes(), None, Direction::Ascending, limit)?;
+    Ok(pairs
+        .into_iter()
+        .filter_map(|(key, _)| expiry_of(&key))
+        .take_while(|(expires_at_us, _)| *expires_at_us <= now_us)
+        .map(|(_, id)| id)
+        .collect())
+}
+
+fn expiry_of(key: &[u8]) -> Option<(u64, SessionId)> {
+    let (expiry, id) = key.get(1..)?.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*expiry), SessionId::from_slice(id).ok()?))
+}

@@ -1,0 +1,53 @@
+//! The switch that stops a node for good.
+//!
+//! Whoever finds that going on could break a promise throws it, from any thread, with a message that says what to do. The
+//! first message counts. The node then answers nothing more and its process ends.
+
+use tokio::sync::watch;
+
+/// A handle on the switch.
+#[derive(Debug, Clone)]
+pub struct Fatal {
+    message: watch::Sender<Option<String>>,
+}
+
+impl Default for Fatal {
+    fn default() -> Self {
+        Self {
+            message: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Fatal {
+    /// Stops the node.
+    pub fn stop(&self, message: impl Into<String>) {
+        let message = message.into();
+        let first = self.message.send_if_modified(|current| {
+            let first = current.is_none();
+            if first {
+                *current = Some(message.clone());
+            }
+            first
+        });
+        if first {
+            tracing::error!(%message, "stopping");
+        }
+    }
+
+    /// Why the node stops, if it does.
+    #[must_use]
+    pub fn message(&self) -> Option<String> {
+        self.message.borrow().clone()
+    }
+
+    /// Returns when somebody stops the node.
+    pub async fn stopped(&self) -> String {
+        let mut watching = self.message.subscribe();
+        match watching.wait_for(Option::is_some).await {
+            Ok(message) => message.clone().unwrap_or_default(),
+            // This handle holds a sender, so the channel cannot close.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The one thread that makes writes durable.
+//!
+//! Many appends wait for one sync. They are answered in their order, after it: this is the point from which an entry counts
+//! towards a quorum on this replica. After a failed sync nobody knows what the disk holds, so nothing is tried again.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use openraft::storage::IOFlushed;
+use tokio::sync::{oneshot, watch};
+
+use super::types::{LogId, Types};
+use crate::node::fatal::Fatal;
+use crate::storage::Store;
+
+enum Job {
+    Appended(IOFlushed<Types>, Option<LogId>),
+    Barrier(oneshot::Sender<io::Result<()>>),
+}
+
+/// Hands writes to the thread. The thread ends when all handles are gone.
+#[derive(Clone)]
+pub struct Flusher {
+    jobs: Sender<Job>,
+    durable: watch::Receiver<Option<LogId>>,
+}
+
+impl std::fmt::Debug for Flusher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flusher")
+    }
+}
+
+impl Flusher {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(store: Arc<dyn Store>, fatal: Fatal) -> io::Result<Self> {
+        let (jobs, waiting) = channel();
+        let (written, durable) = watch::channel(None);
+        std::thread::Builder::new()
+            .name("flusher".to_owned())
+            .spawn(move || run(&*store, &waiting, &written, &fatal))?;
+        Ok(Self { jobs, durable })
+    }
+
+    /// Answers once everything written before is durable. `last` is the end of the log then.
+    pub fn appended(&self, callback: IOFlushed<Types>, last: Option<LogId>) {
+        if let Err(unsent) = self.jobs.send(Job::Appended(callback, last))
+            && let Job::Appended(callback, _) = unsent.0
+        {
+            callback.io_completed(Err(stopped()));
+        }
+    }
+
+    /// Returns once everything written before is durable.
+    ///
+    /// # Errors
+    /// The sync failed; the node must stop.
+    pub async fn barrier(&self) -> io::Result<()> {
+        let (done, waiting) = oneshot::channel();
+        self.jobs
+            .send(Job::Barrier(done))
+            .map_err(|_| stopped())?;
+        waiting.await.map_err(|_| stopped())?
+    }
+
+    /// The end of the log that is durable on this replica.
+    #[must_use]
+    pub fn durable(&self) -> Option<LogId> {
+        *self.durable.borrow()
+    }
+}
+
+fn run(
+    store: &dyn Store,
+    waiting: &Receiver<Job>,
+    durable: &watch::Sender<Option<LogId>>,
+    fatal: &Fatal,
+) {
+    while let Ok(first) = waiting.recv() {
+        let mut jobs = vec![first];
+        jobs.extend(waiting.try_iter());
+        // The commit point of this replica.
+        let synced = store.sync();
+        if let Err(error) = &synced {
+            fatal.stop(format!(
+                "a sync of the store failed ({error}); nothing after the last one counts. Check the disk; if it is sound, start again, else rejoin under a new node id"
+            ));
+        }
+        for job in jobs {
+            let result = match &synced {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
+            match job {
+                Job::Appended(callback, last) => {
+                    if result.is_ok() && last.is_some() {
+                        durable.send_replace(last);
+                    }
+                    callback.io_completed(result);
+                }
+                Job::Barrier(done) => {
+                    let _ = done.send(result);
+                }
+            }
+        }
+        if synced.is_err() {
+            return;
+        }
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the flusher has stopped")
+}

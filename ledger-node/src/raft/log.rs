@@ -1,0 +1,374 @@
+//! Raft's log and vote in the store.
+//!
+//! An append is visible when it returns and counts once the flusher has synced it. The newest entries also stay in memory,
+//! bounded by bytes, because replication and apply read each of them again within milliseconds.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::Stream;
+use ledger_proto::peer::v1 as wire;
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use prost::Message;
+
+use super::flusher::Flusher;
+use super::types::{self, Entry, LogId, Types, Vote, invalid};
+use crate::apply::prepare::Preparer;
+use crate::storage::meta::{self, log_key};
+use crate::storage::{Batch, Direction, Read, Store, Table};
+
+/// Most bytes of log entries kept in memory.
+const TAIL_LEN: usize = 64 << 20;
+/// Most bytes of entries read for one message, unless one entry alone is longer.
+const READ_LEN: usize = 4 << 20;
+
+/// Called with each vote before it is answered, so that the marker can follow.
+pub type OnVote = Arc<dyn Fn(&Vote) -> io::Result<()> + Send + Sync>;
+
+/// The log. Clones are the same log.
+#[derive(Clone)]
+pub struct Log {
+    store: Arc<dyn Store>,
+    flusher: Flusher,
+    preparer: Option<Arc<Preparer>>,
+    on_vote: OnVote,
+    tail: Arc<Mutex<Tail>>,
+}
+
+impl Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Log")
+    }
+}
+
+/// The newest entries without gaps, the last one included, if there is any.
+#[derive(Default)]
+struct Tail {
+    entries: VecDeque<Entry>,
+    len: usize,
+}
+
+impl Tail {
+    fn push(&mut self, entry: Entry) {
+        if let Some(last) = self.entries.back()
+            && last.log_id.index() + 1 != entry.log_id.index()
+        {
+            *self = Self::default();
+        }
+        self.len += types::entry_len(&entry);
+        self.entries.push_back(entry);
+        while self.len > TAIL_LEN && self.entries.len() > 1 {
+            self.pop_front();
+        }
+    }
+
+    fn pop_front(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.len -= types::entry_len(&entry);
+        }
+    }
+
+    fn truncate_after(&mut self, last: Option<u64>) {
+        while let Some(entry) = self.entries.back()
+            && last.is_none_or(|last| entry.log_id.index() > last)
+        {
+            self.len -= types::entry_len(entry);
+            self.entries.pop_back();
+        }
+    }
+
+    /// Entries from `start` to before `end`, as many as fit; none if the first is not here.
+    fn read(&self, start: u64, end: u64, max_len: usize) -> Option<Vec<Entry>> {
+        let first = self.entries.front()?.log_id.index();
+        let skip = usize::try_from(start.checked_sub(first)?).ok()?;
+        if skip >= self.entries.len() {
+            return None;
+        }
+        let mut len = 0_usize;
+        let entries = self
+            .entries
+            .iter()
+            .skip(skip)
+            .take_while(|entry| {
+                let fits = len == 0 || len + types::entry_len(entry) <= max_len;
+                len += types::entry_len(entry);
+                fits && entry.log_id.index() < end
+            })
+            .cloned()
+            .collect();
+        Some(entries)
+    }
+}
+
+impl Log {
+    /// The log of a store.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        flusher: Flusher,
+        preparer: Option<Arc<Preparer>>,
+        on_vote: OnVote,
+    ) -> Self {
+        Self {
+            store,
+            flusher,
+            preparer,
+            on_vote,
+            tail: Arc::default(),
+        }
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Entries from `start` to before `end`: at least one if there is one, and no more than fit.
+    fn read(&self, start: u64, end: u64, max_len: usize) -> io::Result<Vec<Entry>> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        if let Some(entries) = self.tail().read(start, end, max_len) {
+            return Ok(entries);
+        }
+        let mut entries = Vec::new();
+        let (mut len, mut next) = (0_usize, start);
+        while next < end && len < max_len {
+            let from = log_key(next);
+            let until = log_key(end);
+            let page = self.store.range(
+                Table::Log,
+                (Bound::Included(&from), Bound::Excluded(&until)),
+                Direction::Ascending,
+                64,
+            )?;
+            if page.is_empty() {
+                break;
+            }
+            for (key, value) in page {
+                let entry = decode_entry(&value)?;
+                if key != log_key(next) || entry.log_id.index() != next {
+                    return Err(invalid(format!("log entry {next} is missing")));
+                }
+                len += types::entry_len(&entry);
+                if len > max_len && !entries.is_empty() {
+                    return Ok(entries);
+                }
+                entries.push(entry);
+                next += 1;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// Reads an entry as it is on disk.
+///
+/// # Errors
+/// The bytes are not an entry.
+pub fn decode_entry(bytes: &[u8]) -> io::Result<Entry> {
+    wire::LogEntry::decode(bytes)
+        .map_err(|error| invalid(format!("a log entry: {error}")))
+        .and_then(types::entry)
+}
+
+/// Reads a record of the Meta table.
+///
+/// # Errors
+/// The store cannot be read, or the bytes are not such a record.
+pub fn read_meta<M: Message + Default>(store: &dyn Read, key: &[u8]) -> io::Result<Option<M>> {
+    let Some(bytes) = store.get(Table::Meta, key)? else {
+        return Ok(None);
+    };
+    M::decode(bytes.as_slice())
+        .map(Some)
+        .map_err(|error| invalid(format!("meta {}: {error}", String::from_utf8_lossy(key))))
+}
+
+fn read_log_id(store: &dyn Read, key: &[u8]) -> io::Result<Option<LogId>> {
+    Ok(read_meta::<wire::LogId>(store, key)?.map(|id| types::log_id(&id)))
+}
+
+/// The end of the log: its last entry, or what was purged last.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn last_log_id(store: &dyn Read) -> io::Result<Option<LogId>> {
+    let everything = (Bound::Unbounded, Bound::Unbounded);
+    let last = store.range(Table::Log, everything, Direction::Descending, 1)?;
+    match last.into_iter().next() {
+        Some((_, value)) => Ok(Some(decode_entry(&value)?.log_id)),
+        None => read_log_id(store, meta::PURGED),
+    }
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        // In pages, so that a replica that has much to apply does not read all of it at once.
+        let (start, end) = half_open(&range);
+        let log = self.clone();
+        futures_util::stream::unfold(
+            (log, start, end, VecDeque::new()),
+            |(log, mut start, end, mut page)| async move {
+                if page.is_empty() {
+                    match log.read(start, end, READ_LEN) {
+                        Ok(entries) => page.extend(entries),
+                        Err(error) => return Some((Err(error), (log, end, end, page))),
+                    }
+                }
+                let entry: Entry = page.pop_front()?;
+                start = entry.log_id.index() + 1;
+                Some((Ok(entry), (log, start, end, page)))
+            },
+        )
+    }
+
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (start, end) = half_open(&range);
+        self.read(start, end, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, READ_LEN)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        let vote: Option<wire::Vote> = read_meta(&*self.store, meta::VOTE)?;
+        Ok(vote.map(|vote| types::vote(&vote)))
+    }
+}
+
+fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        Ok(LogState {
+            last_purged_log_id: read_log_id(&*self.store, meta::PURGED)?,
+            last_log_id: last_log_id(&*self.store)?,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let mut batch = Batch::new();
+        let bytes = types::vote_to_wire(vote).encode_to_vec();
+        batch.put(Table::Meta, meta::VOTE, bytes);
+        self.store.write(&batch)?;
+        self.flusher.barrier().await?;
+        (self.on_vote)(vote)
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        let mut batch = Batch::new();
+        match &committed {
+            Some(id) => {
+                let bytes = types::log_id_to_wire(id).encode_to_vec();
+                batch.put(Table::Meta, meta::COMMITTED, bytes);
+            }
+            None => batch.delete(Table::Meta, meta::COMMITTED),
+        }
+        self.store.write(&batch)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        read_log_id(&*self.store, meta::COMMITTED)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut batch = Batch::new();
+        let mut appended = Vec::new();
+        for entry in entries {
+            let bytes = types::entry_to_wire(&entry).encode_to_vec();
+            batch.put(Table::Log, log_key(entry.log_id.index()), bytes);
+            appended.push(entry);
+        }
+        self.store.write(&batch)?;
+        let last = appended.last().map(|entry| entry.log_id);
+        {
+            let mut tail = self.tail();
+            for entry in appended {
+                if let Some(preparer) = &self.preparer {
+                    preparer.prepare(&entry);
+                }
+                tail.push(entry);
+            }
+        }
+        self.flusher.appended(callback, last);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let first_gone = last.map_or(0, |id| id.index() + 1);
+        let mut batch = Batch::new();
+        let end = last_log_id(&*self.store)?.map_or(0, |id| id.index().saturating_add(1));
+        if first_gone < end {
+            batch.delete_range(Table::Log, log_key(first_gone), log_key(end));
+        }
+        self.tail().truncate_after(last.map(|id| id.index()));
+        self.store.write(&batch)
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let purged = read_log_id(&*self.store, meta::PURGED)?;
+        let from = purged.map_or(0, |id| id.index());
+        let mut batch = Batch::new();
+        batch.put(
+            Table::Meta,
+            meta::PURGED,
+            types::log_id_to_wire(&upto).encode_to_vec(),
+        );
+        batch.delete_range(
+            Table::Log,
+            log_key(from),
+            log_key(upto.index().saturating_add(1)),
+        );
+        {
+            let mut tail = self.tail();
+            while tail
+                .entries
+                .front()
+                .is_some_and(|entry| entry.log_id.index() <= upto.index())
+            {
+                tail.pop_front();
+            }
+        }
+        self.store.write(&batch)
+    }
+}
