@@ -81,9 +81,12 @@ impl KeyFile {
             .create_new(true)
             .mode(0o600)
             .open(path)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
-                _ => failed(error),
+            .map_err(|error| {
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    KeyFileError::Exists(path.to_owned())
+                } else {
+                    failed(error)
+                }
             })?;
         let written = file
             .write_all(pem.as_bytes())

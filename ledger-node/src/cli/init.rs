@@ -1,5 +1,6 @@
 //! `ledger-node init`: makes the data directory, once. It is never a way to repair one.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -124,7 +125,12 @@ pub fn check_keys(config: &Config, genesis: &v1::Genesis, first: bool) -> Result
 
 fn make_empty_dir(dir: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| about(dir, &format!("cannot be made: {error}"));
-    std::fs::create_dir_all(dir).map_err(failed)?;
+    // What people asked and answered is in here: nobody else's to read.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(failed)?;
     if std::fs::read_dir(dir).map_err(failed)?.next().is_some() {
         return Err(about(
             dir,

@@ -3,6 +3,7 @@
 
 mod check_config;
 mod genesis;
+mod health;
 pub mod init;
 mod key;
 pub mod start;
@@ -90,6 +91,8 @@ enum Command {
     Start(start::Arguments),
     /// Say whether a configuration is valid, and what it comes to.
     CheckConfig(check_config::Arguments),
+    /// Say whether a node serves.
+    Health(health::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -103,6 +106,7 @@ pub fn run() -> ExitCode {
         Command::Init(init) => init::run(init),
         Command::Start(start) => start::run(start),
         Command::CheckConfig(check) => check_config::run(check, &mut out),
+        Command::Health(health) => health::run(health),
     };
     let result = result.and_then(|exit| out.flush().map(|()| exit).map_err(unwritable));
     let exit = match result {

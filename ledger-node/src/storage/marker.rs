@@ -150,9 +150,12 @@ impl Marker {
         // A link, unlike a rename, never replaces what is there.
         let linked = std::fs::hard_link(&partial, dir.join(MARKER_FILE));
         std::fs::remove_file(&partial)?;
-        linked.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => MarkerError::Exists,
-            _ => MarkerError::Io(error),
+        linked.map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                MarkerError::Exists
+            } else {
+                MarkerError::Io(error)
+            }
         })?;
         File::open(dir)?.sync_all()?;
         Self::open(dir)
@@ -235,9 +238,10 @@ impl Marker {
 }
 
 fn missing(dir: &Path, error: io::Error) -> MarkerError {
-    match error.kind() {
-        io::ErrorKind::NotFound => MarkerError::Missing(dir.display().to_string()),
-        _ => MarkerError::Io(error),
+    if error.kind() == io::ErrorKind::NotFound {
+        MarkerError::Missing(dir.display().to_string())
+    } else {
+        MarkerError::Io(error)
     }
 }
 
