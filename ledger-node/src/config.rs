@@ -532,11 +532,9 @@ mod tests {
         let table: toml::Table = toml::from_str(EXAMPLE).unwrap();
         let mut keys: Vec<String> = Vec::new();
         for (name, value) in &table {
-            match value {
-                toml::Value::Table(inner) if name != "peer_addresses" => {
-                    keys.extend(inner.keys().map(|key| format!("{name}.{key}")));
-                }
-                _ => keys.push(name.clone()),
+            match value.as_table().filter(|_| name != "peer_addresses") {
+                Some(inner) => keys.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+                None => keys.push(name.clone()),
             }
         }
         keys.sort();

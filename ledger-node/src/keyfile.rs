@@ -10,8 +10,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::spki::der::zeroize::Zeroizing;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::spki::der::zeroize::Zeroizing;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use ledger_core::keys::PublicKey;
 use ledger_core::signer::{PUBLIC_KEY_LEN, SIGNATURE_LEN, Signer};
@@ -81,9 +81,12 @@ impl KeyFile {
             .create_new(true)
             .mode(0o600)
             .open(path)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
-                _ => failed(error),
+            .map_err(|error| {
+                if error.kind() == io::ErrorKind::AlreadyExists {
+                    KeyFileError::Exists(path.to_owned())
+                } else {
+                    failed(error)
+                }
             })?;
         let written = file
             .write_all(pem.as_bytes())

@@ -1,2 +1,7 @@
 //! The node's command line.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ledger_node::cli::run()
+}

@@ -30,7 +30,14 @@ impl State for StoreState<'_> {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Pair>, StateError> {
-        scan(self.0, Table::State, prefix, after, Direction::Ascending, limit)
+        scan(
+            self.0,
+            Table::State,
+            prefix,
+            after,
+            Direction::Ascending,
+            limit,
+        )
     }
 }
 

@@ -158,11 +158,7 @@ impl Store for MemoryStore {
         file.sync_all()
     }
 
-    fn install(
-        &self,
-        dir: &Path,
-        own: &dyn Fn(&dyn Read) -> io::Result<Batch>,
-    ) -> io::Result<()> {
+    fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()> {
         self.ask(Operation::Install)?;
         let mut content = parse(&fs::read(dir.join(CHECKPOINT_FILE))?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a checkpoint"))?;
@@ -240,7 +236,10 @@ fn apply(content: &mut Content, batch: &Batch) {
                 content.remove(&(*table, key.clone()));
             }
             Change::DeleteRange(table, from, until) => {
-                let range = (Bound::Included(from.as_slice()), Bound::Excluded(until.as_slice()));
+                let range = (
+                    Bound::Included(from.as_slice()),
+                    Bound::Excluded(until.as_slice()),
+                );
                 for (key, _) in read_range(content, *table, range, Direction::Ascending, usize::MAX)
                 {
                     content.remove(&(*table, key));
@@ -253,7 +252,9 @@ fn apply(content: &mut Content, batch: &Batch) {
 fn parse(mut bytes: &[u8]) -> Option<Content> {
     let mut content = Content::new();
     while let Some((table, rest)) = bytes.split_first() {
-        let table = Table::ALL.into_iter().find(|known| *known as u8 == *table)?;
+        let table = Table::ALL
+            .into_iter()
+            .find(|known| *known as u8 == *table)?;
         let (key, rest) = part(rest)?;
         let (value, rest) = part(rest)?;
         content.insert((table, key), value);

@@ -162,11 +162,7 @@ pub trait Store: Read + std::fmt::Debug {
     ///
     /// # Errors
     /// The copy cannot be opened, or the storage cannot be written.
-    fn install(
-        &self,
-        dir: &Path,
-        own: &dyn Fn(&dyn Read) -> io::Result<Batch>,
-    ) -> io::Result<()>;
+    fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()>;
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;

@@ -186,11 +186,7 @@ impl Store for RocksStore {
         sync_files(dir)
     }
 
-    fn install(
-        &self,
-        dir: &Path,
-        own: &dyn Fn(&dyn Read) -> io::Result<Batch>,
-    ) -> io::Result<()> {
+    fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()> {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         let number = live
             .folder

@@ -133,9 +133,15 @@ fn a_power_cut_keeps_what_was_synced() {
     let mut two = Batch::new();
     two.put(Table::Log, b"2", b"b");
     store.write(&two).unwrap();
-    assert_eq!(store.power_cut().get(Table::Log, b"1").unwrap(), Some(b"a".to_vec()));
+    assert_eq!(
+        store.power_cut().get(Table::Log, b"1").unwrap(),
+        Some(b"a".to_vec())
+    );
     assert_eq!(store.power_cut().get(Table::Log, b"2").unwrap(), None);
-    assert_eq!(store.killed().get(Table::Log, b"2").unwrap(), Some(b"b".to_vec()));
+    assert_eq!(
+        store.killed().get(Table::Log, b"2").unwrap(),
+        Some(b"b".to_vec())
+    );
 }
 
 #[test]
@@ -166,11 +172,17 @@ fn a_view_outlives_an_installation() {
     store.write(&two).unwrap();
     store.install(&copy, &|_| Ok(Batch::new())).unwrap();
     assert_eq!(view.get(Table::State, b"k").unwrap(), Some(b"old".to_vec()));
-    assert_eq!(store.get(Table::State, b"k").unwrap(), Some(b"old".to_vec()));
+    assert_eq!(
+        store.get(Table::State, b"k").unwrap(),
+        Some(b"old".to_vec())
+    );
     drop(view);
     drop(store);
     let again = RocksStore::open(dir.path()).unwrap();
-    assert_eq!(again.get(Table::State, b"k").unwrap(), Some(b"old".to_vec()));
+    assert_eq!(
+        again.get(Table::State, b"k").unwrap(),
+        Some(b"old".to_vec())
+    );
     let folders = std::fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(folders, 2, "one database and the file that names it");
 }
@@ -200,8 +212,18 @@ fn a_torn_end_is_cut_off_and_a_hole_is_not() {
 
     std::fs::write(&log, &whole[..whole.len() - 100]).unwrap();
     let store = RocksStore::open(&copy).unwrap();
-    assert!(store.get(Table::Log, &198_u32.to_be_bytes()).unwrap().is_some());
-    assert!(store.get(Table::Log, &199_u32.to_be_bytes()).unwrap().is_none());
+    assert!(
+        store
+            .get(Table::Log, &198_u32.to_be_bytes())
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        store
+            .get(Table::Log, &199_u32.to_be_bytes())
+            .unwrap()
+            .is_none()
+    );
     drop(store);
     std::fs::remove_dir_all(&copy).unwrap();
 
@@ -213,7 +235,10 @@ fn a_torn_end_is_cut_off_and_a_hole_is_not() {
         holed[middle] ^= 0xff;
         std::fs::write(&log, holed).unwrap();
         let opened = RocksStore::open(&copy);
-        assert!(opened.is_err(), "acknowledged writes would be lost in silence");
+        assert!(
+            opened.is_err(),
+            "acknowledged writes would be lost in silence"
+        );
     }
     std::fs::remove_dir_all(&copy).unwrap();
 }

@@ -1,0 +1,72 @@
+//! `ledger-node start`: runs the node until it is asked to stop.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Failure};
+use crate::config::{Config, Overrides};
+use crate::logging;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The node's configuration.
+    #[arg(long, env = "COUNTERSIGN_NODE_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let config = Config::load(&arguments.config, &arguments.overrides)?;
+    logging::begin(&config.log).map_err(Failure::configuration)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Fatal, format!("no threads can be made: {error}")))?;
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        listen_for_signals(&stop)?;
+        serve(config, stop).await
+    });
+    // What still runs is of no use any more; waiting for it could last for ever.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Done)
+}
+
+/// Runs a node until `stop` is cancelled and everything is drained, or until it fails.
+///
+/// # Errors
+/// [`Failure`]: `Configuration` before anything was touched, `Data` if the node must rejoin under a new id, else `Fatal`.
+async fn serve(_config: Config, _stop: CancellationToken) -> Result<(), Failure> {
+    Err(Failure::new(Exit::Fatal, "this build has no node to start"))
+}
+
+/// The first SIGTERM or SIGINT drains the node, the second ends the process at once.
+fn listen_for_signals(stop: &CancellationToken) -> Result<(), Failure> {
+    let on = |kind| {
+        signal(kind).map_err(|error| {
+            Failure::new(Exit::Fatal, format!("signals cannot be received: {error}"))
+        })
+    };
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tracing::info!("stopping; a second signal ends the process at once");
+        stop.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        std::process::exit(i32::from(Exit::Fatal as u8));
+    });
+    Ok(())
+}
+
+async fn either(a: &mut Signal, b: &mut Signal) {
+    tokio::select! {
+        _ = a.recv() => {}
+        _ = b.recv() => {}
+    }
+}
