@@ -9,10 +9,10 @@ use ledger_proto::v1::{
     self, ErrorReason, ReceiptLevel, command::Body, consistency::Requirement,
 };
 use tokio::sync::Semaphore;
-use tonic::Request;
+use tonic::{Request, Response};
 use tonic::metadata::MetadataMap;
 
-use super::failure::{Answer, Failure};
+use super::failure::{Answer, Failure, Reply};
 use super::read_auth::{ReadRequest, ReadSignature, invalid};
 use super::rights::Reader;
 use crate::node::ledger::{Ledger, Submitted, View};
@@ -75,6 +75,25 @@ impl Gate {
         let submission = submission.ok_or_else(|| malformed("the submission is missing"))?;
         check_body(&submission, fits)?;
         self.ledger.submit(submission, level, deadline).await
+    }
+
+    /// Answers an rpc whose request is a submission and nothing else.
+    ///
+    /// # Errors
+    /// Those of [`Gate::submit`].
+    pub async fn govern(
+        &self,
+        request: Request<v1::SubmitRequest>,
+        fits: fn(&Body) -> bool,
+    ) -> Reply<v1::SubmitResponse> {
+        let deadline = deadline(request.metadata());
+        let request = request.into_inner();
+        let level = level(request.receipt_level)?;
+        let submitted = self.submit(request.submission, level, deadline, fits).await?;
+        Ok(Response::new(v1::SubmitResponse {
+            receipt: receipt(&submitted),
+            replayed: submitted.replayed.is_some(),
+        }))
     }
 
     /// Lets a signed read in.

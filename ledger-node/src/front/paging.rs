@@ -245,7 +245,8 @@ pub fn records<M: Message + Default, T: Message>(
     }
 }
 
-fn damaged(key: &[u8], error: &prost::DecodeError) -> Failure {
+/// A stored record does not decode.
+pub fn damaged(key: &[u8], error: &prost::DecodeError) -> Failure {
     ledger_core::state::StateError {
         key: key.to_vec(),
         what: error.to_string(),
