@@ -7,6 +7,7 @@ use tonic::{Request, Response};
 
 use super::failure::{Answer, Reply};
 use super::gate::{Gate, Opened, as_of};
+use crate::node::ledger::View;
 
 /// Most nodes read for one answer: members, and nodes that were members once.
 const MAX_NODES_READ: usize = 10_000;
@@ -75,19 +76,16 @@ fn cluster(
     opened.reader.require_active()?;
     let view = &opened.view;
     let ledger: v1::LedgerRecord = read(view, &Key::ledger())?.unwrap_or_default();
-    let prefix = Key::family(Family::Node);
-    let mut members = Vec::new();
-    for (key, value) in view.scan(prefix.as_bytes(), None, MAX_NODES_READ)? {
-        let record = v1::NodeRecord::decode(value.as_slice());
-        let record = record.map_err(|error| super::paging::damaged(&key, &error))?;
-        let id = record.card.as_ref().map_or(0, |card| card.node_id);
-        if record.member {
-            members.push(v1::Member {
-                record: Some(record),
+    let members = members(view)?
+        .into_iter()
+        .map(|record| {
+            let id = record.card.as_ref().map_or(0, |card| card.node_id);
+            v1::Member {
                 voter: voters.contains(&id),
-            });
-        }
-    }
+                record: Some(record),
+            }
+        })
+        .collect();
     Ok(v1::GetClusterResponse {
         trust: read(view, &Key::trust(ledger.trust_epoch))?,
         ledger: Some(ledger),
@@ -95,4 +93,18 @@ fn cluster(
         leader_id,
         as_of: as_of(view)?,
     })
+}
+
+/// The members of the ledger, ascending by node id.
+pub(super) fn members(view: &View) -> Answer<Vec<v1::NodeRecord>> {
+    let prefix = Key::family(Family::Node);
+    let mut members = Vec::new();
+    for (key, value) in view.scan(prefix.as_bytes(), None, MAX_NODES_READ)? {
+        let record = v1::NodeRecord::decode(value.as_slice())
+            .map_err(|error| super::paging::damaged(&key, &error))?;
+        if record.member {
+            members.push(record);
+        }
+    }
+    Ok(members)
 }

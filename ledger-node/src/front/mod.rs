@@ -2,9 +2,12 @@
 
 pub mod authorization;
 pub mod cluster;
+mod entries;
+mod evidence;
 pub mod failure;
 mod follow;
 pub mod gate;
+pub mod ledger;
 pub mod listing;
 pub mod paging;
 pub mod proving;
