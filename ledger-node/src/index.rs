@@ -115,10 +115,7 @@ impl List {
     /// Decisions with a reason, if there is a list of that reason.
     #[must_use]
     pub fn reason(reason: DecisionReason) -> Option<Self> {
-        let dense = [
-            DecisionReason::Unspecified,
-            DecisionReason::AllowedByPolicy,
-        ];
+        let dense = [DecisionReason::Unspecified, DecisionReason::AllowedByPolicy];
         (!dense.contains(&reason)).then(|| Self::new(Family::Reason).byte(reason.into()))
     }
 
@@ -252,7 +249,9 @@ pub fn about(state: &dyn State, entry: &v1::Entry) -> Result<About, StateError> 
                 of_request(&mut about, &ask);
             }
         }
-        Some(Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id })) => {
+        Some(
+            Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id }),
+        ) => {
             about.whom = session(state, &session_id)?.map(|session| Identity::Agent(session.agent));
         }
         Some(Ask::RetireKey(ask)) => {
@@ -481,8 +480,5 @@ pub fn expired(view: &View, now_us: u64, limit: usize) -> Result<Vec<SessionId>,
 
 fn expiry_of(key: &[u8]) -> Option<(u64, SessionId)> {
     let (expiry, id) = key.get(1..)?.split_first_chunk::<8>()?;
-    Some((
-        u64::from_be_bytes(*expiry),
-        SessionId::from_slice(id).ok()?,
-    ))
+    Some((u64::from_be_bytes(*expiry), SessionId::from_slice(id).ok()?))
 }

@@ -182,7 +182,9 @@ impl Authorization {
                 let asked = service.ask(question.request.unwrap_or_default(), deadline);
                 let result = match asked.await {
                     Ok(response) => authorize_stream_response::Result::Response(response),
-                    Err(failure) => authorize_stream_response::Result::Error(failure.to_call_error()),
+                    Err(failure) => {
+                        authorize_stream_response::Result::Error(failure.to_call_error())
+                    }
                 };
                 let answer = v1::AuthorizeStreamResponse {
                     correlation_id,

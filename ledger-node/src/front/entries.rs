@@ -8,8 +8,8 @@ use ledger_core::note::signed_note::Note;
 use ledger_core::state::{Key, read};
 use ledger_core::{ledger, machine};
 use ledger_proto::v1::{
-    self, CompartmentKind, ErasureState, ReceiptLevel, Role, consistency::Requirement,
-    entry::Body, get_entry_request, governance::Detail,
+    self, CompartmentKind, ErasureState, ReceiptLevel, Role, consistency::Requirement, entry::Body,
+    get_entry_request, governance::Detail,
 };
 use tonic::Request;
 
@@ -148,7 +148,15 @@ pub(super) async fn list(
         let reader = Reader::load(&proving.view, identity)?;
         let reader = reader.ok_or_else(super::read_auth::invalid)?;
         let view = &proving.view;
-        let found = find(view, &reader, &filter, span, page.size, MAX_LOOKED_AT, now_us)?;
+        let found = find(
+            view,
+            &reader,
+            &filter,
+            span,
+            page.size,
+            MAX_LOOKED_AT,
+            now_us,
+        )?;
         fill(&proving, &origin, &page, span, found)
     };
     gate.work(deadline, work).await

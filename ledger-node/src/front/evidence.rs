@@ -32,10 +32,7 @@ enum Subject {
 }
 
 /// The file.
-pub(super) async fn get(
-    gate: &Gate,
-    request: Request<v1::GetEvidenceRequest>,
-) -> Answer<Vec<u8>> {
+pub(super) async fn get(gate: &Gate, request: Request<v1::GetEvidenceRequest>) -> Answer<Vec<u8>> {
     let opened = gate.open(request, None).await?;
     let (deadline, now_us) = (opened.deadline, gate.ledger.now_us());
     let look = move || {
@@ -137,7 +134,10 @@ fn session_leaves(view: &View, id: SessionId) -> Answer<Vec<LeafIndex>> {
     if leaves.len() >= MAX_SESSION_LEAVES {
         return Err(argument("this session is too long for one evidence file"));
     }
-    Ok(leaves.into_iter().map(|(leaf, _)| LeafIndex(leaf)).collect())
+    Ok(leaves
+        .into_iter()
+        .map(|(leaf, _)| LeafIndex(leaf))
+        .collect())
 }
 
 /// The changes of the trust policy from the verifier's epoch to the checkpoint's.
@@ -172,7 +172,10 @@ pub(super) fn unbuilt(error: BuildError) -> Failure {
         BuildError::State(error) => error.into(),
         BuildError::Note(_) | BuildError::Checkpoint(_) => {
             tracing::error!(%error, "a checkpoint of this node does not parse");
-            Failure::new(ErrorReason::Internal, "a defect of this node; ask another one")
+            Failure::new(
+                ErrorReason::Internal,
+                "a defect of this node; ask another one",
+            )
         }
     }
 }
@@ -180,7 +183,7 @@ pub(super) fn unbuilt(error: BuildError) -> Failure {
 /// Bytes in parts, made one at a time as they are taken.
 pub(super) fn pieces<T: Send + 'static>(
     bytes: Vec<u8>,
-    make: impl Fn(Vec<u8>) -> T + Send + 'static,
+    mut make: impl FnMut(Vec<u8>) -> T + Send + 'static,
 ) -> Pieces<T> {
     let mut rest = bytes::Bytes::from(bytes);
     let parts = std::iter::from_fn(move || {

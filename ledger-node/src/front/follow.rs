@@ -85,7 +85,10 @@ impl Follower {
                 level: self.level,
             })
         };
-        let found = tokio::time::timeout_at(until.into(), wait).await.ok().flatten();
+        let found = tokio::time::timeout_at(until.into(), wait)
+            .await
+            .ok()
+            .flatten();
         if found.is_none() {
             tokio::time::sleep_until(until.into()).await;
         }
@@ -124,7 +127,15 @@ fn respond(
         direction: Direction::Ascending,
     };
     let (view, size) = (&proving.view, proving.size);
-    let found = find(view, &reader, filter, span, MAX_ENTRIES, MAX_LOOKED_AT, now_us)?;
+    let found = find(
+        view,
+        &reader,
+        filter,
+        span,
+        MAX_ENTRIES,
+        MAX_LOOKED_AT,
+        now_us,
+    )?;
     let mut next_index = found.rest.map_or(size.0, |rest| rest.from).max(next);
     let mut entries = prove(view, origin, size, &found.leaves)?;
     let fits = fitting(&entries);

@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use ledger_core::hash::TreeSize;
 use ledger_core::machine::{self, Liveness};
-use ledger_proto::v1::{
-    self, ErrorReason, ReceiptLevel, command::Body, consistency::Requirement,
-};
+use ledger_proto::v1::{self, ErrorReason, ReceiptLevel, command::Body, consistency::Requirement};
 use tokio::sync::Semaphore;
-use tonic::{Request, Response};
 use tonic::metadata::MetadataMap;
+use tonic::{Request, Response};
 
 use super::failure::{Answer, Failure, Reply};
 use super::read_auth::{ReadRequest, ReadSignature, invalid};
@@ -89,7 +87,9 @@ impl Gate {
         let deadline = deadline(request.metadata());
         let request = request.into_inner();
         let level = level(request.receipt_level)?;
-        let submitted = self.submit(request.submission, level, deadline, fits).await?;
+        let submitted = self
+            .submit(request.submission, level, deadline, fits)
+            .await?;
         Ok(Response::new(v1::SubmitResponse {
             receipt: receipt(&submitted),
             replayed: submitted.replayed.is_some(),
@@ -139,11 +139,7 @@ impl Gate {
     }
 
     /// The state, at least as fresh as asked for.
-    async fn fresh(
-        &self,
-        consistency: Option<v1::Consistency>,
-        deadline: Instant,
-    ) -> Answer<View> {
+    async fn fresh(&self, consistency: Option<v1::Consistency>, deadline: Instant) -> Answer<View> {
         let stated = |set: bool| {
             if set {
                 Ok(())
@@ -245,7 +241,12 @@ async fn on<T: Send + 'static>(
     deadline: Instant,
     work: impl FnOnce() -> Answer<T> + Send + 'static,
 ) -> Answer<T> {
-    let full = || Failure::new(ErrorReason::QueueFull, "this node has too many reads to answer");
+    let full = || {
+        Failure::new(
+            ErrorReason::QueueFull,
+            "this node has too many reads to answer",
+        )
+    };
     let waiting = Arc::clone(workers).acquire_owned();
     let place = tokio::time::timeout_at(deadline.into(), waiting)
         .await
@@ -257,7 +258,10 @@ async fn on<T: Send + 'static>(
     });
     done.await.map_err(|error| {
         tracing::error!(%error, "a read did not end");
-        Failure::new(ErrorReason::Internal, "a defect of this node; ask another one")
+        Failure::new(
+            ErrorReason::Internal,
+            "a defect of this node; ask another one",
+        )
     })?
 }
 

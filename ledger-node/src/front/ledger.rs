@@ -149,9 +149,9 @@ impl LedgerService for Log {
         request: Request<v1::GetErasureRequest>,
     ) -> Reply<v1::GetErasureResponse> {
         let node_id = self.0.ledger.node_id();
-        let answer = self
-            .0
-            .read(request, None, move |opened| entries::erasure(&opened, node_id));
+        let answer = self.0.read(request, None, move |opened| {
+            entries::erasure(&opened, node_id)
+        });
         Ok(Response::new(answer.await?))
     }
 }
@@ -227,10 +227,7 @@ fn tile(view: &View, ask: v1::GetTileRequest) -> Answer<v1::GetTileResponse> {
     let hashes = StateTiles(view).read_tile(&tile);
     let hashes = hashes.map_err(|error| unproven(error.into()))?;
     Ok(v1::GetTileResponse {
-        hashes: hashes
-            .iter()
-            .flat_map(|hash| *hash.as_bytes())
-            .collect(),
+        hashes: hashes.iter().flat_map(|hash| *hash.as_bytes()).collect(),
     })
 }
 

@@ -31,15 +31,17 @@ impl Filter {
         let message = message.unwrap_or_default();
         let session = match message.session_id.as_slice() {
             [] => None,
-            id => Some(
-                SessionId::from_slice(id).map_err(|_| argument("`session_id` has 16 bytes"))?,
-            ),
+            id => {
+                Some(SessionId::from_slice(id).map_err(|_| argument("`session_id` has 16 bytes"))?)
+            }
         };
         let known = EntryKind::try_from(message.kind).is_ok()
             && v1::Verdict::try_from(message.verdict).is_ok()
             && v1::DecisionReason::try_from(message.reason).is_ok();
         if !known {
-            return Err(argument("kind, verdict or reason is a number without a meaning"));
+            return Err(argument(
+                "kind, verdict or reason is a number without a meaning",
+            ));
         }
         Ok(Self { message, session })
     }

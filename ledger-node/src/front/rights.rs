@@ -151,23 +151,17 @@ impl Reader {
             let of_group = |approver: &v1::Approver| self.groups.contains(&approver.group);
             now_us < escalation.expires_at_us && escalation.approvers.iter().any(of_group)
         });
-        asked
-            && decision.verdict() == Verdict::Escalate
-            && self.holds(&[Role::Approver], namespace)
+        asked && decision.verdict() == Verdict::Escalate && self.holds(&[Role::Approver], namespace)
     }
 
     /// True if the reader may read this session: its agent, its issuer, the agent's owner, auditors.
     ///
     /// # Errors
     /// Damaged state.
-    pub fn may_read_session(
-        &self,
-        state: &dyn State,
-        session: &v1::SessionRecord,
-    ) -> Answer<bool> {
+    pub fn may_read_session(&self, state: &dyn State, session: &v1::SessionRecord) -> Answer<bool> {
         let agent = Identity::Agent(session.agent.clone());
-        let is_party = self.identity == agent
-            || session.issuer.as_ref() == Some(&self.identity.to_message());
+        let is_party =
+            self.identity == agent || session.issuer.as_ref() == Some(&self.identity.to_message());
         if is_party || self.holds(&[Role::Auditor], &session.namespace) {
             return Ok(true);
         }
