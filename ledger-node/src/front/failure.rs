@@ -28,6 +28,13 @@ pub struct Failure {
 /// The result of a call.
 pub type Answer<T> = Result<T, Failure>;
 
+/// The result of a call as gRPC has it.
+pub type Reply<T> = Result<tonic::Response<T>, Status>;
+
+/// What comes in answer to a call, piece by piece.
+pub type Pieces<T> =
+    std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send + 'static>>;
+
 impl Failure {
     /// A failure without a wait.
     pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {

@@ -1,3 +1,65 @@
 //! The public gRPC services.
 
+pub mod authorization;
+pub mod cluster;
+mod entries;
+mod evidence;
 pub mod failure;
+mod follow;
+pub mod gate;
+pub mod identity;
+pub mod ledger;
+pub mod listing;
+pub mod paging;
+pub mod policy;
+pub mod proving;
+pub mod read_auth;
+pub mod rights;
+pub mod session;
+
+use ledger_proto::v1;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use crate::node::ledger::Ledger;
+
+/// Longest message either way: 3 MiB, and 64 KiB for what frames the content that the limits count.
+pub const MAX_MESSAGE_LEN: usize = 3 * 1024 * 1024 + 64 * 1024;
+
+/// The descriptors do not decode, which only a broken build causes.
+pub type ReflectionError = tonic_reflection::server::Error;
+
+/// Every public service on one ledger, with reflection and the health service of the node.
+///
+/// # Errors
+/// [`ReflectionError`]
+pub fn router<H: Health>(
+    ledger: Ledger,
+    health: HealthServer<H>,
+) -> Result<Routes, ReflectionError> {
+    let gate = gate::Gate::new(ledger);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(ledger_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(health).add_service(reflection);
+    macro_rules! add {
+        ($($module:ident $server:ident $service:expr;)+) => {
+            $(routes.add_service(
+                v1::$module::$server::new($service)
+                    .max_decoding_message_size(MAX_MESSAGE_LEN)
+                    .max_encoding_message_size(MAX_MESSAGE_LEN),
+            );)+
+        };
+    }
+    add! {
+        authorization_service_server AuthorizationServiceServer authorization::Authorization(gate.clone());
+        identity_service_server IdentityServiceServer identity::Identities(gate.clone());
+        session_service_server SessionServiceServer session::Sessions(gate.clone());
+        policy_service_server PolicyServiceServer policy::Policy(gate.clone());
+        ledger_service_server LedgerServiceServer ledger::Log(gate.clone());
+        cluster_service_server ClusterServiceServer cluster::Cluster(gate);
+    }
+    Ok(routes.routes())
+}

@@ -1,0 +1,195 @@
+//! Evidence files, built here and sent in parts.
+//!
+//! The evidence of a decision holds the rules that decided, so it is for auditors and for owners, who answer for the agent;
+//! agents and gateways have their receipts. The evidence of a session holds no rules.
+
+use ledger_core::evidence::{self, BuildError, Sources};
+use ledger_core::hash::{LeafIndex, TreeSize};
+use ledger_core::id::SessionId;
+use ledger_core::ledger;
+use ledger_core::state::{Key, read};
+use ledger_proto::v1::{self, CompartmentKind, ErrorReason, ReceiptLevel, get_evidence_request};
+use tonic::Request;
+
+use super::failure::{Answer, Failure, Pieces};
+use super::gate::{Gate, Opened, argument, not_found};
+use super::proving::unproven;
+use super::rights::permitted;
+use crate::index::{self, List, Span};
+use crate::node::ledger::{Ledger, View};
+use crate::storage::Direction;
+
+/// Most bytes of a part.
+const PIECE_LEN: usize = 1024 * 1024;
+/// Most entries of a session's evidence: with 1 KiB each, as many as a file can hold.
+const MAX_SESSION_LEAVES: usize = 65_536;
+
+/// Whom or what evidence is about.
+#[derive(Debug, Clone, Copy)]
+enum Subject {
+    Decision(LeafIndex),
+    Session(SessionId),
+}
+
+/// The file.
+pub(super) async fn get(gate: &Gate, request: Request<v1::GetEvidenceRequest>) -> Answer<Vec<u8>> {
+    let opened = gate.open(request, None).await?;
+    let (deadline, now_us) = (opened.deadline, gate.ledger.now_us());
+    let look = move || {
+        let kinds = kinds(&opened.request.compartments)?;
+        let subject = subject(&opened.request)?;
+        let last = last_leaf(&opened, subject, !kinds.is_empty(), now_us)?;
+        Ok((subject, kinds, last, opened.request.trust_epoch))
+    };
+    let (subject, kinds, last, epoch) = gate.work(deadline, look).await?;
+    let min = TreeSize(last.saturating_add(1));
+    let level = ReceiptLevel::Cosigned;
+    let ledger = gate.ledger.clone();
+    let (note, size) = ledger.checkpoint(min, level, deadline).await?;
+    ledger.at_least(size, deadline).await?;
+    let build = move || {
+        let view = ledger.view();
+        let trust_checkpoints = trust_checkpoints(&ledger, &view, epoch, size)?;
+        let sources = Sources {
+            state: &view,
+            checkpoint: &note,
+            trust_checkpoints: &trust_checkpoints,
+            compartments: &kinds,
+        };
+        let built = match subject {
+            Subject::Decision(leaf) => evidence::decision(sources, leaf),
+            Subject::Session(id) => evidence::session(sources, id, &session_leaves(&view, id)?),
+        };
+        let file = evidence::encode(&built.map_err(unbuilt)?);
+        if file.len() > evidence::MAX_EVIDENCE_LEN {
+            return Err(argument("this session is too long for one evidence file"));
+        }
+        Ok(file)
+    };
+    gate.work(deadline, build).await
+}
+
+fn kinds(numbers: &[i32]) -> Answer<Vec<CompartmentKind>> {
+    let ascending = numbers.windows(2).all(|pair| pair.first() < pair.last());
+    let kinds: Option<Vec<CompartmentKind>> = numbers
+        .iter()
+        .map(|number| CompartmentKind::try_from(*number).ok())
+        .collect();
+    kinds
+        .filter(|kinds| ascending && !kinds.contains(&CompartmentKind::Unspecified))
+        .ok_or_else(|| argument("`compartments` are kinds, ascending and distinct"))
+}
+
+fn subject(request: &v1::GetEvidenceRequest) -> Answer<Subject> {
+    match &request.subject {
+        Some(get_evidence_request::Subject::Decision(leaf)) => {
+            Ok(Subject::Decision(LeafIndex(*leaf)))
+        }
+        Some(get_evidence_request::Subject::SessionId(id)) => SessionId::from_slice(id)
+            .map(Subject::Session)
+            .map_err(|_| argument("`session_id` has 16 bytes")),
+        None => Err(argument("name a decision or a session")),
+    }
+}
+
+/// Checks that the reader may have the evidence, and finds the last leaf that it will hold.
+fn last_leaf(
+    opened: &Opened<v1::GetEvidenceRequest>,
+    subject: Subject,
+    with_content: bool,
+    now_us: u64,
+) -> Answer<u64> {
+    let (view, reader) = (&opened.view, &opened.reader);
+    match subject {
+        Subject::Decision(leaf) => {
+            let entry = ledger::entry(view, leaf)?.ok_or_else(|| not_found("decision"))?;
+            let about = index::about(view, &entry)?;
+            permitted(reader.may_read_content(view, &entry, &about, now_us)?)?;
+            let outcome: Option<v1::LeafRecord> = read(view, &Key::outcome_of(leaf))?;
+            Ok(outcome.map_or(leaf.0, |outcome| outcome.leaf))
+        }
+        Subject::Session(id) => {
+            let session: Option<v1::SessionRecord> = read(view, &Key::session(id))?;
+            let session = session.ok_or_else(|| not_found("session"))?;
+            permitted(reader.may_read_session(view, &session)?)?;
+            if with_content {
+                let agent = ledger_core::id::Identity::Agent(session.agent.clone());
+                let audits = reader.holds(&[v1::Role::Auditor], &session.namespace);
+                permitted(audits || reader.owns(view, &agent)?)?;
+            }
+            Ok(session_leaves(view, id)?
+                .last()
+                .map_or(session.leaf, |leaf| leaf.0))
+        }
+    }
+}
+
+fn session_leaves(view: &View, id: SessionId) -> Answer<Vec<LeafIndex>> {
+    let all = Span {
+        from: 0,
+        until: u64::MAX,
+        direction: Direction::Ascending,
+    };
+    let leaves = index::leaves(view, &List::session(id), all, MAX_SESSION_LEAVES)?;
+    if leaves.len() >= MAX_SESSION_LEAVES {
+        return Err(argument("this session is too long for one evidence file"));
+    }
+    Ok(leaves
+        .into_iter()
+        .map(|(leaf, _)| LeafIndex(leaf))
+        .collect())
+}
+
+/// The changes of the trust policy from the verifier's epoch to the checkpoint's.
+fn trust_checkpoints(
+    ledger: &Ledger,
+    view: &View,
+    epoch: u64,
+    size: TreeSize,
+) -> Answer<Vec<(u64, String)>> {
+    let last = super::ledger::epoch_at(view, size)?;
+    (epoch.saturating_add(1)..=last)
+        .map(|epoch| {
+            let checkpoint = ledger.trust_checkpoint(epoch)?.ok_or_else(|| {
+                Failure::new(
+                    ErrorReason::NotReady,
+                    "the newest change of the trust policy is not cosigned yet; ask again",
+                )
+            })?;
+            Ok((epoch, checkpoint))
+        })
+        .collect()
+}
+
+/// Why evidence or a receipt could not be built.
+#[must_use]
+pub(super) fn unbuilt(error: BuildError) -> Failure {
+    match error {
+        BuildError::NotFound(what) => not_found(what),
+        BuildError::NotCovered { .. } => Failure::new(ErrorReason::BeyondTree, error.to_string()),
+        BuildError::SessionOpen => argument(error.to_string()),
+        BuildError::Proof(error) => unproven(error),
+        BuildError::State(error) => error.into(),
+        BuildError::Note(_) | BuildError::Checkpoint(_) => {
+            tracing::error!(%error, "a checkpoint of this node does not parse");
+            Failure::new(
+                ErrorReason::Internal,
+                "a defect of this node; ask another one",
+            )
+        }
+    }
+}
+
+/// Bytes in parts, made one at a time as they are taken.
+pub(super) fn pieces<T: Send + 'static>(
+    bytes: Vec<u8>,
+    mut make: impl FnMut(Vec<u8>) -> T + Send + 'static,
+) -> Pieces<T> {
+    let mut rest = bytes::Bytes::from(bytes);
+    let parts = std::iter::from_fn(move || {
+        (!rest.is_empty()).then(|| rest.split_to(PIECE_LEN.min(rest.len())))
+    });
+    Box::pin(tokio_stream::iter(
+        parts.map(move |part| Ok(make(part.to_vec()))),
+    ))
+}

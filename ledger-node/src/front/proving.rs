@@ -1,0 +1,86 @@
+//! Proving entries to one checkpoint.
+
+use ledger_core::evidence::StateTiles;
+use ledger_core::hash::{LeafIndex, TreeHash, TreeSize};
+use ledger_core::ledger;
+use ledger_core::tree::proof::{ProveError, Prover};
+use ledger_proto::v1::{self, ErrorReason};
+
+use super::failure::{Answer, Failure};
+use super::gate::not_found;
+use crate::node::ledger::View;
+
+/// Proves entries, one after the other, to the tree of one size. Ascending or descending leaves share most of the work.
+#[derive(Debug)]
+pub struct EntryProver<'v> {
+    view: &'v View,
+    tiles: &'v StateTiles<'v>,
+    hash: TreeHash,
+    size: TreeSize,
+}
+
+impl<'v> EntryProver<'v> {
+    /// A prover for the tree of this size, which the view covers.
+    #[must_use]
+    pub fn new(view: &'v View, tiles: &'v StateTiles<'v>, origin: &str, size: TreeSize) -> Self {
+        Self {
+            view,
+            tiles,
+            hash: TreeHash::of_origin(origin),
+            size,
+        }
+    }
+
+    /// Proves these leaves, in their order.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for a leaf beyond the ledger, `DATA_DAMAGED`.
+    pub fn prove(&self, leaves: &[u64]) -> Answer<Vec<v1::ProvenEntry>> {
+        let mut prover = Prover::new(self.tiles, self.hash, self.size);
+        let mut proven = Vec::with_capacity(leaves.len());
+        for leaf in leaves {
+            let entry = ledger::entry_bytes(self.view, LeafIndex(*leaf))?
+                .ok_or_else(|| not_found("entry"))?;
+            let path = prover.inclusion(LeafIndex(*leaf)).map_err(unproven)?;
+            proven.push(v1::ProvenEntry {
+                index: *leaf,
+                entry,
+                path: path.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+            });
+        }
+        Ok(proven)
+    }
+}
+
+/// Entries of a view, proven to a size.
+///
+/// # Errors
+/// Those of [`EntryProver::prove`].
+pub fn prove(
+    view: &View,
+    origin: &str,
+    size: TreeSize,
+    leaves: &[u64],
+) -> Answer<Vec<v1::ProvenEntry>> {
+    let tiles = StateTiles(view);
+    EntryProver::new(view, &tiles, origin, size).prove(leaves)
+}
+
+/// There is no proof because the tree is smaller, or because tiles are damaged.
+#[must_use]
+pub fn unproven(error: ProveError) -> Failure {
+    match error {
+        ProveError::Read(error) => {
+            tracing::error!(%error, "a tile is missing");
+            Failure::new(
+                ErrorReason::DataDamaged,
+                "hashes stored on this node are damaged; ask another node",
+            )
+        }
+        ProveError::IndexBeyondSize { .. }
+        | ProveError::OlderIsEmpty
+        | ProveError::OlderBeyondNewer { .. } => {
+            Failure::new(ErrorReason::ArgumentInvalid, error.to_string())
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Who reads: the signature that every read carries unless it is open.
+//!
+//! `call.proto` says which bytes are signed. Nonces are not remembered: an answer goes back over the connection that the
+//! request came on, a node cannot know what another node has seen, and the time in the signature ends its use after a minute.
+
+use ledger_core::id::{Identity, KeyId};
+use ledger_core::keys::PublicKey;
+use ledger_core::state::{Key, State, read};
+use ledger_proto::v1::{self, ErrorReason};
+use prost::Message;
+use tonic::metadata::MetadataMap;
+
+use super::failure::{Answer, Failure};
+
+/// What precedes everything else that a read signs.
+const READ_DOMAIN: &[u8] = b"countersign-read-v1\0";
+/// How far the time of a read may be from the node's clock, in microseconds: 60 s.
+const MAX_SKEW_US: u64 = 60_000_000;
+
+const KEY_ID: &str = "countersign-key-id-bin";
+const TIME: &str = "countersign-time-us";
+const NONCE: &str = "countersign-nonce-bin";
+const SIGNATURE: &str = "countersign-signature-bin";
+
+/// The request of a call that reads.
+pub trait ReadRequest: Message + Default + Clone + Send + 'static {
+    /// The full gRPC path of the call.
+    const METHOD: &'static str;
+}
+
+macro_rules! reads {
+    ($($service:literal: $($method:literal $request:ident),+;)+) => {
+        $($(impl ReadRequest for v1::$request {
+            const METHOD: &'static str = concat!("/countersign.v1.", $service, "/", $method);
+        })+)+
+        #[cfg(test)]
+        const METHODS: &[&str] = &[$($(<v1::$request as ReadRequest>::METHOD),+),+];
+    };
+}
+
+reads! {
+    "AuthorizationService": "Simulate" SimulateRequest;
+    "IdentityService":
+        "GetNamespace" GetNamespaceRequest, "ListNamespaces" ListNamespacesRequest,
+        "GetAgent" GetAgentRequest, "ListAgents" ListAgentsRequest,
+        "GetGateway" GetGatewayRequest, "ListGateways" ListGatewaysRequest,
+        "GetOperator" GetOperatorRequest, "ListOperators" ListOperatorsRequest,
+        "ListKeys" ListKeysRequest;
+    "SessionService": "GetSession" GetSessionRequest, "ListSessions" ListSessionsRequest;
+    "PolicyService":
+        "GetBundle" GetBundleRequest, "ListBundles" ListBundlesRequest, "ListHalts" ListHaltsRequest;
+    "LedgerService":
+        "GetEntry" GetEntryRequest, "ListEntries" ListEntriesRequest, "Follow" FollowRequest,
+        "GetInclusionProof" GetInclusionProofRequest,
+        "GetConsistencyProof" GetConsistencyProofRequest,
+        "GetTile" GetTileRequest, "GetCheckpoint" GetCheckpointRequest,
+        "ListTrustSteps" ListTrustStepsRequest,
+        "GetEvidence" GetEvidenceRequest, "GetErasure" GetErasureRequest;
+    "ClusterService": "GetCluster" GetClusterRequest, "GetNodeStatus" GetNodeStatusRequest;
+}
+
+/// The four keys of metadata, well-formed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadSignature {
+    key_id: KeyId,
+    time_us: u64,
+    nonce: [u8; 16],
+    signature: [u8; 64],
+}
+
+impl ReadSignature {
+    /// Reads the signature from metadata.
+    ///
+    /// # Errors
+    /// `READ_SIGNATURE_MISSING` if a part is not there, `READ_SIGNATURE_INVALID` if it has another form.
+    pub fn parse(metadata: &MetadataMap) -> Answer<Self> {
+        let time = metadata.get(TIME).ok_or_else(|| missing(TIME))?;
+        let time = time.to_str().unwrap_or_default();
+        let time_us: u64 = time.parse().map_err(|_| invalid())?;
+        Ok(Self {
+            key_id: KeyId::from_bytes(binary(metadata, KEY_ID)?),
+            time_us,
+            nonce: binary(metadata, NONCE)?,
+            signature: binary(metadata, SIGNATURE)?,
+        })
+    }
+
+    /// Checks that the read was signed at about this time.
+    ///
+    /// # Errors
+    /// `READ_TIME_OUT_OF_RANGE`
+    pub fn check_time(&self, now_us: u64) -> Answer<()> {
+        if self.time_us.abs_diff(now_us) <= MAX_SKEW_US {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorReason::ReadTimeOutOfRange,
+            "the read was signed more than 60 s before or after now; check the clock and sign again",
+        ))
+    }
+
+    /// Whose signature this is. The key must be active now; whether its identity may read is not said here.
+    ///
+    /// # Errors
+    /// `READ_SIGNATURE_INVALID`
+    pub fn authenticate<R: ReadRequest>(
+        &self,
+        state: &dyn State,
+        origin: &str,
+        now_us: u64,
+        request: &R,
+    ) -> Answer<Identity> {
+        let record: Option<v1::KeyRecord> = read(state, &Key::public_key(self.key_id))?;
+        let record = record
+            .filter(|record| is_active(record, now_us))
+            .ok_or_else(invalid)?;
+        let key = record.key.as_ref().map(PublicKey::parse);
+        let key = key.and_then(Result::ok).ok_or_else(invalid)?;
+        let message = message(origin, R::METHOD, self.time_us, &self.nonce, request);
+        if !key.verify(&message, &self.signature) {
+            return Err(invalid());
+        }
+        let identity = record.identity.as_ref().map(Identity::parse);
+        identity.and_then(Result::ok).ok_or_else(invalid)
+    }
+}
+
+/// The bytes that a read signs.
+fn message<R: ReadRequest>(
+    origin: &str,
+    method: &str,
+    time_us: u64,
+    nonce: &[u8; 16],
+    request: &R,
+) -> Vec<u8> {
+    let mut message = READ_DOMAIN.to_vec();
+    for text in [origin, method] {
+        // Both are far below 64 KiB: an origin is a key name, a method is one of ours.
+        let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        message.extend_from_slice(&len.to_be_bytes());
+        message.extend_from_slice(text.as_bytes());
+    }
+    message.extend_from_slice(&time_us.to_be_bytes());
+    message.extend_from_slice(nonce);
+    message.extend_from_slice(blake3::hash(&request.encode_to_vec()).as_bytes());
+    message
+}
+
+/// True if the key may sign now: the rule of the machine's admission, at the node's time.
+fn is_active(record: &v1::KeyRecord, now_us: u64) -> bool {
+    let Some(key) = &record.key else { return false };
+    let ended = key.not_after_us != 0 && key.not_after_us <= now_us;
+    key.not_before_us <= now_us && !ended && record.retired_at_us == 0
+}
+
+fn binary<const N: usize>(metadata: &MetadataMap, key: &'static str) -> Answer<[u8; N]> {
+    let value = metadata.get_bin(key).ok_or_else(|| missing(key))?;
+    let bytes = value.to_bytes().map_err(|_| invalid())?;
+    bytes.as_ref().try_into().map_err(|_| invalid())
+}
+
+fn missing(key: &str) -> Failure {
+    Failure::new(
+        ErrorReason::ReadSignatureMissing,
+        format!("this read must be signed: metadata key `{key}` is missing"),
+    )
+}
+
+/// One message for all causes: which of them it is would tell a stranger which keys exist.
+pub(super) fn invalid() -> Failure {
+    Failure::new(
+        ErrorReason::ReadSignatureInvalid,
+        "the signature of the read does not verify, or its key may not be used; check key and origin",
+    )
+}
