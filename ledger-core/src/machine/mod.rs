@@ -166,16 +166,16 @@ impl Machine {
     }
 
     /// Decides a request on a copy of the state and leaves no trace. Signatures are not looked at: the answer is what the
-    /// signers named in `as_if` would get.
+    /// author and the cosigners that the command names would get.
     ///
     /// # Errors
-    /// [`StateError`] if the state is damaged; the outer error of the result is a command that could not even be admitted.
+    /// [`StateError`] if the state is damaged. The inner error is a command that could not even be admitted, or one that asks
+    /// for something else than a decision.
     pub fn simulate(
         &self,
         state: &dyn State,
         now_us: u64,
         submission: &v1::Submission,
-        as_if: &[Identity],
     ) -> Result<Result<v1::Decision, Refusal>, StateError> {
         let mut txn = Txn::new(state);
         let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
@@ -188,8 +188,11 @@ impl Machine {
             Ok(command) => command,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let signers = as_if
-            .iter()
+        if !matches!(command.body, Ask::Authorize(_)) {
+            return Ok(Err(Refusal::Undecodable));
+        }
+        let signers = command
+            .signers()
             .map(|identity| admission::Signer {
                 identity: identity.clone(),
                 leaf: None,

@@ -205,8 +205,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "c5f318e578d2916b6f2d0fd89930bc501b22fa78626486ce18f8257101f4fac4",
-        "0c63d4b03953cf3ab6e8c3d89888278a4cbb3d687705c09c81973cb923a8f5ee",
+        "faa1182a7f151b08c3e5f7efb109d2ccbb3c58079581918e3e0f360adf6647e9",
+        "171589982c308f12a23138dd1a2a7ab9992ca6d2cafab647fbcaf1c6c11c6798",
     );
 }
 
@@ -214,8 +214,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "b6476c054869536c07fda3d50c4a847fb691c3465a543739b04cf60bd4832426",
-        "1a92c0bb040c469badf4d39bc016606a3f6bd6ad2f4ffdc32dce47f7c5958cab",
+        "6b2ca340fab3c0f2404424e1202f64fc2f7132032f6f3fd6a1dad8f08d2565ea",
+        "699b514f3b4dc8e55a4e5ce48089910ab5553b982d61bb96975d0f095edfecc7",
     );
 }
 
