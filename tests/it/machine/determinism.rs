@@ -205,8 +205,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "faa1182a7f151b08c3e5f7efb109d2ccbb3c58079581918e3e0f360adf6647e9",
-        "171589982c308f12a23138dd1a2a7ab9992ca6d2cafab647fbcaf1c6c11c6798",
+        "4e7872621b7fc4e868c00aa85f8de4416e5681c32ba70dcc22bebd23cadd1779",
+        "d00c56041dadd421a01948fa91647e4461d304339734e6e6a50fb69fb4228612",
     );
 }
 
@@ -214,8 +214,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "6b2ca340fab3c0f2404424e1202f64fc2f7132032f6f3fd6a1dad8f08d2565ea",
-        "699b514f3b4dc8e55a4e5ce48089910ab5553b982d61bb96975d0f095edfecc7",
+        "ade90ae51dca555c6a7d3f3b5e1f1530de3a8180fcfb994a016ee92dd2b6108d",
+        "d9836e4184adaee96d097bea218fc0726ef3994e8a78c99b483181ca51f16409",
     );
 }
 
