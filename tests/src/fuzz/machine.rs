@@ -132,7 +132,7 @@ fn sign(
         .take(3)
         .collect();
     // What the command says of its cosigners itself is kept now and then: others sign then than it names.
-    if command.cosigners.is_empty() || number % 2 == 0 {
+    if command.cosigners.is_empty() || number.is_multiple_of(2) {
         command.cosigners = cosigners.iter().map(Identity::to_message).collect();
     }
     let keys: Vec<SigningKey> = std::iter::once(author.clone())

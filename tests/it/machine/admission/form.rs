@@ -240,7 +240,7 @@ fn exactly_the_author_and_its_cosigners_sign() {
     }
     // Nor does anybody stand beside a command that does not name it, even if it signed.
     let alone = world.sign(read(session));
-    let joined = signed(&world, command(&alone), &[agent(), gate.clone()]);
+    let joined = signed(&world, command(&alone), &[agent(), gate]);
     assert_eq!(refused(&mut world, &joined), Refusal::SignersMismatch);
     let exchanged = signed(&world, command(&both), &[agent(), root()]);
     assert_eq!(refused(&mut world, &exchanged), Refusal::SignersMismatch);
