@@ -250,7 +250,7 @@ fn list_namespaces(
 fn get_agent(opened: &Opened<v1::GetAgentRequest>) -> Answer<v1::GetAgentResponse> {
     let id = &opened.request.id;
     let record: Option<v1::AgentRecord> = read(&opened.view, &StateKey::agent(id))?;
-    let record = record.filter(|_| {
+    let record = record.filter(|record| {
         opened
             .reader
             .may_read_identity(&Named::Agent(id.clone()), &record.namespace, &record.owner)
@@ -297,7 +297,7 @@ fn list_agents(opened: &Opened<v1::ListAgentsRequest>) -> Answer<v1::ListAgentsR
 fn get_gateway(opened: &Opened<v1::GetGatewayRequest>) -> Answer<v1::GetGatewayResponse> {
     let id = &opened.request.id;
     let record: Option<v1::GatewayRecord> = read(&opened.view, &StateKey::gateway(id))?;
-    let record = record.filter(|_| {
+    let record = record.filter(|record| {
         opened.reader.may_read_identity(
             &Named::Gateway(id.clone()),
             &record.namespace,
