@@ -37,11 +37,13 @@ impl Read for MemoryRead {
         direction: Direction,
         limit: usize,
     ) -> io::Result<Vec<Pair>> {
-        use std::ops::RangeBounds as _;
+        use std::ops::RangeBounds;
         let mut pairs: Vec<Pair> = self
             .0
             .iter()
-            .filter(|((of, key), _)| *of == table && range.contains(key.as_slice()))
+            .filter(|((of, key), _)| {
+                *of == table && RangeBounds::<[u8]>::contains(&range, key.as_slice())
+            })
             .map(|((_, key), value)| (key.clone(), value.clone()))
             .collect();
         if direction == Direction::Descending {
