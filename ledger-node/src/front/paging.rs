@@ -43,12 +43,11 @@ macro_rules! lists {
                 (self.page_size, &self.page_token)
             }
             fn filter(&self) -> Self {
-                Self {
-                    page_size: 0,
-                    page_token: String::new(),
-                    $($fresh: None,)?
-                    ..self.clone()
-                }
+                let mut filter = self.clone();
+                filter.page_size = 0;
+                filter.page_token.clear();
+                $(filter.$fresh = None;)?
+                filter
             }
         })+
     };
