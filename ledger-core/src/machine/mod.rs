@@ -22,6 +22,7 @@ mod liveness;
 mod membership;
 mod operator;
 mod policies;
+mod precheck;
 mod record;
 mod registry;
 mod session;
@@ -37,6 +38,7 @@ pub use genesis::{GenesisError, genesis, genesis_digest};
 pub use liveness::Liveness;
 use policies::Policies;
 pub(crate) use policies::chunk_leaves;
+pub use precheck::{Precheck, precheck};
 pub use session::scope_holds;
 pub use tip::{Tip, find_request, tip};
 
@@ -373,107 +375,3 @@ fn settle(
     }
     Ok(())
 }
-<<<<<<< HEAD
-
-/// The end of a ledger: how many entries, the root over them, the time of the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tip {
-    /// How many entries.
-    pub size: TreeSize,
-    /// The root over them.
-    pub root: Hash,
-    /// Time of the last entry in microseconds since 1970.
-    pub time_us: u64,
-}
-
-/// Where the ledger ends.
-///
-/// # Errors
-/// [`StateError`] if there is no genesis or the state is damaged.
-pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
-    let ledger: v1::LedgerRecord = read(state, &Key::ledger())?
-        .ok_or_else(|| StateError::new(&Key::ledger(), "the ledger has no genesis"))?;
-    let head = read_head(state, &ledger)?;
-    Ok(Tip {
-        size: head.size(),
-        root: head.root(),
-        time_us: head.time_us,
-    })
-}
-
-fn read_head(state: &dyn State, ledger: &v1::LedgerRecord) -> Result<Head, StateError> {
-    let tree_hash = TreeHash::parse(&ledger.tree_hash)
-        .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
-    Head::read(state, tree_hash)
-}
-
-/// Where the entry of a request is, if the request has been applied.
-///
-/// # Errors
-/// [`StateError`] if the state is damaged.
-pub fn find_request(
-    state: &dyn State,
-    author: &Identity,
-    request: RequestId,
-) -> Result<Option<LeafIndex>, StateError> {
-    let record: Option<v1::RequestRecord> = read(state, &Key::request(author, request))?;
-    Ok(record.map(|record| LeafIndex(record.leaf)))
-}
-
-/// What a replica knows of a submission before it is replicated.
-#[derive(Debug)]
-pub enum Precheck {
-    /// Nothing speaks against it here; the log has the last word.
-    Admissible {
-        /// The command.
-        command: Box<Command>,
-        /// Signature checks, to be used again when its turn comes.
-        checks: SignatureChecks,
-    },
-    /// It has been applied, with these bytes.
-    Known {
-        /// Where its entry is.
-        index: LeafIndex,
-        /// What holds now.
-        now: Liveness,
-    },
-    /// It would make no entry.
-    Refused(Refusal),
-}
-
-/// Looks at a submission as [`Machine::apply`] would, and changes nothing. `now_us` is the caller's clock; a state that lags
-/// behind the log can be wrong about keys and request ids.
-///
-/// # Errors
-/// [`StateError`] if the state is damaged.
-pub fn precheck(
-    state: &dyn State,
-    now_us: u64,
-    submission: &v1::Submission,
-) -> Result<Precheck, StateError> {
-    let txn = Txn::new(state);
-    let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
-    let head = read_head(&txn, &ledger)?;
-    let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
-    let checks = check_signatures(state, &ledger.origin, submission)?;
-    let admitted = match admission::admit(&txn, &ledger.origin, now_us, submission, &checks)? {
-        Ok(admitted) => admitted,
-        Err(refusal) => return Ok(Precheck::Refused(refusal)),
-    };
-    Ok(match admission::replayed(&txn, &admitted.command)? {
-        Some(Ok(index)) => Precheck::Known {
-            index,
-            now: liveness::now(&txn, index, now_us)?,
-        },
-        Some(Err(refusal)) => Precheck::Refused(refusal),
-        None => match admission::fresh(&admitted.command, now_us) {
-            Ok(()) => Precheck::Admissible {
-                command: Box::new(admitted.command),
-                checks,
-            },
-            Err(refusal) => Precheck::Refused(refusal),
-        },
-    })
-}
-=======
->>>>>>> w-core
