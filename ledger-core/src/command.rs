@@ -12,10 +12,21 @@ use crate::compartment;
 use crate::hash::Hash;
 use crate::id::{Identity, RequestId};
 use crate::limits::{
-    MAX_SIGNED_CHUNK_LEN, MAX_SIGNED_COMMAND_LEN, MAX_SUBMISSION_LEN, MAX_TIME_US,
+    MAX_SIGNATURES, MAX_SIGNED_CHUNK_LEN, MAX_SIGNED_COMMAND_LEN, MAX_SUBMISSION_LEN, MAX_TIME_US,
 };
 use crate::machine::Refusal;
 use prost::Message;
+
+/// What precedes a command's bytes in its digest.
+const DIGEST_DOMAIN: &[u8] = b"countersign-command-digest-v1\0";
+
+/// `BLAKE3("countersign-command-digest-v1\0" || command)`: what the ledger remembers of a request for ever.
+#[must_use]
+pub fn command_digest(command: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(DIGEST_DOMAIN).update(command);
+    Hash::from_bytes(*hasher.finalize().as_bytes())
+}
 
 /// A canonical command whose header is valid. The body is as received.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,11 +37,13 @@ pub struct Command {
     pub issued_at_us: u64,
     /// Who speaks.
     pub author: Identity,
+    /// Who signs beside the author, ascending.
+    pub cosigners: Vec<Identity>,
     /// Commitments by kind.
     pub commitments: BTreeMap<CompartmentKind, v1::Commitment>,
     /// What is asked.
     pub body: Body,
-    /// `BLAKE3` of the command's bytes.
+    /// The digest of the command's bytes.
     pub digest: Hash,
 }
 
@@ -53,16 +66,47 @@ impl Command {
             return Err(Refusal::Undecodable);
         }
         let author = message.author.as_ref().ok_or(Refusal::Undecodable)?;
+        let author = Identity::parse(author).map_err(|_| Refusal::Undecodable)?;
         Ok(Self {
             request_id: RequestId::from_slice(&message.request_id)
                 .map_err(|_| Refusal::Undecodable)?,
             issued_at_us: message.issued_at_us,
-            author: Identity::parse(author).map_err(|_| Refusal::Undecodable)?,
+            cosigners: parse_cosigners(&message.cosigners, &author).ok_or(Refusal::Undecodable)?,
+            author,
             commitments: parse_commitments(message.commitments, &body)?,
             body,
-            digest: Hash::from_bytes(*blake3::hash(&signed.command).as_bytes()),
+            digest: command_digest(&signed.command),
         })
     }
+
+    /// Everybody who signs: the author, then the cosigners.
+    pub fn signers(&self) -> impl Iterator<Item = &Identity> {
+        std::iter::once(&self.author).chain(&self.cosigners)
+    }
+}
+
+/// The identities that a command names as its cosigners; none if they are not ascending, too many, the author again, or of
+/// a kind that signs alone.
+pub(crate) fn parse_cosigners(
+    messages: &[v1::Identity],
+    author: &Identity,
+) -> Option<Vec<Identity>> {
+    let mut cosigners: Vec<Identity> = Vec::with_capacity(messages.len());
+    for message in messages {
+        let identity = Identity::parse(message).ok()?;
+        let ascending = cosigners.last().is_none_or(|last| *last < identity);
+        // A node's signature is over another domain than everybody else's, and the recovery key speaks for itself only.
+        let signs_beside = match identity {
+            Identity::Operator(_) | Identity::Agent(_) | Identity::Gateway(_) => true,
+            Identity::Node(_) | Identity::Recovery => false,
+        };
+        if !ascending || !signs_beside || identity == *author {
+            return None;
+        }
+        cosigners.push(identity);
+    }
+    let alone = matches!(author, Identity::Node(_)) && !cosigners.is_empty();
+    (cosigners.len() < MAX_SIGNATURES && !alone).then_some(cosigners)
 }
 
 /// Commitments must be ascending by kind, one of a kind, and of kinds that this body can have.

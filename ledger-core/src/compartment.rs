@@ -9,6 +9,7 @@ use crate::hash::Hash;
 use crate::limits::{
     MAX_CONTEXT_LEN, MAX_INPUT_LEN, MAX_OUTPUT_LEN, MAX_REASON_LEN, MAX_RESOURCE_LEN,
 };
+use crate::state::{Key, StateError};
 
 /// Bytes of salt.
 pub const SALT_LEN: usize = 32;
@@ -46,6 +47,20 @@ pub fn matches(commitment: &v1::Commitment, compartment: &v1::Compartment) -> bo
     commitment.kind == compartment.kind
         && commitment.length == compartment.content.len() as u64
         && commitment.digest == commitment_digest(salt, &compartment.content).as_bytes()
+}
+
+/// Rejects a stored compartment that is not what its entry commits to.
+pub(crate) fn require_match(
+    key: &Key,
+    commitment: &v1::Commitment,
+    stored: &v1::Compartment,
+) -> Result<(), StateError> {
+    if matches(commitment, stored) {
+        Ok(())
+    } else {
+        let what = "a stored compartment is not what its entry commits to; run fsck";
+        Err(StateError::new(key, what))
+    }
 }
 
 /// The longest content of a kind, in bytes.

@@ -482,3 +482,144 @@ fn expiry_of(key: &[u8]) -> Option<(u64, SessionId)> {
     let (expiry, id) = key.get(1..)?.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*expiry), SessionId::from_slice(id).ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::test_world::{NOW, TestWorld};
+
+    fn all(direction: Direction) -> Span {
+        Span {
+            from: 0,
+            until: u64::MAX,
+            direction,
+        }
+    }
+
+    fn found(world: &TestWorld, list: &List, span: Span) -> Vec<u64> {
+        let leaves = leaves(&world.view(), list, span, 100).unwrap();
+        leaves.into_iter().map(|(leaf, _)| leaf).collect()
+    }
+
+    #[test]
+    fn the_bytes_are_pinned() {
+        let agent = List::party(&Identity::Agent("bot".to_owned()));
+        assert_eq!(agent.at(258), b"\x12\x02\0\x03bot\0\0\0\0\0\0\x01\x02");
+        assert_eq!(List::drifted().at(1), b"\x18\0\0\0\0\0\0\0\x01");
+        let id = SessionId::from_bytes([9; 16]);
+        let expiry = List::expiry(1, id);
+        assert_eq!(expiry_of(&expiry), Some((1, id)));
+        assert_eq!(expiry[..9], *b"\x30\0\0\0\0\0\0\0\x01");
+    }
+
+    #[test]
+    fn no_list_begins_another() {
+        let long = "a".repeat(70_000);
+        let texts = ["", "a", "ab", "a\0", "\0\x01a", long.as_str()];
+        for (one, other) in texts
+            .iter()
+            .flat_map(|one| texts.iter().map(move |other| (one, other)))
+        {
+            let (list, key) = (List::action(one), List::action(other).at(0));
+            assert_eq!(
+                one == other,
+                key.starts_with(list.as_bytes()),
+                "{one:?} {other:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_are_in_leaf_order_from_either_end() {
+        let mut world = TestWorld::new();
+        for number in 0..300 {
+            let agent = if number % 3 == 0 { "bot" } else { "bots" };
+            world.decide(agent, "pay", v1::Decision::default());
+        }
+        let list = List::party(&Identity::Agent("bot".to_owned()));
+        let ascending: Vec<u64> = (0..300).step_by(3).collect();
+        assert_eq!(found(&world, &list, all(Direction::Ascending)), ascending);
+        let descending: Vec<u64> = ascending.iter().rev().copied().collect();
+        assert_eq!(found(&world, &list, all(Direction::Descending)), descending);
+        for direction in [Direction::Ascending, Direction::Descending] {
+            let span = Span {
+                from: 30,
+                until: 36,
+                direction,
+            };
+            let mut part = found(&world, &list, span);
+            part.sort_unstable();
+            assert_eq!(part, [30, 33]);
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_about_the_agent_and_action_of_its_decision() {
+        let mut world = TestWorld::new();
+        world.decide("bot", "pay", v1::Decision::default());
+        let record = v1::Record::default();
+        let outcome = v1::Outcome {
+            drift: vec![v1::Drift::WrongRecorder.into()],
+            ..v1::Outcome::default()
+        };
+        let author = Identity::Gateway("gate".to_owned());
+        world.append(&author, Ask::Record(record), Body::Outcome(outcome));
+        let up = all(Direction::Ascending);
+        assert_eq!(found(&world, &List::action("pay"), up), [0, 1]);
+        let bot = List::party(&Identity::Agent("bot".to_owned()));
+        assert_eq!(found(&world, &bot, up), [0, 1]);
+        assert_eq!(found(&world, &List::party(&author), up), [1]);
+        assert_eq!(found(&world, &List::drifted(), up), [1]);
+    }
+
+    #[test]
+    fn sessions_expire_until_they_end() {
+        let mut world = TestWorld::new();
+        let id = SessionId::from_bytes([5; 16]);
+        let record = v1::SessionRecord {
+            agent: "bot".to_owned(),
+            expires_at_us: NOW + 5,
+            ..v1::SessionRecord::default()
+        };
+        world.put(Key::session(id), &record);
+        let author = Identity::Agent("bot".to_owned());
+        let opening = v1::SessionOpening {
+            result: v1::Result::Applied.into(),
+            chain: Some(v1::ChainLink {
+                session_id: id.to_vec(),
+                ..v1::ChainLink::default()
+            }),
+            ..v1::SessionOpening::default()
+        };
+        let ask = Ask::OpenSession(v1::OpenSession::default());
+        world.append(&author, ask, Body::SessionOpening(opening));
+        assert_eq!(expired(&world.view(), NOW + 4, 9).unwrap(), []);
+        assert_eq!(expired(&world.view(), NOW + 5, 9).unwrap(), [id]);
+        let opened = leaves(
+            &world.view(),
+            &List::opened_for("bot"),
+            all(Direction::Ascending),
+            9,
+        );
+        assert_eq!(opened.unwrap(), [(0, id.to_vec())]);
+        let mut end = v1::SessionEnd {
+            result: v1::Result::NotPermitted.into(),
+            session_id: id.to_vec(),
+            ..v1::SessionEnd::default()
+        };
+        let close = || {
+            Ask::CloseSession(v1::CloseSession {
+                session_id: id.to_vec(),
+            })
+        };
+        world.append(&author, close(), Body::SessionEnd(end.clone()));
+        assert_eq!(expired(&world.view(), NOW + 5, 9).unwrap(), [id]);
+        end.result = v1::Result::Applied.into();
+        world.append(&author, close(), Body::SessionEnd(end));
+        assert_eq!(expired(&world.view(), NOW + 5, 9).unwrap(), []);
+        assert_eq!(
+            found(&world, &List::session(id), all(Direction::Ascending)),
+            [0, 1, 2]
+        );
+    }
+}

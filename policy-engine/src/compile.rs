@@ -56,6 +56,11 @@ pub struct Compiled {
     warnings: Vec<Diagnostic>,
 }
 
+/// The system had no thread to compile on. It says nothing about the bundle: another machine, or this one a moment later,
+/// may compile it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoThread;
+
 impl Compiled {
     /// Checks everything that can be checked without a request.
     ///
@@ -63,17 +68,34 @@ impl Compiled {
     ///
     /// Every finding that keeps the bundle from being published, sorted by file and line.
     pub fn compile(bundle: &Bundle) -> Result<Self, Vec<Diagnostic>> {
-        let owned = bundle.clone();
-        let compiled = guard::on_large_stack(move || compile(&owned)).unwrap_or_else(|_| {
-            let message = "the compiler failed on these rules";
-            let mend = "simplify the rules that were changed last";
+        Self::try_compile(bundle).unwrap_or_else(|NoThread| {
+            let message = "the system has no thread to compile on";
+            let mend = "free some memory or raise the limit of threads, and try again";
             Err(vec![Diagnostic::error("rules", message, mend)])
-        });
-        compiled.map_err(|mut findings| {
+        })
+    }
+
+    /// The same for replicas: what only this machine lacks is never taken for a finding.
+    ///
+    /// # Errors
+    ///
+    /// [`NoThread`]; the inner error is every finding that keeps the bundle from being published.
+    pub fn try_compile(bundle: &Bundle) -> Result<Result<Self, Vec<Diagnostic>>, NoThread> {
+        let owned = bundle.clone();
+        let compiled = match guard::on_large_stack(move || compile(&owned)) {
+            Ok(compiled) => compiled,
+            Err(guard::Failed::NoThread) => return Err(NoThread),
+            Err(guard::Failed::Panicked) => {
+                let message = "the compiler failed on these rules";
+                let mend = "simplify the rules that were changed last";
+                Err(vec![Diagnostic::error("rules", message, mend)])
+            }
+        };
+        Ok(compiled.map_err(|mut findings| {
             findings.sort_unstable();
             findings.dedup();
             findings
-        })
+        }))
     }
 
     /// The digest of the bundle this was compiled from.

@@ -66,7 +66,8 @@ struct Answer<'a> {
 impl Compiled {
     /// Decides a request. Reads the partition and never changes it; the same arguments give the same answer everywhere.
     ///
-    /// `starts` says since when each temporal rule has a past; a rule without an entry begins with this request.
+    /// `starts` says since when each temporal rule has a past; a rule without an entry that
+    /// could apply is an evaluation error: a cap over an unknown past would be no cap.
     pub fn decide(&self, starts: &Starts, partition: &Partition, request: &Request) -> Evaluated {
         caught(|| self.decide_observed(starts, partition, request))
     }

@@ -32,7 +32,7 @@ pub use bundle::{
     Bundle, BundleDigest, Case, Expectation, HistoryScope, SourceFile, Step, StepKind,
 };
 pub use check::{add_missing_ids, check};
-pub use compile::{Compiled, RuleSource};
+pub use compile::{Compiled, NoThread, RuleSource};
 pub use decision::{Approver, Condition, Decision, Reason, RuleId, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::{Evaluated, Outcome};

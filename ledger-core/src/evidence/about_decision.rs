@@ -9,6 +9,7 @@ use super::enrolment::enrolled;
 use super::proven::{Proven, ProvenEntries};
 use super::report::{Basis, Report, utc};
 use super::verify::EvidenceError;
+use crate::command::parse_cosigners;
 use crate::id::Identity;
 use crate::signature::{SignatureDomain, parse_signatures};
 
@@ -150,8 +151,14 @@ fn signatures(case: &Case<'_>) -> Result<Vec<Identity>, EvidenceError> {
         }
         signers.push(identity);
     }
-    if !signers.contains(&author) {
-        return Err(case.contradiction("its author did not sign"));
+    let cosigners = parse_cosigners(&case.command.cosigners, &author)
+        .ok_or_else(|| case.contradiction("cosigners that a command cannot have"))?;
+    let mut named: Vec<&Identity> = cosigners.iter().chain([&author]).collect();
+    let mut signed_by: Vec<&Identity> = signers.iter().collect();
+    named.sort();
+    signed_by.sort();
+    if named != signed_by {
+        return Err(case.contradiction("others signed than the author and its cosigners"));
     }
     Ok(signers)
 }

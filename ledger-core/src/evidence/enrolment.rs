@@ -35,6 +35,7 @@ fn of_genesis(genesis: &v1::Genesis) -> Candidates<'_> {
     let recovery = genesis
         .recovery_key
         .iter()
+        .filter_map(|enrolment| enrolment.key.as_ref())
         .map(|key| (Identity::Recovery, key.bytes.as_slice()));
     let operators = genesis.operators.iter().flat_map(of_operator);
     recovery

@@ -38,6 +38,11 @@ pub enum Refusal {
     /// Two signatures by one identity, or none by the author.
     #[error("a command is signed by its author, and at most once by each identity")]
     NotByAuthor,
+    /// Signed by others than the author and the cosigners that the command names.
+    #[error(
+        "the author and the cosigners that the command names sign it, and nobody else; send it with all its signatures"
+    )]
+    SignersMismatch,
     /// The request id has named another command of this author.
     #[error("the request id names another command of this author; make a new id")]
     RequestIdReused,
@@ -161,6 +166,13 @@ pub(super) fn admit(
         .any(|signer| signer.identity == command.author)
     {
         return Ok(Err(Refusal::NotByAuthor));
+    }
+    // Whoever carries a command could otherwise take a signature off, and with it what only that signer vouches for.
+    let all = command
+        .signers()
+        .all(|named| signers.iter().any(|signer| signer.identity == *named));
+    if !all || signers.len() != command.signers().count() {
+        return Ok(Err(Refusal::SignersMismatch));
     }
     Ok(Ok(Admitted { command, signers }))
 }

@@ -54,8 +54,8 @@ pub(super) fn publish(
     record.complete = record.received == record.chunk_count;
     if record.complete {
         let packed = assemble(context.txn, ask, digest)?;
-        match context.policies.compile(&packed) {
-            Ok(compiled) if compiled.digest() == digest => {
+        match context.policies.compile(&key, &packed)? {
+            Some(compiled) if compiled.digest() == digest => {
                 track(context, &mut namespace, &compiled)
             }
             _ => return withdraw(context.txn, ask, digest),

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use ledger_proto::v1::{self, CompartmentKind, SessionEndKind, governance::Detail};
+use ledger_proto::v1::{self, CompartmentKind, SessionEndKind, entry::Body, governance::Detail};
 
 use super::authority::{Duty, WHOLE_LEDGER};
 use super::context::{Context, Stop, applied};
 use super::validate;
 use crate::hash::LeafIndex;
-use crate::limits::MAX_ERASE;
+use crate::limits::{MAX_ERASE, SECOND_US};
 use crate::state::Key;
 use crate::{entry, ledger};
+
+/// The longest window of a rule: the `max_window` of the event schema that every bundle is compiled under.
+const MAX_WINDOW_US: u64 = 30 * 86_400 * SECOND_US;
 
 pub(super) fn erase(
     context: &mut Context<'_, '_>,
@@ -79,21 +82,15 @@ fn require_not_needed(
     }
 }
 
-/// Until when values of the entry can live on inside the windows of rules. The first outcome of a decision takes the
-/// decision's arguments into the history once more, at its own time.
+/// Until when values of the entry can live on inside the windows of rules, whichever bundles were tracked when they went in:
+/// the longest window that any rule can have. The first outcome of a decision takes the decision's arguments into the history
+/// once more, at its own time. What is neither asked for nor recorded is in no history.
 fn values_until(
     context: &Context<'_, '_>,
     leaf: LeafIndex,
     found: &v1::Entry,
 ) -> Result<u64, Stop> {
-    let namespace = context.namespace(entry::namespace(found))?;
-    let window = namespace
-        .iter()
-        .flat_map(|namespace| &namespace.tracked)
-        .map(|tracked| tracked.longest_window_us)
-        .max()
-        .unwrap_or(0);
-    if window == 0 {
+    if !matches!(&found.body, Some(Body::Decision(_) | Body::Outcome(_))) {
         return Ok(0);
     }
     let outcome = match context.txn.read::<v1::LeafRecord>(&Key::outcome_of(leaf))? {
@@ -101,5 +98,5 @@ fn values_until(
         None => None,
     };
     let last_us = outcome.map_or(found.time_us, |outcome| outcome.time_us);
-    Ok(last_us.saturating_add(window))
+    Ok(last_us.saturating_add(MAX_WINDOW_US))
 }

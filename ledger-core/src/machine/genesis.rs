@@ -5,7 +5,7 @@ use prost::Message;
 use thiserror::Error;
 
 use super::authority::{WHOLE_LEDGER, has_role};
-use super::membership::{check_nodes, put_node};
+use super::membership::{check_nodes, put_node, unproven_node};
 use super::operator::check as check_operator;
 use super::{Appended, CLUSTER_VERSION, ENGINE_VERSION, keyring};
 use crate::hash::{Hash, TreeHash};
@@ -42,6 +42,11 @@ pub enum GenesisError {
         "the trust policy must be canonical, name this ledger's one log key, and have every node as a witness"
     )]
     Membership,
+    /// A node's card does not prove that the node holds its key.
+    #[error(
+        "the card of node {0} does not prove that the node holds its key; have the node print it again, for this origin"
+    )]
+    NodeKey(u64),
     /// An operator is not valid, or a key is not proven to be held.
     #[error("operator `{0}` is not valid: check id, roles, keys and their proofs of possession")]
     Operator(String),
@@ -50,8 +55,8 @@ pub enum GenesisError {
         "the admin threshold must be 1 to {MAX_SIGNATURES}, and at least that many operators must be admins of `*` with a key that is valid now"
     )]
     Admins,
-    /// The recovery key is weak, malformed, or used twice.
-    #[error("the recovery key is not acceptable, or is used twice")]
+    /// The recovery key is weak, malformed, used twice, or not proven to be held.
+    #[error("the recovery key is not acceptable, is used twice, or is not proven to be held")]
     RecoveryKey,
     /// Longer than an entry can be.
     #[error(
@@ -106,11 +111,8 @@ pub fn genesis(txn: &mut Txn<'_>, genesis: &v1::Genesis) -> Result<Appended, Gen
         put_new_node(txn, card)?;
     }
     if let Some(recovery) = &genesis.recovery_key {
-        let key = PublicKey::parse(recovery).map_err(|_| GenesisError::RecoveryKey)?;
-        if txn.contains(&Key::public_key(key.key_id()))? || !keyring::is_validity(recovery, false) {
-            return Err(GenesisError::RecoveryKey);
-        }
-        keyring::put_key(txn, &Identity::Recovery, &key, recovery.clone(), 0);
+        put_first_key(txn, &genesis.origin, &Identity::Recovery, recovery)?
+            .ok_or(GenesisError::RecoveryKey)?;
     }
     let record = v1::LedgerRecord {
         origin: genesis.origin.clone(),
@@ -149,7 +151,10 @@ fn check(genesis: &v1::Genesis) -> Result<TreeHash, GenesisError> {
     }
     check_nodes(&genesis.origin, &genesis.nodes, &genesis.trust_policy)
         .ok_or(GenesisError::Membership)?;
-    Ok(tree_hash)
+    match unproven_node(&genesis.origin, &genesis.nodes) {
+        Some(node) => Err(GenesisError::NodeKey(node)),
+        None => Ok(tree_hash),
+    }
 }
 
 fn put_operator(
@@ -164,19 +169,7 @@ fn put_operator(
     }
     let identity = Identity::Operator(operator.id.clone());
     for enrolment in &operator.keys {
-        let message = enrolment.key.as_ref().ok_or_else(invalid)?;
-        let key = PublicKey::parse(message).map_err(|_| invalid())?;
-        let proven = key.verify(
-            &possession_message(origin, &identity),
-            &enrolment.proof_of_possession,
-        );
-        if !proven
-            || !keyring::is_validity(message, false)
-            || txn.contains(&Key::public_key(key.key_id()))?
-        {
-            return Err(invalid());
-        }
-        keyring::put_key(txn, &identity, &key, message.clone(), 0);
+        put_first_key(txn, origin, &identity, enrolment)?.ok_or_else(invalid)?;
     }
     let record = v1::OperatorRecord {
         name: operator.name.clone(),
@@ -187,6 +180,33 @@ fn put_operator(
     };
     txn.write(Key::operator(&operator.id), &record);
     Ok(())
+}
+
+/// Enrols a key in leaf 0; none if it is not acceptable, not proven to be held, or in use.
+fn put_first_key(
+    txn: &mut Txn<'_>,
+    origin: &str,
+    identity: &Identity,
+    enrolment: &v1::KeyEnrolment,
+) -> Result<Option<()>, StateError> {
+    let Some(message) = &enrolment.key else {
+        return Ok(None);
+    };
+    let Ok(key) = PublicKey::parse(message) else {
+        return Ok(None);
+    };
+    let proven = key.verify(
+        &possession_message(origin, identity),
+        &enrolment.proof_of_possession,
+    );
+    if !proven
+        || !keyring::is_validity(message, false)
+        || txn.contains(&Key::public_key(key.key_id()))?
+    {
+        return Ok(None);
+    }
+    keyring::put_key(txn, identity, &key, message.clone(), 0);
+    Ok(Some(()))
 }
 
 fn is_admin(operator: &v1::RegisterOperator) -> bool {

@@ -8,7 +8,7 @@ use super::authority::{Duty, WHOLE_LEDGER};
 use super::context::{Context, Stop, applied};
 use super::{keyring, validate};
 use crate::id::{Identity, check_text};
-use crate::keys::PublicKey;
+use crate::keys::{PublicKey, possession_message};
 use crate::limits::{MAX_NAME_LEN, MAX_NODES, MAX_VALUE_LEN};
 use crate::note::tlog_policy::TlogPolicy;
 use crate::note::vkey::{KeyType, VerifierKey};
@@ -24,6 +24,9 @@ pub(super) fn update(
     context.require(Duty::ManageMembership, WHOLE_LEDGER)?;
     let policy = check_nodes(&context.ledger.origin, &ask.nodes, &ask.trust_policy)
         .ok_or(v1::Result::InvalidArgument)?;
+    if unproven_node(&context.ledger.origin, &ask.nodes).is_some() {
+        return Err(v1::Result::KeyRefused.into());
+    }
     let epoch = context.ledger.trust_epoch;
     let before: v1::TrustRecord = context.txn.must_read(&Key::trust(epoch))?;
     let same_log = TlogPolicy::parse(before.trust_policy.as_bytes())
@@ -111,6 +114,19 @@ pub(super) fn check_nodes(
             .iter()
             .all(|card| is_card(card) && is_witness(&policy, card));
     valid.then_some(policy)
+}
+
+/// The first node whose card does not prove, with a signature by its key, that the node asks for this place in this ledger.
+pub(super) fn unproven_node(origin: &str, nodes: &[v1::NodeCard]) -> Option<u64> {
+    let proven = |card: &v1::NodeCard| {
+        let message = possession_message(origin, &Identity::Node(card.node_id));
+        PublicKey::from_bytes(&card.public_key)
+            .is_ok_and(|key| key.verify(&message, &card.proof_of_possession))
+    };
+    nodes
+        .iter()
+        .find(|card| !proven(card))
+        .map(|card| card.node_id)
 }
 
 fn is_card(card: &v1::NodeCard) -> bool {

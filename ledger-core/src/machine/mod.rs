@@ -22,10 +22,12 @@ mod liveness;
 mod membership;
 mod operator;
 mod policies;
+mod precheck;
 mod record;
 mod registry;
 mod session;
 mod status;
+mod tip;
 mod validate;
 
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
@@ -34,22 +36,27 @@ pub use admission::{Refusal, SignatureChecks, check_signatures};
 pub use authority::{Duty, roles};
 pub use genesis::{GenesisError, genesis, genesis_digest};
 pub use liveness::Liveness;
-pub use policies::Policies;
+use policies::Policies;
 pub(crate) use policies::chunk_leaves;
+pub use precheck::{Precheck, precheck};
 pub use session::scope_holds;
+pub use tip::{Tip, find_request, tip};
 
 use crate::command::{Command, Compartments};
 use crate::entry;
-use crate::hash::{Hash, LeafIndex, TreeHash, TreeSize};
-use crate::id::{Identity, RequestId, SessionId};
-use crate::ledger::Head;
+use crate::hash::{Hash, LeafIndex};
+use crate::id::SessionId;
 use crate::limits::MAX_TIME_US;
-use crate::state::{Key, State, StateError, Txn, read};
+use crate::state::{Key, State, StateError, Txn};
 use context::{Context, Stop};
+use tip::{read_head, read_ledger};
 
 /// The version of these rules: what the machine does, how entries are encoded, every limit, and the exact versions of the
 /// policy crates. Entries name it. Any change that could give another entry for the same log needs the next number.
 pub const ENGINE_VERSION: u32 = 1;
+
+/// Every version of the rules that this build can run, ascending: what its node declares to support.
+pub const ENGINE_VERSIONS: [u32; 1] = [ENGINE_VERSION];
 
 /// The version of the command kinds and of the wire between replicas.
 pub const CLUSTER_VERSION: u32 = 1;
@@ -96,10 +103,26 @@ impl Machine {
         Self::default()
     }
 
-    /// The compiled bundles, so that a node can compile at publish, before apply needs them.
-    #[must_use]
-    pub const fn policies(&self) -> &Policies {
-        &self.policies
+    /// Compiles the bundles that these submissions complete, together with the chunks in the state, so that applying them
+    /// finds the result. Meant for a thread beside apply, with submissions that passed admission: signatures are not looked
+    /// at. Changes nothing that any replica could see.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state is damaged.
+    pub fn prepare(
+        &self,
+        state: &dyn State,
+        pending: &[&v1::Submission],
+    ) -> Result<(), StateError> {
+        self.policies.prepare(state, pending)
+    }
+
+    /// Compiles the bundles that decide now and the candidates beside them: what the first requests after a start need.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state is damaged, or there is no thread to compile on.
+    pub fn warm(&self, state: &dyn State) -> Result<(), StateError> {
+        self.policies.warm(state)
     }
 
     /// Applies one command at the time that its batch carries, in microseconds since 1970. Writes go into the transaction;
@@ -112,7 +135,8 @@ impl Machine {
     /// may sign is looked up here in any case, at this command's own position.
     ///
     /// # Errors
-    /// [`StateError`] if the state is damaged: this replica must stop. No command causes it.
+    /// [`StateError`] if the state is damaged, or if the ledger is at an engine version that this build cannot run: this
+    /// replica must stop. The command that activates such a version is still applied; what follows it is not.
     pub fn apply(
         &self,
         txn: &mut Txn<'_>,
@@ -120,7 +144,7 @@ impl Machine {
         submission: &v1::Submission,
         checks: &SignatureChecks,
     ) -> Result<Applied, StateError> {
-        let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
+        let ledger = read_ledger(txn)?;
         let mut head = read_head(txn, &ledger)?;
         // Entry time is replicated state: it never goes back, whatever clock the batch was stamped with.
         let now_us = batch_time_us
@@ -166,19 +190,19 @@ impl Machine {
     }
 
     /// Decides a request on a copy of the state and leaves no trace. Signatures are not looked at: the answer is what the
-    /// signers named in `as_if` would get.
+    /// author and the cosigners that the command names would get.
     ///
     /// # Errors
-    /// [`StateError`] if the state is damaged; the outer error of the result is a command that could not even be admitted.
+    /// [`StateError`] if the state is damaged. The inner error is a command that could not even be admitted, or one that asks
+    /// for something else than a decision.
     pub fn simulate(
         &self,
         state: &dyn State,
         now_us: u64,
         submission: &v1::Submission,
-        as_if: &[Identity],
     ) -> Result<Result<v1::Decision, Refusal>, StateError> {
         let mut txn = Txn::new(state);
-        let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
+        let ledger = read_ledger(&txn)?;
         let head = read_head(&txn, &ledger)?;
         let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
         let Some(signed) = &submission.signed else {
@@ -188,8 +212,11 @@ impl Machine {
             Ok(command) => command,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let signers = as_if
-            .iter()
+        if !matches!(command.body, Ask::Authorize(_)) {
+            return Ok(Err(Refusal::Undecodable));
+        }
+        let signers = command
+            .signers()
             .map(|identity| admission::Signer {
                 identity: identity.clone(),
                 leaf: None,
@@ -347,105 +374,4 @@ fn settle(
         txn.write(key, &session);
     }
     Ok(())
-}
-
-/// The end of a ledger: how many entries, the root over them, the time of the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tip {
-    /// How many entries.
-    pub size: TreeSize,
-    /// The root over them.
-    pub root: Hash,
-    /// Time of the last entry in microseconds since 1970.
-    pub time_us: u64,
-}
-
-/// Where the ledger ends.
-///
-/// # Errors
-/// [`StateError`] if there is no genesis or the state is damaged.
-pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
-    let ledger: v1::LedgerRecord = read(state, &Key::ledger())?
-        .ok_or_else(|| StateError::new(&Key::ledger(), "the ledger has no genesis"))?;
-    let head = read_head(state, &ledger)?;
-    Ok(Tip {
-        size: head.size(),
-        root: head.root(),
-        time_us: head.time_us,
-    })
-}
-
-fn read_head(state: &dyn State, ledger: &v1::LedgerRecord) -> Result<Head, StateError> {
-    let tree_hash = TreeHash::parse(&ledger.tree_hash)
-        .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
-    Head::read(state, tree_hash)
-}
-
-/// Where the entry of a request is, if the request has been applied.
-///
-/// # Errors
-/// [`StateError`] if the state is damaged.
-pub fn find_request(
-    state: &dyn State,
-    author: &Identity,
-    request: RequestId,
-) -> Result<Option<LeafIndex>, StateError> {
-    let record: Option<v1::RequestRecord> = read(state, &Key::request(author, request))?;
-    Ok(record.map(|record| LeafIndex(record.leaf)))
-}
-
-/// What a replica knows of a submission before it is replicated.
-#[derive(Debug)]
-pub enum Precheck {
-    /// Nothing speaks against it here; the log has the last word.
-    Admissible {
-        /// The command.
-        command: Box<Command>,
-        /// Signature checks, to be used again when its turn comes.
-        checks: SignatureChecks,
-    },
-    /// It has been applied, with these bytes.
-    Known {
-        /// Where its entry is.
-        index: LeafIndex,
-        /// What holds now.
-        now: Liveness,
-    },
-    /// It would make no entry.
-    Refused(Refusal),
-}
-
-/// Looks at a submission as [`Machine::apply`] would, and changes nothing. `now_us` is the caller's clock; a state that lags
-/// behind the log can be wrong about keys and request ids.
-///
-/// # Errors
-/// [`StateError`] if the state is damaged.
-pub fn precheck(
-    state: &dyn State,
-    now_us: u64,
-    submission: &v1::Submission,
-) -> Result<Precheck, StateError> {
-    let txn = Txn::new(state);
-    let ledger: v1::LedgerRecord = txn.must_read(&Key::ledger())?;
-    let head = read_head(&txn, &ledger)?;
-    let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
-    let checks = check_signatures(state, &ledger.origin, submission)?;
-    let admitted = match admission::admit(&txn, &ledger.origin, now_us, submission, &checks)? {
-        Ok(admitted) => admitted,
-        Err(refusal) => return Ok(Precheck::Refused(refusal)),
-    };
-    Ok(match admission::replayed(&txn, &admitted.command)? {
-        Some(Ok(index)) => Precheck::Known {
-            index,
-            now: liveness::now(&txn, index, now_us)?,
-        },
-        Some(Err(refusal)) => Precheck::Refused(refusal),
-        None => match admission::fresh(&admitted.command, now_us) {
-            Ok(()) => Precheck::Admissible {
-                command: Box::new(admitted.command),
-                checks,
-            },
-            Err(refusal) => Precheck::Refused(refusal),
-        },
-    })
 }

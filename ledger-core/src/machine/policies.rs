@@ -4,39 +4,54 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledger_proto::v1::{self, command::Body};
-use policy_engine::{Bundle, BundleDigest, Compiled, Diagnostic};
+use policy_engine::{Bundle, BundleDigest, Compiled, NoThread};
 
+use super::history;
+use crate::command::Command;
 use crate::hash::LeafIndex;
-use crate::state::{Key, State, StateError, read};
+use crate::limits::MAX_BUNDLE_CHUNKS;
+use crate::state::{Family, Key, State, StateError, Txn, read};
 use crate::{entry, ledger};
 
-/// Most compiled bundles kept at a time. Past it, any of them makes room; it is compiled again when it is needed.
+/// Most bundles kept at a time, those that do not compile included. Past it, any of them makes room; it is compiled again
+/// when it is needed.
 const MAX_COMPILED: usize = 256;
+
+/// What became of a bundle; none if it cannot be used. Which it is follows from its bytes alone.
+type Outcome = Option<Arc<Compiled>>;
 
 /// Bundles that have been compiled.
 #[derive(Debug, Default)]
-pub struct Policies {
+pub(super) struct Policies {
     // Guards the map only: compiling happens outside, so that a slow bundle stops nobody else.
-    compiled: Mutex<BTreeMap<BundleDigest, Arc<Compiled>>>,
+    compiled: Mutex<BTreeMap<BundleDigest, Outcome>>,
 }
 
 impl Policies {
-    /// Compiles the canonical bytes of a bundle, unless that has happened before.
+    /// Compiles the canonical bytes of a bundle, unless that has happened before; none if it cannot be used.
     ///
     /// # Errors
-    /// What keeps the bundle from being used.
-    pub fn compile(&self, packed: &[u8]) -> Result<Arc<Compiled>, Vec<Diagnostic>> {
-        let bundle = Bundle::from_packed(packed)?;
-        if let Some(compiled) = self.cached(bundle.digest()) {
-            return Ok(compiled);
+    /// [`StateError`] if there is no thread to compile on. Replicas that have one go on, so this one cannot.
+    pub(super) fn compile(&self, key: &Key, packed: &[u8]) -> Result<Outcome, StateError> {
+        let digest = BundleDigest::of(packed);
+        if let Some(outcome) = self.cached(digest) {
+            return Ok(outcome);
         }
-        let compiled = Arc::new(Compiled::compile(&bundle)?);
+        let outcome = match Bundle::from_packed(packed) {
+            Err(_) => None,
+            Ok(bundle) => Compiled::try_compile(&bundle)
+                .map_err(|NoThread| {
+                    StateError::new(key, "there is no thread to compile a bundle on")
+                })?
+                .ok()
+                .map(Arc::new),
+        };
         let mut cache = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.len() >= MAX_COMPILED {
             cache.pop_first();
         }
-        cache.insert(bundle.digest(), Arc::clone(&compiled));
-        Ok(compiled)
+        cache.insert(digest, outcome.clone());
+        Ok(outcome)
     }
 
     /// The compiled form of a bundle whose publication is complete.
@@ -46,13 +61,13 @@ impl Policies {
         namespace: &str,
         digest: BundleDigest,
     ) -> Result<Arc<Compiled>, StateError> {
-        if let Some(compiled) = self.cached(digest) {
+        if let Some(Some(compiled)) = self.cached(digest) {
             return Ok(compiled);
         }
         let key = Key::bundle(namespace, &digest);
         let packed = packed_bundle(state, namespace, digest)?
             .ok_or_else(|| StateError::new(&key, "chunks of a complete bundle are missing"))?;
-        self.compile(&packed).map_err(|_| {
+        self.compile(&key, &packed)?.ok_or_else(|| {
             StateError::new(
                 &key,
                 "a bundle that compiled when it was published no longer does",
@@ -60,13 +75,89 @@ impl Policies {
         })
     }
 
-    fn cached(&self, digest: BundleDigest) -> Option<Arc<Compiled>> {
+    /// Compiles what these submissions complete.
+    pub(super) fn prepare(
+        &self,
+        state: &dyn State,
+        pending: &[&v1::Submission],
+    ) -> Result<(), StateError> {
+        let mut chunks: BTreeMap<(String, BundleDigest), BTreeMap<u32, v1::PublishBundle>> =
+            BTreeMap::new();
+        for submission in pending {
+            let command = submission.signed.as_ref().map(Command::parse);
+            let Some(Ok(Body::PublishBundle(ask))) = command.map(|parsed| parsed.map(|c| c.body))
+            else {
+                continue;
+            };
+            let Ok(digest) = <[u8; 32]>::try_from(ask.digest.as_slice()) else {
+                continue;
+            };
+            let bundle = (ask.namespace.clone(), BundleDigest(digest));
+            chunks
+                .entry(bundle)
+                .or_default()
+                .insert(ask.chunk_index, ask);
+        }
+        for ((namespace, digest), pending) in chunks {
+            if self.cached(digest).is_some() {
+                continue;
+            }
+            if let Some(packed) = join(state, &namespace, digest, &pending)? {
+                // Without a thread nothing is lost: apply compiles, or says that it cannot.
+                drop(self.compile(&Key::bundle(&namespace, &digest), &packed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compiles what any namespace uses.
+    pub(super) fn warm(&self, state: &dyn State) -> Result<(), StateError> {
+        let txn = Txn::new(state);
+        let prefix = Key::family(Family::Namespace);
+        for (name, namespace) in txn.records_by_text::<v1::NamespaceRecord>(&prefix)? {
+            for tracked in &namespace.tracked {
+                if let Some(digest) = history::digest(&tracked.digest) {
+                    self.get(state, &name, digest)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cached(&self, digest: BundleDigest) -> Option<Outcome> {
         self.compiled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&digest)
-            .map(Arc::clone)
+            .cloned()
     }
+}
+
+/// The canonical bytes of a bundle from chunks that are pending and chunks that are in the ledger; none while some are in
+/// neither.
+fn join(
+    state: &dyn State,
+    namespace: &str,
+    digest: BundleDigest,
+    pending: &BTreeMap<u32, v1::PublishBundle>,
+) -> Result<Option<Vec<u8>>, StateError> {
+    let count = pending.values().map(|ask| ask.chunk_count).max();
+    let mut packed = Vec::new();
+    for chunk in 0..count
+        .filter(|count| *count <= MAX_BUNDLE_CHUNKS)
+        .unwrap_or(0)
+    {
+        if let Some(ask) = pending.get(&chunk) {
+            packed.extend_from_slice(&ask.chunk);
+            continue;
+        }
+        let key = Key::bundle_chunk(namespace, &digest, chunk);
+        let Some(leaf) = read::<v1::LeafRecord>(state, &key)? else {
+            return Ok(None);
+        };
+        packed.extend_from_slice(&chunk_bytes(state, LeafIndex(leaf.leaf))?);
+    }
+    Ok(Some(packed).filter(|packed| !packed.is_empty()))
 }
 
 /// The canonical bytes of a bundle, put together from its chunk entries; none while chunks are missing.

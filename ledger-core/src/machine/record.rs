@@ -14,7 +14,7 @@ use super::history::{self, Whose};
 use super::session::Standing;
 use super::validate;
 use crate::canonical;
-use crate::compartment;
+use crate::compartment::{self, SALT_LEN, commitment_digest};
 use crate::hash::LeafIndex;
 use crate::id::{Identity, RequestId, SessionId};
 use crate::limits::{FRESHNESS_US, MAX_RESOURCE_LEN, MAX_TIME_US};
@@ -29,7 +29,7 @@ struct Subject {
     request: v1::Authorize,
     request_id: RequestId,
     input: Option<v1::Commitment>,
-    names_resource: bool,
+    resource: Option<v1::Commitment>,
     agent: Option<v1::AgentRecord>,
     session: Option<(SessionId, v1::SessionRecord, Standing)>,
 }
@@ -43,8 +43,12 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
     let first_key = Key::outcome_of(LeafIndex(ask.decision_index));
     let is_first = !context.txn.contains(&first_key)?;
 
-    let drift = drift(context, ask, subject.as_ref(), may_record, is_first);
-    let notices = notices(context, ask, subject.as_ref(), &recorder)?;
+    let executed = executed(context, ask, subject.as_ref())?;
+    let mut drift = drift(context, ask, subject.as_ref(), may_record, is_first);
+    if executed.changed {
+        drift.insert(0, Drift::InputChanged);
+    }
+    let notices = notices(context, ask, subject.as_ref(), &recorder, executed.stated)?;
     let chain = subject
         .as_ref()
         // Whoever may not record for a session does not get to write into its chain.
@@ -100,16 +104,57 @@ fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, S
         decision: decision.clone(),
         decided_at_us: found.time_us,
         request_id: RequestId::from_slice(&command.request_id).map_err(|_| damaged())?,
-        names_resource: command
-            .commitments
-            .iter()
-            .any(|commitment| commitment.kind() == CompartmentKind::Resource),
-        input: command
-            .commitments
-            .into_iter()
-            .find(|commitment| commitment.kind() == CompartmentKind::Input),
+        input: commitment(&command.commitments, CompartmentKind::Input),
+        resource: commitment(&command.commitments, CompartmentKind::Resource),
         request,
     }))
+}
+
+fn commitment(all: &[v1::Commitment], kind: CompartmentKind) -> Option<v1::Commitment> {
+    all.iter()
+        .find(|commitment| commitment.kind() == kind)
+        .cloned()
+}
+
+/// What the recorder says was executed, compared with what was authorized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Executed {
+    /// It is stated, and if its content was sent, that content is what is stated.
+    stated: bool,
+    /// Something stated or sent is not what was authorized.
+    changed: bool,
+}
+
+/// The content of EXECUTED_INPUT has a salt of its own, so that erasing INPUT erases what its digest could be guessed with;
+/// hashed with the salt of INPUT it must give the digest that is stated. Where that cannot be seen, it is not stated.
+fn executed(
+    context: &Context<'_, '_>,
+    ask: &v1::Record,
+    subject: Option<&Subject>,
+) -> Result<Executed, StateError> {
+    let kind = CompartmentKind::ExecutedInput;
+    let authorized = subject.and_then(|subject| subject.input.as_ref());
+    let differs = |digest: &[u8]| authorized.is_some_and(|input| input.digest != digest);
+    let digest = ask.executed_input_digest.as_slice();
+    let mut executed = Executed {
+        stated: !digest.is_empty(),
+        changed: !digest.is_empty() && differs(digest),
+    };
+    if !context.command.commitments.contains_key(&kind) {
+        return Ok(executed);
+    }
+    let decided_at = LeafIndex(ask.decision_index);
+    let input = compartment(context, decided_at, CompartmentKind::Input, authorized)?;
+    let salt = input.and_then(|input| <[u8; SALT_LEN]>::try_from(input.salt).ok());
+    match salt.zip(context.content(kind)) {
+        Some((salt, content)) => {
+            let sent = commitment_digest(&salt, content);
+            executed.stated &= sent.as_bytes() == digest;
+            executed.changed |= differs(sent.as_bytes());
+        }
+        None => executed.stated = false,
+    }
+    Ok(executed)
 }
 
 /// The decision's agent records for itself; a gateway records for agents it acts for.
@@ -146,19 +191,6 @@ fn drift(
 ) -> Vec<Drift> {
     let mut drift = Vec::new();
     let allowed = subject.filter(|subject| subject.decision.verdict() == Verdict::Allow);
-    let authorized = subject
-        .and_then(|subject| subject.input.as_ref())
-        .map(|input| input.digest.as_slice());
-    let executed_input = context
-        .command
-        .commitments
-        .get(&CompartmentKind::ExecutedInput);
-    let mut stated = std::iter::once(ask.executed_input_digest.as_slice())
-        .chain(executed_input.map(|commitment| commitment.digest.as_slice()))
-        .filter(|digest| !digest.is_empty());
-    if authorized.is_some_and(|authorized| stated.any(|digest| digest != authorized)) {
-        drift.push(Drift::InputChanged);
-    }
     // The recorder's own word on when it began; without it, the ledger's time. What began before it was asked for was not
     // authorized; clocks may differ by as much as the ledger lets a command differ.
     let begun = if ask.started_at_us == 0 {
@@ -189,6 +221,7 @@ fn notices(
     ask: &v1::Record,
     subject: Option<&Subject>,
     recorder: &Identity,
+    stated: bool,
 ) -> Result<Vec<Notice>, StateError> {
     let mut notices = Vec::new();
     if let Some(subject) = subject {
@@ -234,7 +267,7 @@ fn notices(
     {
         notices.push(Notice::Late);
     }
-    if ask.executed_input_digest.is_empty() && ask.status() != ExecutionStatus::NotExecuted {
+    if !stated && ask.status() != ExecutionStatus::NotExecuted {
         notices.push(Notice::InputNotStated);
     }
     if !context.compartments.too_large.is_empty()
@@ -282,7 +315,8 @@ fn observe(
     };
     let decided_at = LeafIndex(ask.decision_index);
     // Erased arguments are gone for rules too.
-    let Some(input) = compartment(context, decided_at, CompartmentKind::Input)? else {
+    let committed = subject.input.as_ref();
+    let Some(input) = compartment(context, decided_at, CompartmentKind::Input, committed)? else {
         return Ok(false);
     };
     let Some(resource) = resource_id(context, decided_at, subject)? else {
@@ -304,7 +338,7 @@ fn observe(
             .map(action_id)
             .unwrap_or_default(),
         resource: &resource,
-        input: &input,
+        input: &input.content,
         output: context.content(CompartmentKind::Output),
     });
     let Some(event) = event else { return Ok(false) };
@@ -319,18 +353,23 @@ fn observe(
     Ok(true)
 }
 
+/// A stored compartment; none if it was erased, or never kept. Compartments are outside the state's digest, so it is compared
+/// with what its entry commits to.
 fn compartment(
     context: &Context<'_, '_>,
     leaf: LeafIndex,
     kind: CompartmentKind,
-) -> Result<Option<Vec<u8>>, StateError> {
-    let stored: Option<v1::Compartment> = context.txn.read(&Key::compartment(leaf, kind))?;
-    debug_assert!(
-        stored
-            .as_ref()
-            .is_none_or(|stored| stored.content.len() as u64 <= compartment::max_len(kind))
-    );
-    Ok(stored.map(|stored| stored.content))
+    committed: Option<&v1::Commitment>,
+) -> Result<Option<v1::Compartment>, StateError> {
+    let key = Key::compartment(leaf, kind);
+    let Some(commitment) = committed else {
+        return Ok(None);
+    };
+    let stored: Option<v1::Compartment> = context.txn.read(&key)?;
+    if let Some(stored) = &stored {
+        compartment::require_match(&key, commitment, stored)?;
+    }
+    Ok(stored)
 }
 
 /// The resource as the decision had it; none if that has been erased.
@@ -340,9 +379,10 @@ fn resource_id(
     subject: &Subject,
 ) -> Result<Option<String>, StateError> {
     let limit = usize::try_from(MAX_RESOURCE_LEN).unwrap_or(usize::MAX);
-    let facts = match compartment(context, leaf, CompartmentKind::Resource)? {
-        Some(content) => canonical::decode::<v1::ResourceFacts>(&content, limit).ok(),
-        None if subject.names_resource => return Ok(None),
+    let committed = subject.resource.as_ref();
+    let facts = match compartment(context, leaf, CompartmentKind::Resource, committed)? {
+        Some(stored) => canonical::decode::<v1::ResourceFacts>(&stored.content, limit).ok(),
+        None if committed.is_some() => return Ok(None),
         None => None,
     };
     let id = facts.map(|facts| facts.id).filter(|id| !id.is_empty());

@@ -8,6 +8,7 @@ use super::delegation::{require_issuer, require_narrower, subject_assurance};
 use super::halt::{self, Attempt};
 use super::{history, validate};
 use crate::canonical;
+use crate::compartment;
 use crate::hash::LeafIndex;
 use crate::id::{Identity, SessionId, check_optional_text};
 use crate::limits::{
@@ -15,6 +16,7 @@ use crate::limits::{
     MAX_SESSION_TTL_S, MAX_VALUE_LEN, SECOND_US,
 };
 use crate::state::{Key, StateError, Txn};
+use crate::{entry, ledger};
 
 /// True if an action id is within a scope: equal to one of its patterns, or beginning with one that ends in "*".
 #[must_use]
@@ -29,15 +31,23 @@ pub(super) fn pattern_holds(pattern: &str, action: &str) -> bool {
     }
 }
 
-/// What a session's CONTEXT says; nothing, if it has none.
+/// What the CONTEXT of an open session says; nothing, if it has none. Compartments are outside the state's digest, so what is
+/// read is compared with what the opening committed to: a replica with other grants would decide otherwise.
 pub(super) fn read_context(
     txn: &Txn<'_>,
     session: &v1::SessionRecord,
 ) -> Result<v1::SessionContext, StateError> {
     let key = Key::compartment(LeafIndex(session.leaf), CompartmentKind::Context);
-    let Some(compartment) = txn.read::<v1::Compartment>(&key)? else {
+    let opening = ledger::entry(txn, LeafIndex(session.leaf))?
+        .as_ref()
+        .and_then(|entry| entry::command(entry).ok().flatten())
+        .ok_or_else(|| StateError::new(&key, "a session without its opening"))?;
+    let Some(commitment) = opening.commitments.first() else {
         return Ok(v1::SessionContext::default());
     };
+    // It cannot be erased before the session has ended.
+    let compartment: v1::Compartment = txn.must_read(&key)?;
+    compartment::require_match(&key, commitment, &compartment)?;
     canonical::decode(&compartment.content, compartment.content.len())
         .map_err(|error| StateError::new(&key, error.to_string()))
 }

@@ -19,10 +19,10 @@ pub use key::{Family, Key};
 pub(crate) use key::{last_key_id, split_expiry};
 pub use memory::MemoryState;
 
-/// The stored state cannot be read. Whoever runs the machine must stop: going on could give another answer than the other
+/// The stored state cannot be read, or this replica cannot do what the others do with it. Whoever runs the machine must stop: going on could give another answer than the other
 /// replicas give.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("stored state is damaged at key {key}: {what}; stop this replica and run fsck", key = hex::encode(.key))]
+#[error("this replica must stop: {what} (state key {key})", key = hex::encode(.key))]
 pub struct StateError {
     /// The key.
     pub key: Vec<u8>,

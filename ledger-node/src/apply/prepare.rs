@@ -8,7 +8,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use ledger_core::machine::{SignatureChecks, check_signatures};
+use ledger_core::machine::{Machine, SignatureChecks, check_signatures};
 use ledger_proto::v1;
 use openraft::EntryPayload;
 use prost::Message;
@@ -64,6 +64,7 @@ struct Checked {
 /// The workers and what they have done.
 pub struct Preparer {
     store: Arc<dyn Store>,
+    machine: Arc<Machine>,
     origin: String,
     jobs: Sender<Job>,
     slots: Mutex<BTreeMap<u64, (LogId, Arc<Slot>)>>,
@@ -81,10 +82,15 @@ impl Preparer {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(store: Arc<dyn Store>, origin: &str) -> io::Result<Arc<Self>> {
+    pub fn start(
+        store: Arc<dyn Store>,
+        origin: &str,
+        machine: Arc<Machine>,
+    ) -> io::Result<Arc<Self>> {
         let (jobs, waiting) = channel::<Job>();
         let preparer = Arc::new(Self {
             store,
+            machine,
             origin: origin.to_owned(),
             jobs,
             slots: Mutex::default(),

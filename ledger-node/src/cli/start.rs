@@ -1,14 +1,19 @@
 //! `ledger-node start`: runs the node until it is asked to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::init::check_keys;
 use super::{Exit, Failure};
+use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, Overrides};
-use crate::logging;
+use crate::keyfile::KeyFile;
+use crate::node::start::{Given, StartError};
+use crate::{genesis_file, logging, node};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -40,8 +45,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// [`Failure`]: `Configuration` before anything was touched, `Data` if the node must rejoin under a new id, else `Fatal`.
-async fn serve(_config: Config, _stop: CancellationToken) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Fatal, "this build has no node to start"))
+async fn serve(config: Config, stop: CancellationToken) -> Result<(), Failure> {
+    let path = config.genesis_path();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::configuration(format!(
+            "cannot read {}: {error}; has `ledger-node init` been run?",
+            path.display()
+        ))
+    })?;
+    let genesis = genesis_file::from_toml(&text).map_err(Failure::configuration)?;
+    check_keys(&config, &genesis, false)?;
+    let given = Given {
+        node_key: KeyFile::open(&config.node_key)?,
+        log_key: KeyFile::open(&config.log_key)?,
+        genesis,
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+    };
+    node::start::run(config, given, stop)
+        .await
+        .map_err(|error| match error {
+            StartError::Configuration(what) => Failure::configuration(what),
+            StartError::Data(what) => Failure::new(Exit::Data, what),
+            StartError::Fatal(what) => Failure::new(Exit::Fatal, what),
+        })
 }
 
 /// The first SIGTERM or SIGINT drains the node, the second ends the process at once.

@@ -161,3 +161,58 @@ impl From<Failure> for Status {
 fn short(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTRACT: &str = include_str!("../../../proto/proto/countersign/v1/call.proto");
+
+    /// The table as the contract has it: above each reason, "CODE, outcome, retry: ...".
+    fn contract() -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut comment = String::new();
+        let body = CONTRACT.split_once("enum ErrorReason {").unwrap().1;
+        for line in body.split_once("\n}").unwrap().0.lines().map(str::trim) {
+            if let Some(text) = line.strip_prefix("// ") {
+                comment.push_str(text);
+                comment.push(' ');
+            } else if let Some((name, _)) = line.split_once(" = ") {
+                rows.push((name.to_owned(), std::mem::take(&mut comment)));
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn every_reason_means_what_the_contract_says() {
+        let rows = contract();
+        assert!(rows.len() > 25);
+        for (name, comment) in rows.iter().skip(1) {
+            let reason = ErrorReason::from_str_name(name).unwrap();
+            let status = Status::from(Failure::new(reason, "why"));
+            let info = status.get_error_details().error_info().unwrap().clone();
+            let code = format!("{:?}", status.code()).to_uppercase();
+            let (said, _) = comment.split_once(':').unwrap();
+            let said: Vec<&str> = said.split(", ").collect();
+            let same = said[0].replace('_', "") == code
+                && said[1] == info.metadata["outcome"]
+                && said[2] == info.metadata["retry"];
+            assert!(
+                same,
+                "{name}: the contract says {said:?}, we say {status:?}"
+            );
+            assert_eq!(info.domain, "countersign");
+            assert_eq!(format!("ERROR_REASON_{}", info.reason), *name);
+        }
+    }
+
+    #[test]
+    fn a_wait_travels_both_ways() {
+        let failure = Failure::new(ErrorReason::QueueFull, "wait").after(Duration::from_millis(70));
+        assert_eq!(failure.to_call_error().retry_after_ms, 70);
+        let status = Status::from(failure);
+        let info = status.get_error_details().retry_info().unwrap().clone();
+        assert_eq!(info.retry_delay, Some(Duration::from_millis(70)));
+    }
+}

@@ -234,7 +234,7 @@ fn list_namespaces(
     let make = |rest: &[u8], record: v1::NamespaceRecord| {
         let name = text(rest)?;
         let shown = opened.reader.may_read_namespace(&name, &record);
-        Ok(shown.then(|| v1::Namespace {
+        Ok(shown.then_some(v1::Namespace {
             name,
             record: Some(record),
         }))
@@ -281,7 +281,7 @@ fn list_agents(opened: &Opened<v1::ListAgentsRequest>) -> Answer<v1::ListAgentsR
                 &record.namespace,
                 &record.owner,
             );
-        Ok(shown.then(|| v1::Agent {
+        Ok(shown.then_some(v1::Agent {
             id,
             record: Some(record),
         }))
@@ -329,7 +329,7 @@ fn list_gateways(opened: &Opened<v1::ListGatewaysRequest>) -> Answer<v1::ListGat
                 &record.namespace,
                 &record.owner,
             );
-        Ok(shown.then(|| v1::Gateway {
+        Ok(shown.then_some(v1::Gateway {
             id,
             record: Some(record),
         }))
@@ -345,7 +345,7 @@ fn list_gateways(opened: &Opened<v1::ListGatewaysRequest>) -> Answer<v1::ListGat
 fn get_operator(opened: &Opened<v1::GetOperatorRequest>) -> Answer<v1::GetOperatorResponse> {
     let id = &opened.request.id;
     let record: Option<v1::OperatorRecord> = read(&opened.view, &StateKey::operator(id))?;
-    let record = record.filter(|record| {
+    let record = record.filter(|_| {
         opened
             .reader
             .may_read_identity(&Named::Operator(id.clone()), "", "")
@@ -373,7 +373,7 @@ fn list_operators(opened: &Opened<v1::ListOperatorsRequest>) -> Answer<v1::ListO
             && opened
                 .reader
                 .may_read_identity(&Named::Operator(id.clone()), "", "");
-        Ok(shown.then(|| v1::Operator {
+        Ok(shown.then_some(v1::Operator {
             id,
             record: Some(record),
         }))

@@ -16,6 +16,8 @@ pub mod proving;
 pub mod read_auth;
 pub mod rights;
 pub mod session;
+#[cfg(test)]
+pub(crate) mod test_world;
 
 use ledger_proto::v1;
 use tonic::service::{Routes, RoutesBuilder};

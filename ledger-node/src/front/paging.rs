@@ -43,12 +43,11 @@ macro_rules! lists {
                 (self.page_size, &self.page_token)
             }
             fn filter(&self) -> Self {
-                Self {
-                    page_size: 0,
-                    page_token: String::new(),
-                    $($fresh: None,)?
-                    ..self.clone()
-                }
+                let mut filter = self.clone();
+                filter.page_size = 0;
+                filter.page_token.clear();
+                $(filter.$fresh = None;)?
+                filter
             }
         })+
     };
@@ -252,4 +251,91 @@ pub fn damaged(key: &[u8], error: &prost::DecodeError) -> Failure {
         what: error.to_string(),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(namespace: &str, page_size: u32, page_token: &str) -> v1::ListAgentsRequest {
+        v1::ListAgentsRequest {
+            namespace: namespace.to_owned(),
+            page_size,
+            page_token: page_token.to_owned(),
+            ..v1::ListAgentsRequest::default()
+        }
+    }
+
+    fn reason(answer: Answer<Page>) -> ErrorReason {
+        answer.unwrap_err().reason
+    }
+
+    #[test]
+    fn sizes_have_a_default_and_a_limit() {
+        assert_eq!(Page::of(&ask("", 0, "")).unwrap().size, 100);
+        assert_eq!(Page::of(&ask("", 1_000, "")).unwrap().size, 1_000);
+        assert_eq!(
+            reason(Page::of(&ask("", 1_001, ""))),
+            ErrorReason::ArgumentInvalid
+        );
+    }
+
+    #[test]
+    fn a_token_leads_on_whatever_the_size_and_freshness() {
+        let token = Page::of(&ask("team", 5, "")).unwrap().token(Some(b"bot"));
+        let mut next = ask("team", 7, &token);
+        next.consistency = Some(v1::Consistency::default());
+        assert_eq!(Page::of(&next).unwrap().after.as_deref(), Some(&b"bot"[..]));
+        assert_eq!(Page::of(&ask("team", 5, "")).unwrap().token(None), "");
+    }
+
+    #[test]
+    fn a_token_of_another_question_or_a_damaged_one_is_refused() {
+        let token = Page::of(&ask("team", 5, "")).unwrap().token(Some(b"bot"));
+        let invalid = ErrorReason::PageTokenInvalid;
+        assert_eq!(reason(Page::of(&ask("other", 5, &token))), invalid);
+        let other_list = v1::ListGatewaysRequest {
+            namespace: "team".to_owned(),
+            page_token: token.clone(),
+            ..v1::ListGatewaysRequest::default()
+        };
+        assert_eq!(reason(Page::of(&other_list)), invalid);
+        for position in 0..token.len() {
+            let mut damaged = token.clone().into_bytes();
+            damaged[position] = if damaged[position] == b'A' {
+                b'B'
+            } else {
+                b'A'
+            };
+            let damaged = String::from_utf8(damaged).unwrap();
+            assert_eq!(reason(Page::of(&ask("team", 5, &damaged))), invalid);
+        }
+        assert_eq!(reason(Page::of(&ask("team", 5, "AAAA"))), invalid);
+    }
+
+    #[test]
+    fn pages_of_records_are_all_records_once() {
+        let mut world = crate::front::test_world::TestWorld::new();
+        for number in 0..7 {
+            let status = v1::IdentityStatus::Active;
+            world.agent(&format!("bot-{number}"), "team", "olive", status);
+        }
+        let prefix = Key::family(ledger_core::state::Family::Agent);
+        let (mut token, mut seen) = (String::new(), Vec::new());
+        loop {
+            let page = Page::of(&ask("", 3, &token)).unwrap();
+            let make = |rest: &[u8], record: v1::AgentRecord| {
+                seen.push(String::from_utf8(rest.to_vec()).unwrap());
+                Ok(Some(record))
+            };
+            let (items, next) = records(&world.view(), &prefix, &page, make).unwrap();
+            assert!(items.len() <= 3);
+            token = next;
+            if token.is_empty() {
+                break;
+            }
+        }
+        let all: Vec<String> = (0..7).map(|number| format!("bot-{number}")).collect();
+        assert_eq!(seen, all);
+    }
 }

@@ -197,3 +197,138 @@ pub(super) fn invalid() -> Failure {
         "the signature of the read does not verify, or its key may not be used; check key and origin",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::test_world::{NOW, ORIGIN, TestWorld, signed};
+
+    fn ask() -> v1::GetEntryRequest {
+        v1::GetEntryRequest {
+            with_compartments: true,
+            ..v1::GetEntryRequest::default()
+        }
+    }
+
+    fn bot() -> Identity {
+        Identity::Agent("bot".to_owned())
+    }
+
+    const METHOD: &str = "/countersign.v1.LedgerService/GetEntry";
+
+    fn authenticate(metadata: &MetadataMap, request: &v1::GetEntryRequest) -> Answer<Identity> {
+        let mut world = TestWorld::new();
+        world.enrol(&bot());
+        let signature = ReadSignature::parse(metadata)?;
+        signature.check_time(NOW)?;
+        signature.authenticate(&world.view(), ORIGIN, NOW, request)
+    }
+
+    fn reason(answer: Answer<Identity>) -> ErrorReason {
+        answer.unwrap_err().reason
+    }
+
+    #[test]
+    fn a_signed_read_names_its_reader() {
+        let metadata = signed(&bot(), ORIGIN, METHOD, NOW, &ask());
+        assert_eq!(authenticate(&metadata, &ask()), Ok(bot()));
+    }
+
+    #[test]
+    fn another_message_does_not_verify() {
+        let invalid = ErrorReason::ReadSignatureInvalid;
+        let other_method = "/countersign.v1.LedgerService/ListEntries";
+        let stranger = Identity::Agent("stranger".to_owned());
+        let forged = [
+            signed(&bot(), "ledger.test/other", METHOD, NOW, &ask()),
+            signed(&bot(), ORIGIN, other_method, NOW, &ask()),
+            signed(&bot(), ORIGIN, METHOD, NOW, &v1::GetEntryRequest::default()),
+            signed(&stranger, ORIGIN, METHOD, NOW, &ask()),
+        ];
+        for metadata in forged {
+            assert_eq!(reason(authenticate(&metadata, &ask())), invalid);
+        }
+        let mut moved = signed(&bot(), ORIGIN, METHOD, NOW, &ask());
+        moved.insert(TIME, (NOW + 1).to_string().parse().unwrap());
+        assert_eq!(reason(authenticate(&moved, &ask())), invalid);
+        let mut short = signed(&bot(), ORIGIN, METHOD, NOW, &ask());
+        short.insert_bin(NONCE, tonic::metadata::MetadataValue::from_bytes(&[7; 15]));
+        assert_eq!(reason(authenticate(&short, &ask())), invalid);
+    }
+
+    #[test]
+    fn a_missing_part_is_missing() {
+        for part in [KEY_ID, NONCE, SIGNATURE] {
+            let mut metadata = signed(&bot(), ORIGIN, METHOD, NOW, &ask());
+            metadata.remove_bin(part);
+            let missing = ErrorReason::ReadSignatureMissing;
+            assert_eq!(reason(authenticate(&metadata, &ask())), missing);
+        }
+        let nothing = authenticate(&MetadataMap::new(), &ask());
+        assert_eq!(reason(nothing), ErrorReason::ReadSignatureMissing);
+    }
+
+    #[test]
+    fn the_time_is_within_a_minute() {
+        let at = |time_us| authenticate(&signed(&bot(), ORIGIN, METHOD, time_us, &ask()), &ask());
+        for time_us in [NOW - MAX_SKEW_US, NOW + MAX_SKEW_US] {
+            assert_eq!(at(time_us), Ok(bot()));
+        }
+        for time_us in [NOW - MAX_SKEW_US - 1, NOW + MAX_SKEW_US + 1] {
+            assert_eq!(reason(at(time_us)), ErrorReason::ReadTimeOutOfRange);
+        }
+    }
+
+    #[test]
+    fn keys_are_active_from_their_first_moment_to_their_last() {
+        let record = |not_before_us, not_after_us, retired_at_us| v1::KeyRecord {
+            key: Some(v1::PublicKey {
+                not_before_us,
+                not_after_us,
+                ..v1::PublicKey::default()
+            }),
+            retired_at_us,
+            ..v1::KeyRecord::default()
+        };
+        assert!(is_active(&record(NOW, NOW + 1, 0), NOW));
+        assert!(is_active(&record(NOW, 0, 0), NOW));
+        assert!(!is_active(&record(NOW + 1, 0, 0), NOW));
+        assert!(!is_active(&record(0, NOW, 0), NOW));
+        assert!(!is_active(&record(0, 0, 1), NOW));
+    }
+
+    #[test]
+    fn every_rpc_that_takes_no_submission_has_its_path() {
+        let files = [
+            "authorization",
+            "identity",
+            "session",
+            "policy",
+            "ledger",
+            "cluster",
+        ];
+        let mut found = Vec::new();
+        for file in files {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/proto/countersign/v1");
+            let text = std::fs::read_to_string(format!("{folder}/{file}_service.proto")).unwrap();
+            let service = text.split_once("\nservice ").unwrap().1;
+            let service = service.split_once(' ').unwrap().0;
+            for line in text.lines() {
+                let Some(rpc) = line.trim().strip_prefix("rpc ") else {
+                    continue;
+                };
+                let (name, rest) = rpc.split_once('(').unwrap();
+                let is_submission = rest.starts_with("SubmitRequest")
+                    || ["Authorize", "AuthorizeBatch", "AuthorizeStream", "Record"].contains(&name);
+                if !is_submission {
+                    found.push(format!("/countersign.v1.{service}/{name}"));
+                    assert!(rest.starts_with(&format!("{name}Request")), "{line}");
+                }
+            }
+        }
+        let mut ours: Vec<&str> = METHODS.to_vec();
+        ours.sort_unstable();
+        found.sort();
+        assert_eq!(ours, found);
+    }
+}

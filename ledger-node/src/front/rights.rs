@@ -221,3 +221,104 @@ pub fn permitted(may: bool) -> Answer<()> {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::test_world::{NOW, TestWorld};
+    use crate::index;
+    use ledger_proto::v1::{Decision, Escalation};
+
+    fn world(status: IdentityStatus) -> TestWorld {
+        let mut world = TestWorld::new();
+        world.agent("bot", "team", "olive", IdentityStatus::Active);
+        world.agent("other", "team", "olga", IdentityStatus::Active);
+        world.operator("olive", &[], status);
+        world.operator("here", &[(Role::Auditor, "team")], status);
+        world.operator("there", &[(Role::Auditor, "elsewhere")], status);
+        world.operator("all", &[(Role::Auditor, "*")], status);
+        world.operator("lead", &[(Role::Approver, "team")], status);
+        world
+    }
+
+    /// Who of everybody may read the entry, and who its content.
+    fn readers(world: &mut TestWorld, decision: Decision) -> (Vec<String>, Vec<String>) {
+        let entry = world.decide("bot", "pay", decision);
+        let view = world.view();
+        let about = index::about(&view, &entry).unwrap();
+        let agents = ["bot", "other"].map(|id| Identity::Agent(id.to_owned()));
+        let operators = ["olive", "here", "there", "all", "lead", "nobody"];
+        let operators = operators.map(|id| Identity::Operator(id.to_owned()));
+        let (mut entries, mut contents) = (Vec::new(), Vec::new());
+        for identity in agents.into_iter().chain(operators) {
+            let Some(reader) = Reader::load(&view, identity.clone()).unwrap() else {
+                continue;
+            };
+            if reader.may_read_entry(&view, &entry, &about, NOW).unwrap() {
+                entries.push(identity.id());
+            }
+            if reader.may_read_content(&view, &entry, &about, NOW).unwrap() {
+                contents.push(identity.id());
+            }
+        }
+        (entries, contents)
+    }
+
+    fn in_team() -> Decision {
+        Decision {
+            namespace: "team".to_owned(),
+            ..Decision::default()
+        }
+    }
+
+    #[test]
+    fn entries_are_for_the_agent_its_owner_and_auditors() {
+        let (entries, contents) = readers(&mut world(IdentityStatus::Active), in_team());
+        assert_eq!(entries, ["bot", "olive", "here", "all"]);
+        assert_eq!(contents, ["olive", "here", "all"]);
+    }
+
+    #[test]
+    fn what_has_no_namespace_takes_a_role_in_the_whole_ledger() {
+        let (entries, _) = readers(&mut world(IdentityStatus::Active), Decision::default());
+        assert_eq!(entries, ["bot", "olive", "all"]);
+    }
+
+    #[test]
+    fn suspended_operators_have_no_rights_and_revoked_ones_are_nobody() {
+        let (entries, _) = readers(&mut world(IdentityStatus::Suspended), in_team());
+        assert_eq!(entries, ["bot"]);
+        let world = world(IdentityStatus::Revoked);
+        let olive = Identity::Operator("olive".to_owned());
+        assert_eq!(Reader::load(&world.view(), olive), Ok(None));
+    }
+
+    #[test]
+    fn approvers_read_while_they_are_asked() {
+        let asked = |group: &str, expires_at_us| Decision {
+            verdict: Verdict::Escalate.into(),
+            escalation: Some(Escalation {
+                approvers: vec![v1::Approver {
+                    group: group.to_owned(),
+                    count: 1,
+                }],
+                expires_at_us,
+                ..Escalation::default()
+            }),
+            ..in_team()
+        };
+        let mut world = world(IdentityStatus::Active);
+        let lead = "lead".to_owned();
+        assert!(
+            readers(&mut world, asked("leads", NOW + 1))
+                .1
+                .contains(&lead)
+        );
+        assert!(!readers(&mut world, asked("leads", NOW)).1.contains(&lead));
+        assert!(
+            !readers(&mut world, asked("others", NOW + 1))
+                .1
+                .contains(&lead)
+        );
+    }
+}

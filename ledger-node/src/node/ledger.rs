@@ -2,17 +2,23 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ledger_core::hash::{LeafIndex, TreeSize};
-use ledger_core::machine::{Liveness, Machine, Tip};
-use ledger_core::state::{Pair, State, StateError};
-use ledger_proto::v1;
+use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Liveness, Machine, Tip};
+use ledger_core::state::{Key, Pair, State, StateError, read};
+use ledger_proto::v1::{self, ErrorReason};
 use policy_engine::BundleDigest;
 use tokio::sync::watch;
 
-use crate::front::failure::Answer;
-use crate::storage::{Direction, Read, Table, prefix_end};
+use super::reads::Reads;
+use super::view::StoreState;
+use crate::clock::Clock;
+use crate::cosign::{Cosigned, Cosigner};
+use crate::front::failure::{Answer, Failure};
+use crate::storage::{Direction, Read, Store, Table, meta, prefix_end};
+use crate::submit::Submitter;
+use crate::submit::standing::{Leading, Standing};
 
 /// One frozen moment of the ledger: state, entries, and the index over them.
 #[derive(Clone)]
@@ -35,95 +41,231 @@ pub struct Submitted {
 
 /// A handle on the running ledger. Clones are the same ledger.
 #[derive(Debug, Clone)]
-pub struct Ledger {}
+pub struct Ledger(pub(super) Arc<Parts>);
+
+/// What the handle stands for.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) origin: String,
+    pub(super) node_id: u64,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) machine: Arc<Machine>,
+    pub(super) submitter: Submitter,
+    pub(super) reads: Arc<Reads>,
+    pub(super) cosigner: Arc<Cosigner>,
+    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Why the node takes no commands, if it does not.
+    pub(super) not_ready: watch::Receiver<Option<String>>,
+}
 
 impl Ledger {
     /// The name of the ledger.
     #[must_use]
     pub fn origin(&self) -> &str {
-        unimplemented!()
+        &self.0.origin
     }
+
     /// This node.
     #[must_use]
     pub fn node_id(&self) -> u64 {
-        unimplemented!()
+        self.0.node_id
     }
+
     /// Microseconds since 1970 by this node's clock.
     #[must_use]
     pub fn now_us(&self) -> u64 {
-        unimplemented!()
+        self.0.clock.now_us()
     }
+
     /// What is applied now, frozen.
     #[must_use]
     pub fn view(&self) -> View {
-        unimplemented!()
+        View::new(self.0.store.view())
     }
+
     /// The end of what is applied, as it moves.
     #[must_use]
     pub fn tip(&self) -> watch::Receiver<Tip> {
-        unimplemented!()
+        self.0.reads.applier.tip()
     }
+
     /// The machine, for simulations.
     #[must_use]
     pub fn machine(&self) -> &Machine {
-        unimplemented!()
+        &self.0.machine
     }
+
     /// Returns once everything is applied that was committed before the call (ReadIndex).
-    pub async fn fully_consistent(&self, _deadline: Instant) -> Answer<()> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// There is no leader with a quorum until the deadline.
+    pub async fn fully_consistent(&self, deadline: Instant) -> Answer<()> {
+        self.0.reads.fully_consistent(deadline).await
     }
+
     /// Returns once the tree has that size here.
-    pub async fn at_least(&self, _size: TreeSize, _deadline: Instant) -> Answer<()> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// It does not until the deadline.
+    pub async fn at_least(&self, size: TreeSize, deadline: Instant) -> Answer<()> {
+        self.0.reads.at_least(size, deadline).await
     }
-    /// Brings a command into the ledger and waits for its entry. Form, signatures and limits are checked here; whether the body fits
-    /// the rpc is the caller's to check. For COSIGNED it waits for cosigning as long as the deadline allows, and answers COMMITTED otherwise.
+
+    /// Brings a command into the ledger and waits for its entry. Form, signatures and limits are checked here; whether the body
+    /// fits the rpc is the caller's to check. For COSIGNED it waits for cosigning as long as the deadline allows, and answers
+    /// COMMITTED otherwise.
+    ///
+    /// # Errors
+    /// [`Failure`], which says whether anything happened.
     pub async fn submit(
         &self,
-        _submission: v1::Submission,
-        _level: v1::ReceiptLevel,
-        _deadline: Instant,
+        submission: v1::Submission,
+        level: v1::ReceiptLevel,
+        deadline: Instant,
     ) -> Answer<Submitted> {
-        unimplemented!()
+        if let Some(why) = self.0.not_ready.borrow().clone() {
+            return Err(Failure::new(ErrorReason::NotReady, why).after(Duration::from_secs(1)));
+        }
+        let submitted = self.0.submitter.submit(submission, deadline).await?;
+        if level != v1::ReceiptLevel::Cosigned {
+            return Ok(submitted);
+        }
+        let enough = TreeSize(submitted.index.0 + 1);
+        match self.checkpoint(enough, level, deadline).await {
+            Ok((checkpoint, size)) => Ok(Submitted {
+                entry: self.0.reads.prove(submitted.index, size)?,
+                checkpoint,
+                level,
+                ..submitted
+            }),
+            Err(_) => Ok(submitted),
+        }
     }
+
     /// A checkpoint of at least that size: the newest for COMMITTED (signed for what is applied now), the newest that met the
     /// trust policy for COSIGNED; waits until there is one. Returns the note and its size.
+    ///
+    /// # Errors
+    /// There is none until the deadline.
     pub async fn checkpoint(
         &self,
-        _min_size: TreeSize,
-        _level: v1::ReceiptLevel,
-        _deadline: Instant,
+        min_size: TreeSize,
+        level: v1::ReceiptLevel,
+        deadline: Instant,
     ) -> Answer<(Arc<str>, TreeSize)> {
-        unimplemented!()
+        if level != v1::ReceiptLevel::Cosigned {
+            self.at_least(min_size, deadline).await?;
+            let tip = *self.tip().borrow();
+            return Ok((self.0.reads.notary.sign(&tip)?, tip.size));
+        }
+        let mut latest = self.0.cosigner.latest();
+        let enough = |latest: &Option<Cosigned>| {
+            latest.as_ref().is_some_and(|latest| latest.size >= min_size)
+        };
+        if !enough(&latest.borrow()) {
+            self.0.cosigner.want(min_size.0);
+        }
+        let found = tokio::time::timeout_at(deadline.into(), latest.wait_for(enough)).await;
+        match found {
+            Ok(Ok(latest)) => latest
+                .as_ref()
+                .map(|latest| (Arc::clone(&latest.note), latest.size)),
+            Ok(Err(_)) | Err(_) => None,
+        }
+        .ok_or_else(|| {
+            Failure::new(
+                ErrorReason::BeyondTree,
+                format!("no checkpoint of at least {min_size} entries has met the trust policy yet"),
+            )
+        })
     }
+
     /// The cosigned checkpoint that carries the change of trust policy to `epoch`: it covers the change and meets the policy
     /// before and the policy after. None while there is none yet.
-    pub fn trust_checkpoint(&self, _epoch: u64) -> Answer<Option<String>> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn trust_checkpoint(&self, epoch: u64) -> Answer<Option<String>> {
+        let damaged = |what: String| Failure::new(ErrorReason::DataDamaged, what);
+        let note = self
+            .0
+            .store
+            .get(Table::Meta, &meta::trust_step_key(epoch))
+            .map_err(|error| damaged(error.to_string()))?;
+        note.map(String::from_utf8)
+            .transpose()
+            .map_err(|error| damaged(error.to_string()))
     }
+
     /// How far this node is with a bundle whose chunks are all there, and if it does not compile, why: one finding each.
     #[must_use]
     pub fn compile_state(
         &self,
-        _namespace: &str,
-        _digest: &BundleDigest,
+        namespace: &str,
+        digest: &BundleDigest,
     ) -> (v1::CompileState, Vec<String>) {
-        unimplemented!()
+        let key = Key::bundle(namespace, digest);
+        let record: Result<Option<v1::BundleRecord>, _> =
+            read(&StoreState(&*self.0.store), &key);
+        // A bundle is complete once its last chunk was applied, and that compiles it.
+        let state = match record {
+            Ok(Some(record)) if record.complete => v1::CompileState::Ready,
+            Ok(Some(record)) if record.received == record.chunk_count => v1::CompileState::Invalid,
+            Ok(_) | Err(_) => v1::CompileState::Incomplete,
+        };
+        (state, Vec::new())
     }
+
     /// How this node is.
     #[must_use]
     pub fn status(&self) -> v1::GetNodeStatusResponse {
-        unimplemented!()
+        let latest = self.0.cosigner.latest();
+        let quorum_cosigned = latest.borrow().as_ref().map_or(0, |latest| latest.size.0);
+        let not_ready = self.not_ready();
+        let peers = &self.0.reads.peers;
+        let ahead = peers
+            .clocks
+            .ahead_of_median_us(self.node_id(), &self.voters(), self.now_us());
+        v1::GetNodeStatusResponse {
+            node_id: self.node_id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: not_ready.is_none(),
+            not_ready_reason: not_ready.unwrap_or_default(),
+            leader_id: self.leader(),
+            tree_size: self.tip().borrow().size.0,
+            cosigned_tree_size: self.0.cosigner.signed().0,
+            quorum_cosigned_tree_size: quorum_cosigned,
+            clock_offset_us: ahead,
+            disk_bytes: self.0.store.disk_bytes(),
+            engine_versions: ENGINE_VERSIONS.to_vec(),
+            cluster_versions: vec![CLUSTER_VERSION],
+        }
     }
+
+    fn not_ready(&self) -> Option<String> {
+        let stated = self.0.not_ready.borrow().clone();
+        let leaderless = || {
+            let nobody = self.0.standing.borrow().leading == Leading::Nobody;
+            nobody.then(|| "this node knows of no leader".to_owned())
+        };
+        stated.or_else(leaderless)
+    }
+
     /// The voters as Raft has them, ascending.
     #[must_use]
     pub fn voters(&self) -> Vec<u64> {
-        unimplemented!()
+        self.0.reads.raft.0.voter_ids().collect()
     }
+
     /// The leader as this node sees it.
     #[must_use]
     pub fn leader(&self) -> Option<u64> {
-        unimplemented!()
+        match &self.0.standing.borrow().leading {
+            Leading::This => Some(self.node_id()),
+            Leading::Other { node_id, .. } => Some(*node_id),
+            Leading::Nobody => None,
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! A running node: its parts put together.
 
 pub mod fatal;
+mod keeper;
 pub mod ledger;
 pub mod reads;
+mod serve;
+pub mod start;
 pub mod view;

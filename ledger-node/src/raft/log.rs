@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::Stream;
@@ -37,6 +38,7 @@ pub struct Log {
     preparer: Option<Arc<Preparer>>,
     on_vote: OnVote,
     tail: Arc<Mutex<Tail>>,
+    appended: Arc<AtomicU64>,
 }
 
 impl Debug for Log {
@@ -119,7 +121,14 @@ impl Log {
             preparer,
             on_vote,
             tail: Arc::default(),
+            appended: Arc::default(),
         }
+    }
+
+    /// Bytes appended since the start of the process.
+    #[must_use]
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended.load(Ordering::Relaxed)
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
@@ -316,6 +325,8 @@ impl RaftLogStorage<Types> for Log {
         let mut appended = Vec::new();
         for entry in entries {
             let bytes = types::entry_to_wire(&entry).encode_to_vec();
+            let len = u64::try_from(bytes.len()).unwrap_or_default();
+            self.appended.fetch_add(len, Ordering::Relaxed);
             batch.put(Table::Log, log_key(entry.log_id.index()), bytes);
             appended.push(entry);
         }

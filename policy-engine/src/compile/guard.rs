@@ -2,14 +2,19 @@
 //!
 //! Dogwood and Cedar parse, lower and validate by recursion. Text is measured first ([`crate::nesting`]), so the depth is
 //! bounded; this thread's fixed stack holds that depth with a wide margin, whatever the caller's own stack is. A panic in
-//! them ends the thread and becomes a finding.
+//! them ends the thread and becomes a finding; that the system has no thread to give says nothing about the text and is told apart.
 
 /// Far more than the deepest text within the limits needs; only what is touched is ever resident.
 const STACK_BYTES: usize = 256 * 1024 * 1024;
 
-/// The work ended in a panic, or the system has no thread to give.
+/// Why the work has no result.
 #[derive(Debug)]
-pub(super) struct Failed;
+pub(super) enum Failed {
+    /// It ended in a panic.
+    Panicked,
+    /// It never began.
+    NoThread,
+}
 
 /// Runs the work on a stack of its own and waits for it.
 #[expect(
@@ -24,18 +29,21 @@ pub(super) fn on_large_stack<T: Send + 'static>(
         .name("compile".to_owned())
         .stack_size(STACK_BYTES)
         .spawn(work)
-        .map_err(|_| Failed)?
+        .map_err(|_| Failed::NoThread)?
         .join()
-        .map_err(|_| Failed)
+        .map_err(|_| Failed::Panicked)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::on_large_stack;
+    use super::{Failed, on_large_stack};
 
     #[test]
     fn work_is_done_and_a_panic_is_contained() {
         assert_eq!(on_large_stack(|| 7).unwrap(), 7);
-        assert!(on_large_stack(|| -> u8 { panic!("contained") }).is_err());
+        assert!(matches!(
+            on_large_stack(|| -> u8 { panic!("contained") }),
+            Err(Failed::Panicked)
+        ));
     }
 }

@@ -1,6 +1,6 @@
 //! What is refused at publish, and how it is told.
 
-use crate::fixtures::{START_US, bundle, bundle_of, compiled, ids, refused, request};
+use crate::fixtures::{START_US, bundle, bundle_of, compiled, ids, refused, request, starts_at};
 use crate::*;
 
 const LOGIN: &str = "Countersign::Action::\"login\"";
@@ -295,7 +295,11 @@ fn the_deepest_rules_within_the_limits_compile_and_evaluate_on_a_small_stack() {
         let compiled = compiled(&deepest_rules());
         let request = request("login", "{\"user\": \"u\"}", START_US);
         compiled
-            .decide(&Starts::new(), &Partition::default(), &request)
+            .decide(
+                &starts_at(&compiled, START_US),
+                &Partition::default(),
+                &request,
+            )
             .decision
     };
     #[expect(

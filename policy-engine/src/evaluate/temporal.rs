@@ -30,7 +30,7 @@ pub(super) fn evaluate(
     asked: &Event,
     request: &Request,
 ) -> Result<Vec<(String, bool)>, Unplayable> {
-    let mut by_start: BTreeMap<Option<u64>, Vec<TemporalField>> = BTreeMap::new();
+    let mut by_start: BTreeMap<u64, Vec<TemporalField>> = BTreeMap::new();
     for past in compiled
         .rules()
         .values()
@@ -42,6 +42,8 @@ pub(super) fn evaluate(
             actions.any(|action| action.id == request.action)
         });
         for leaf in concerned {
+            // Nobody says since when: an empty past would let every cap through.
+            let start = start.ok_or(Unplayable)?;
             by_start.entry(start).or_default().push(leaf.clone());
         }
     }
@@ -59,10 +61,7 @@ pub(super) fn evaluate(
     let asked = decision_event(compiled, entities, asked, request)?;
     let mut values = Vec::new();
     for (start, leaves) in by_start {
-        // A rule without a start begins now: its past is empty.
-        let since_ns = start.map_or(i64::MAX, |us| {
-            i64::try_from(us).map_or(i64::MAX, |us| us.saturating_mul(1_000))
-        });
+        let since_ns = i64::try_from(start).map_or(i64::MAX, |us| us.saturating_mul(1_000));
         let past = partition
             .events()
             .filter(|event| event.time_ns >= since_ns)

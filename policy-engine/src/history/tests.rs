@@ -180,7 +180,8 @@ fn each_rule_has_a_past_of_its_own() {
         ask(&world, &starts_at(&world.compiled, START_US + 1), 10),
         Verdict::Allow
     );
-    assert_eq!(ask(&world, &Starts::new(), 10), Verdict::Allow);
+    // Without a start the past is unknown, and nothing is allowed on it.
+    assert_eq!(ask(&world, &Starts::new(), 10), Verdict::Deny);
 
     // Two rules with different starts in one decision.
     let other = permit(
@@ -265,7 +266,8 @@ fn an_unchanged_rule_keeps_its_history_across_bundles() {
         .verdict
     };
     assert_eq!(verdict(&world.starts), Verdict::Deny);
-    assert_eq!(verdict(&Starts::new()), Verdict::Allow);
+    assert_eq!(verdict(&starts_at(&next, START_US + 3)), Verdict::Allow);
+    assert_eq!(verdict(&Starts::new()), Verdict::Deny);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use countersign_tests::kit::{
     trust_policy,
 };
 use ed25519_dalek::SigningKey;
+use ledger_core::command::command_digest;
 use ledger_core::compartment::commit;
 use ledger_core::hash::{Hash, LeafIndex, TreeHash, TreeSize};
 use ledger_core::id::{Identity, KeyId, SessionId};
@@ -150,6 +151,7 @@ fn create(number: u8, name: &str, commitments: Vec<v1::Commitment>) -> Vec<u8> {
         issued_at_us: GENESIS_US + SECOND,
         author: Some(root_operator().to_message()),
         commitments,
+        cosigners: Vec::new(),
         body: Some(Body::CreateNamespace(v1::CreateNamespace {
             name: name.to_owned(),
             owners: Vec::new(),
@@ -167,7 +169,7 @@ fn first_command(example: &mut Example, ledger: &mut Ledger) {
 
     let command = create(1, "team", vec![commitment]);
     example.bytes("command1", &command);
-    example.bytes("command1.digest", blake3::hash(&command).as_bytes());
+    example.bytes("command1.digest", command_digest(&command).as_bytes());
     let root = batch_root(&[&command]).expect("one command");
     example.bytes("command1.batch_root", root.as_bytes());
     let domain = SignatureDomain::Command;

@@ -204,3 +204,41 @@ fn namespaces_have_bundles_of_their_own() {
     assert_eq!(world.result(elsewhere), R::NotFound);
     world.policy("other", &cap);
 }
+
+#[test]
+fn going_back_to_the_bundle_before_keeps_its_count() {
+    let mut world = world();
+    let session = world.session("bot");
+    let (first, second) = (capped("read", 2), capped("other", 5));
+    world.policy("team", &first);
+    assert!(pay(&mut world, session));
+    world.policy("team", &second);
+    assert!(pay(&mut world, session));
+    assert_eq!(activate(&mut world, first.digest().0, true), R::Applied);
+    assert!(!pay(&mut world, session));
+}
+
+#[test]
+fn a_fifth_candidate_pushes_the_oldest_out_and_never_the_active_bundle() {
+    let mut world = world();
+    let active = capped("read", 1);
+    world.policy("team", &active);
+    let candidates: Vec<Bundle> = (0..5).map(|n| capped(&format!("c{n}"), 9)).collect();
+    for candidate in &candidates {
+        world.publish("team", candidate);
+    }
+    let key = ledger_core::state::Key::namespace("team");
+    let record: Option<v1::NamespaceRecord> =
+        ledger_core::state::read(&world.state, &key).expect("sound");
+    let tracked: Vec<Vec<u8>> = record
+        .expect("the namespace")
+        .tracked
+        .into_iter()
+        .map(|tracked| tracked.digest)
+        .collect();
+    let expected: Vec<Vec<u8>> = std::iter::once(&active)
+        .chain(&candidates[2..])
+        .map(|bundle| bundle.digest().0.to_vec())
+        .collect();
+    assert_eq!(tracked, expected);
+}

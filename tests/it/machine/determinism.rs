@@ -205,8 +205,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "c5f318e578d2916b6f2d0fd89930bc501b22fa78626486ce18f8257101f4fac4",
-        "0c63d4b03953cf3ab6e8c3d89888278a4cbb3d687705c09c81973cb923a8f5ee",
+        "4e7872621b7fc4e868c00aa85f8de4416e5681c32ba70dcc22bebd23cadd1779",
+        "d00c56041dadd421a01948fa91647e4461d304339734e6e6a50fb69fb4228612",
     );
 }
 
@@ -214,8 +214,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "b6476c054869536c07fda3d50c4a847fb691c3465a543739b04cf60bd4832426",
-        "1a92c0bb040c469badf4d39bc016606a3f6bd6ad2f4ffdc32dce47f7c5958cab",
+        "ade90ae51dca555c6a7d3f3b5e1f1530de3a8180fcfb994a016ee92dd2b6108d",
+        "d9836e4184adaee96d097bea218fc0726ef3994e8a78c99b483181ca51f16409",
     );
 }
 

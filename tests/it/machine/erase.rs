@@ -1,6 +1,6 @@
 //! Erasing: content goes, the ledger stays as it was, and what is gone is gone for rules too.
 
-use countersign_tests::kit::{Ask, SECOND, World, bank, outcome_of, result_of};
+use countersign_tests::kit::{Ask, DAY, SECOND, World, bank, outcome_of, result_of};
 use ledger_core::hash::LeafIndex;
 use ledger_core::id::Identity;
 use ledger_core::state::{Key, State};
@@ -44,10 +44,7 @@ fn values_live_on_until_the_window_after_the_outcome_and_erasing_again_finds_not
     assert!(world.state.get(key.as_bytes()).expect("sound").is_some());
     let erased = erasure(&erase(&mut world, approval.index.0));
     assert_eq!(erased.erased, 1);
-    assert_eq!(
-        erased.values_until_us,
-        outcome.entry.time_us + 3_600 * SECOND
-    );
+    assert_eq!(erased.values_until_us, outcome.entry.time_us + 30 * DAY);
     assert_eq!(world.state.get(key.as_bytes()).expect("sound"), None);
     assert_eq!(world.entry(approval.index.0), approval.entry);
     assert_eq!(erasure(&erase(&mut world, approval.index.0)).erased, 0);

@@ -3,7 +3,8 @@
 use countersign_tests::kit::{Ask, World, genesis_message, node_card, trust_policy};
 use ledger_core::hash::TreeHash;
 use ledger_core::id::Identity;
-use ledger_core::machine::{GenesisError, genesis};
+use ledger_core::limits::MAX_TIME_US;
+use ledger_core::machine::{ENGINE_VERSION, GenesisError, genesis};
 use ledger_core::state::{MemoryState, Txn};
 use ledger_proto::v1::{self, command::Body};
 
@@ -74,4 +75,94 @@ fn a_genesis_fits_an_entry() {
     let state = MemoryState::new();
     let error = genesis(&mut Txn::new(&state), &message).expect_err("too many operators");
     assert_eq!(error, GenesisError::TooLong);
+}
+
+#[test]
+fn a_nodes_card_proves_that_the_node_holds_its_key() {
+    let mut world = World::new();
+    let elsewhere = node_card("ledger.test/other", 4).proof_of_possession;
+    let of_another_id = node_card(&world.origin, 5).proof_of_possession;
+    for proof in [Vec::new(), elsewhere, of_another_id] {
+        let mut unproven = update(&world, &[1, 2, 4]);
+        unproven.nodes[2].proof_of_possession = proof.clone();
+        assert_eq!(result(&mut world, unproven), v1::Result::KeyRefused);
+        let mut message = genesis_message(TreeHash::Sha256);
+        message.nodes[2].proof_of_possession = proof;
+        assert_eq!(refused(&message), GenesisError::NodeKey(3));
+    }
+    let proven = update(&world, &[1, 2, 4]);
+    assert_eq!(result(&mut world, proven), v1::Result::Applied);
+}
+
+fn refused(message: &v1::Genesis) -> GenesisError {
+    genesis(&mut Txn::new(&MemoryState::new()), message).expect_err("a genesis that cannot be")
+}
+
+#[test]
+fn every_way_in_which_a_genesis_cannot_be_has_its_error() {
+    let unproven = |mut enrolment: v1::KeyEnrolment| {
+        enrolment.proof_of_possession[0] ^= 1;
+        enrolment
+    };
+    type Change<'a> = &'a dyn Fn(&mut v1::Genesis);
+    let cases: [(Change<'_>, GenesisError); 18] = [
+        (
+            &|g| g.origin = "https://a.test".into(),
+            GenesisError::Origin,
+        ),
+        (&|g| g.origin = "a b".into(), GenesisError::Origin),
+        (&|g| g.origin.push_str("/blake3"), GenesisError::Origin),
+        (&|g| g.tree_hash = "md5".into(), GenesisError::Origin),
+        (&|g| g.engine_version += 1, GenesisError::Version),
+        (&|g| g.cluster_version = 0, GenesisError::Version),
+        (&|g| g.created_at_us = 0, GenesisError::Time),
+        (&|g| g.created_at_us = MAX_TIME_US, GenesisError::Time),
+        (&|g| g.nodes.clear(), GenesisError::Membership),
+        (&|g| g.nodes.reverse(), GenesisError::Membership),
+        (&|g| g.trust_policy.push('\n'), GenesisError::Membership),
+        (
+            &|g| g.nodes[0].engine_versions = vec![ENGINE_VERSION + 1],
+            GenesisError::Membership,
+        ),
+        (
+            &|g| g.operators[0].keys.clear(),
+            GenesisError::Operator("root".into()),
+        ),
+        (
+            &|g| g.operators.push(g.operators[0].clone()),
+            GenesisError::Operator("root".into()),
+        ),
+        (
+            &|g| g.operators[0].keys[0] = unproven(g.operators[0].keys[0].clone()),
+            GenesisError::Operator("root".into()),
+        ),
+        (&|g| g.admin_threshold = 0, GenesisError::Admins),
+        (&|g| g.admin_threshold = 2, GenesisError::Admins),
+        (
+            &|g| g.recovery_key = g.recovery_key.take().map(unproven),
+            GenesisError::RecoveryKey,
+        ),
+    ];
+    for (number, (change, expected)) in cases.into_iter().enumerate() {
+        let mut message = genesis_message(TreeHash::Sha256);
+        change(&mut message);
+        assert_eq!(refused(&message), expected, "case {number}");
+    }
+    let world = World::new();
+    let again = genesis(
+        &mut Txn::new(&world.state),
+        &genesis_message(TreeHash::Sha256),
+    );
+    assert_eq!(again.expect_err("there is a ledger"), GenesisError::Exists);
+}
+
+#[test]
+fn a_policy_that_is_met_without_cosignatures_is_refused() {
+    let mut world = World::new();
+    let mut update = update(&world, &[1, 2, 3]);
+    update.trust_policy = update.trust_policy.replace("quorum nodes", "quorum none");
+    assert_eq!(result(&mut world, update), v1::Result::InvalidArgument);
+    let mut message = genesis_message(TreeHash::Sha256);
+    message.trust_policy = message.trust_policy.replace("quorum nodes", "quorum none");
+    assert_eq!(refused(&message), GenesisError::Membership);
 }

@@ -12,6 +12,7 @@ mod authorize;
 mod bundles;
 mod determinism;
 mod erase;
+mod halts;
 mod history;
 mod keys;
 mod limits;
@@ -22,6 +23,7 @@ mod roles;
 mod sessions;
 mod smoke;
 mod stream;
+mod versions;
 
 /// As many cases as `PROPTEST_CASES` says, or this many.
 pub(crate) fn cases(default: u32) -> u32 {

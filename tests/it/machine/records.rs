@@ -3,8 +3,10 @@
 use countersign_tests::kit::{
     Ask, SECOND, World, authorize_body, bank, bundle, decision_of, input_digest, outcome_of,
 };
+use ledger_core::compartment::commitment_digest;
 use ledger_core::id::{Identity, SessionId};
-use ledger_core::machine::Appended;
+use ledger_core::machine::{Appended, SignatureChecks};
+use ledger_core::state::{Key, Txn, read};
 use ledger_proto::v1::{
     self, CompartmentKind, DecisionReason as Reason, Drift, ExecutionStatus, GatewayPermission,
     IdentityStatus, Notice, Verdict, command::Body,
@@ -175,18 +177,92 @@ fn a_record_that_departs_is_flagged_and_unlocks_nothing() {
 }
 
 #[test]
-fn an_executed_input_beside_the_authorized_digest_is_a_change_too() {
+fn an_executed_input_must_be_what_is_stated() {
+    let other = br#"{"ticket": "T-2"}"#;
+    let changed = vec![Drift::InputChanged];
+    let not_stated = vec![Notice::InputNotStated];
+    let record = |bank: &mut Bank, record: v1::Record, content: &[u8]| {
+        let ask = Ask::new(gate(), Body::Record(record))
+            .with(CompartmentKind::Output, OK.as_bytes())
+            .with(CompartmentKind::ExecutedInput, content);
+        let outcome = bank.world.must(ask);
+        flags(outcome_of(&outcome.entry))
+    };
+    let input_of = |bank: &Bank, approval: &Appended| {
+        let key = Key::compartment(approval.index, CompartmentKind::Input);
+        let stored: Option<v1::Compartment> = read(&bank.world.state, &key).expect("sound");
+        stored.expect("kept")
+    };
+
+    // Other content beside the authorized digest, and other content under its own digest.
     let mut bank = Bank::new();
     let approval = bank.approve();
-    let ask = Ask::new(gate(), Body::Record(faithful(&approval)))
-        .with(CompartmentKind::Output, OK.as_bytes())
-        .with(CompartmentKind::ExecutedInput, br#"{"ticket": "T-2"}"#);
-    let outcome = bank.world.must(ask);
-    assert_eq!(
-        flags(outcome_of(&outcome.entry)),
-        (vec![Drift::InputChanged], vec![])
-    );
+    let flags = record(&mut bank, faithful(&approval), other);
+    assert_eq!(flags, (changed.clone(), not_stated.clone()));
     assert!(!bank.is_unlocked());
+    let mut bank = Bank::new();
+    let approval = bank.approve();
+    let salt = input_of(&bank, &approval)
+        .salt
+        .try_into()
+        .expect("32 bytes");
+    let mut stated = faithful(&approval);
+    stated.executed_input_digest = commitment_digest(&salt, other).as_bytes().to_vec();
+    assert_eq!(record(&mut bank, stated, other), (changed, vec![]));
+    assert!(!bank.is_unlocked());
+
+    // What was authorized, sent once more under a salt of its own.
+    let mut bank = Bank::new();
+    let approval = bank.approve();
+    let same = input_of(&bank, &approval).content;
+    let flags = record(&mut bank, faithful(&approval), &same);
+    assert_eq!(flags, (vec![], vec![]));
+    assert!(bank.is_unlocked());
+
+    // Once INPUT is erased, nobody can see whether it is.
+    let mut bank = Bank::new();
+    let approval = bank.approve();
+    let same = input_of(&bank, &approval).content;
+    bank.world.govern(Body::Erase(v1::Erase {
+        compartments: vec![v1::CompartmentRef {
+            index: approval.index.0,
+            kind: CompartmentKind::Input.into(),
+        }],
+    }));
+    let flags = record(&mut bank, faithful(&approval), &same);
+    assert_eq!(flags, (vec![], not_stated));
+    assert!(!bank.is_unlocked());
+}
+
+/// Replaces a stored compartment by one that nobody committed to, as a snapshot from a liar would bring it.
+fn alter(bank: &mut Bank, key: &Key) {
+    let stored: Option<v1::Compartment> = read(&bank.world.state, key).expect("sound");
+    let mut altered = stored.expect("kept");
+    altered.content = br#"{"ticket": "T-9"}"#.to_vec();
+    let mut txn = Txn::new(&bank.world.state);
+    txn.write(key.clone(), &altered);
+    let writes = txn.into_writes();
+    bank.world.state.commit(writes);
+}
+
+#[test]
+fn an_altered_compartment_stops_the_replica_that_would_read_it() {
+    let mut bank = Bank::new();
+    let approval = bank.approve();
+    let key = Key::compartment(approval.index, CompartmentKind::Input);
+    alter(&mut bank, &key);
+    let ask = Ask::new(gate(), Body::Record(faithful(&approval)))
+        .with(CompartmentKind::Output, OK.as_bytes());
+    let submission = bank.world.sign(ask);
+    let mut txn = Txn::new(&bank.world.state);
+    let applied = bank.world.machine.apply(
+        &mut txn,
+        bank.world.now_us,
+        &submission,
+        &SignatureChecks::default(),
+    );
+    let error = applied.expect_err("it must stop");
+    assert_eq!(error.key, key.as_bytes());
 }
 
 #[test]

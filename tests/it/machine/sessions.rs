@@ -369,3 +369,39 @@ fn another_agents_session_is_unknown_and_a_colliding_id_opens_nothing() {
         Some(2)
     );
 }
+
+#[test]
+fn an_altered_or_lost_context_stops_the_replica_that_would_read_it() {
+    use ledger_core::state::{Key, Txn};
+    let mut world = World::new();
+    world.agent("bot");
+    let session = world.session("bot");
+    let opening: v1::SessionRecord = ledger_core::state::read(&world.state, &Key::session(session))
+        .expect("sound")
+        .expect("the session");
+    let key = Key::compartment(
+        ledger_core::hash::LeafIndex(opening.leaf),
+        CompartmentKind::Context,
+    );
+    let altered = v1::Compartment {
+        kind: CompartmentKind::Context.into(),
+        salt: vec![1; 32],
+        content: Vec::new(),
+    };
+    let body = authorize_body("bot", session, "bank/read");
+    let ask = Ask::new(Identity::Agent("bot".to_owned()), body).with(CompartmentKind::Input, b"{}");
+    let submission = world.sign(ask);
+    for lost in [false, true] {
+        let mut txn = Txn::new(&world.state);
+        if lost {
+            txn.delete(key.clone());
+        } else {
+            txn.write(key.clone(), &altered);
+        }
+        let checks = ledger_core::machine::SignatureChecks::default();
+        let applied = world
+            .machine
+            .apply(&mut txn, world.now_us, &submission, &checks);
+        assert_eq!(applied.expect_err("it must stop").key, key.as_bytes());
+    }
+}

@@ -52,6 +52,14 @@ impl Ask {
     }
 }
 
+/// Cosigners as a command names them.
+#[must_use]
+pub fn cosigners_field(cosigners: &[Identity]) -> Vec<v1::Identity> {
+    let mut sorted = cosigners.to_vec();
+    sorted.sort();
+    sorted.iter().map(Identity::to_message).collect()
+}
+
 /// The body of an Authorize for a tool written "server/name" or "name".
 #[must_use]
 pub fn authorize_body(agent: &str, session: SessionId, tool: &str) -> Body {

@@ -2,6 +2,7 @@
 
 use ledger_core::hash::TreeHash;
 use ledger_core::id::Identity;
+use ledger_core::keys::possession_message;
 use ledger_core::machine;
 use ledger_core::note::vkey::{KeyType, VerifierKey};
 use ledger_core::signer::Signer;
@@ -56,12 +57,12 @@ pub fn genesis_message(tree_hash: TreeHash) -> v1::Genesis {
             &roles.map(|role| (role, "*")),
         )],
         admin_threshold: 1,
-        recovery_key: Some(v1::PublicKey {
-            algorithm: v1::KeyAlgorithm::Ed25519.into(),
-            bytes: key(&Identity::Recovery.to_string()).public_key().to_vec(),
-            not_before_us: 0,
-            not_after_us: 0,
-        }),
+        recovery_key: Some(enrolment(
+            origin,
+            &Identity::Recovery,
+            &key(&Identity::Recovery.to_string()),
+            0,
+        )),
         nodes: [1, 2, 3].map(|node| node_card(origin, node)).to_vec(),
         trust_policy: trust_policy(origin, &[1, 2, 3]),
         engine_version: machine::ENGINE_VERSION,
@@ -78,10 +79,13 @@ pub fn node_name(origin: &str, node: u64) -> String {
 /// The card of a node.
 #[must_use]
 pub fn node_card(origin: &str, node: u64) -> v1::NodeCard {
+    let identity = Identity::Node(node);
+    let key = key(&identity.to_string());
     v1::NodeCard {
         node_id: node,
         name: node_name(origin, node),
-        public_key: key(&Identity::Node(node).to_string()).public_key().to_vec(),
+        public_key: key.public_key().to_vec(),
+        proof_of_possession: key.sign(&possession_message(origin, &identity)).to_vec(),
         peer_address: format!("127.0.0.1:{}", 7000 + node),
         client_address: format!("127.0.0.1:{}", 8000 + node),
         engine_versions: vec![machine::ENGINE_VERSION],

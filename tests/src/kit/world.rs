@@ -105,6 +105,7 @@ impl World {
             issued_at_us,
             author: Some(ask.author.to_message()),
             commitments,
+            cosigners: cosigners_field(&ask.cosigners),
             body: Some(ask.body),
         };
         let keys: Vec<SigningKey> = std::iter::once(&ask.author)

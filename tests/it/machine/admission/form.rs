@@ -71,6 +71,43 @@ fn bytes_that_are_no_canonical_command_are_undecodable() {
             header(|command| command.commitments[0].kind = 0),
         ),
         (
+            "the author as its own cosigner",
+            header(|command| command.cosigners = vec![agent().to_message()]),
+        ),
+        (
+            "a cosigner twice",
+            header(|command| command.cosigners = vec![root().to_message(); 2]),
+        ),
+        (
+            "cosigners out of order",
+            header(|command| {
+                let gate = Identity::Gateway("gate".to_owned());
+                command.cosigners = vec![gate.to_message(), root().to_message()];
+            }),
+        ),
+        (
+            "four cosigners",
+            header(|command| {
+                let names = ["a", "b", "c", "d"].map(|name| Identity::Operator(name.to_owned()));
+                command.cosigners = names.iter().map(Identity::to_message).collect();
+            }),
+        ),
+        (
+            "a node beside others",
+            header(|command| command.cosigners = vec![Identity::Node(1).to_message()]),
+        ),
+        (
+            "the recovery key beside others",
+            header(|command| command.cosigners = vec![Identity::Recovery.to_message()]),
+        ),
+        (
+            "a node with a cosigner",
+            header(|command| {
+                command.author = Some(Identity::Node(1).to_message());
+                command.cosigners = vec![root().to_message()];
+            }),
+        ),
+        (
             "a short commitment",
             header(|command| command.commitments[0].digest.truncate(31)),
         ),
@@ -180,6 +217,34 @@ fn signatures_must_be_over_this_command_in_this_ledger_in_this_domain() {
     );
     assert_eq!(refused(&mut world, &as_client), Refusal::BadSignature);
     assert!(matches!(world.apply(&attest), Applied::Appended(_)));
+}
+
+#[test]
+fn exactly_the_author_and_its_cosigners_sign() {
+    let (mut world, session) = world();
+    let gate = world.gateway("gate", "bot", &[v1::GatewayPermission::Authorize]);
+    let both = world.sign(read(session).cosigned(gate.clone()));
+    // Taking a signature off would turn BOTH_SIGNED into less, and drop what the gateway vouches for.
+    for stays in [agent(), gate.clone()] {
+        let mut stripped = both.clone();
+        let signatures = &mut stripped.signed.as_mut().expect("signed").signatures;
+        let key_id = public_key(&key(&stays.to_string())).key_id().to_vec();
+        signatures.retain(|signature| signature.key_id == key_id);
+        assert_eq!(signatures.len(), 1);
+        let expected = if stays == gate {
+            Refusal::NotByAuthor
+        } else {
+            Refusal::SignersMismatch
+        };
+        assert_eq!(refused(&mut world, &stripped), expected, "only {stays}");
+    }
+    // Nor does anybody stand beside a command that does not name it, even if it signed.
+    let alone = world.sign(read(session));
+    let joined = signed(&world, command(&alone), &[agent(), gate]);
+    assert_eq!(refused(&mut world, &joined), Refusal::SignersMismatch);
+    let exchanged = signed(&world, command(&both), &[agent(), root()]);
+    assert_eq!(refused(&mut world, &exchanged), Refusal::SignersMismatch);
+    assert!(matches!(world.apply(&both), Applied::Appended(_)));
 }
 
 #[test]

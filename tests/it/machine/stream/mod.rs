@@ -12,7 +12,7 @@ mod requests;
 
 use std::collections::BTreeMap;
 
-use countersign_tests::kit::{Ask, DAY, SECOND, compartment, key, public_key};
+use countersign_tests::kit::{Ask, DAY, SECOND, compartment, cosigners_field, key, public_key};
 use ed25519_dalek::SigningKey;
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::Applied;
@@ -183,6 +183,10 @@ impl Stream {
             return vec![earlier];
         };
         command.issued_at_us = self.now_us;
+        // Mostly without those who stood beside it, and it says so.
+        if dice.percent(90) {
+            command.cosigners.clear();
+        }
         let commands = vec![(command, earlier.compartments)];
         self.sign_commands(dice, &author, &[], commands)
     }
@@ -197,6 +201,10 @@ impl Stream {
                 ask.author = first.author.clone();
                 asks.push(ask);
             }
+        }
+        // The group is signed by its author alone; now and then one of it names others.
+        if dice.percent(90) {
+            asks.iter_mut().for_each(|ask| ask.cosigners.clear());
         }
         let issued = self.now_us;
         let commands = asks
@@ -228,6 +236,7 @@ impl Stream {
             issued_at_us,
             author: Some(ask.author.to_message()),
             commitments,
+            cosigners: cosigners_field(&ask.cosigners),
             body: Some(ask.body),
         };
         (command, compartments)

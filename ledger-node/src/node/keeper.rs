@@ -1,0 +1,310 @@
+//! What a node looks after while it runs, once a second: its marker, its clock, snapshots, and, if it leads, the replicas and
+//! sessions whose time is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ledger_core::id::{Identity, SessionId};
+use ledger_core::machine::Tip;
+use ledger_core::signature::{SignatureDomain, sign_one};
+use ledger_core::state::{Family, Key, State, StateError};
+use ledger_core::signer::Signer;
+use ledger_proto::v1;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{ChangeMembers, RaftMetrics};
+use prost::Message;
+use tokio::sync::watch;
+
+use super::fatal::Fatal;
+use super::ledger::Ledger;
+use super::start::Node;
+use crate::clock::{Clock, Entropy};
+use crate::cosign::Cosigner;
+use crate::index;
+use crate::keyfile::KeyFile;
+use crate::raft::Raft;
+use crate::raft::clocks::MAX_OFFSET_US;
+use crate::raft::flusher::Flusher;
+use crate::raft::log::Log;
+use crate::raft::network::Peers;
+use crate::raft::types::{Peer, Types};
+use crate::storage::marker::{MarkedLogId, Marker};
+use crate::submit::standing::{Leading, Standing};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How far a leader's clock may be behind the last entry, in microseconds.
+const MAX_BEHIND_US: u64 = 5_000_000;
+/// Sessions sealed at a time.
+const SEALS: usize = 64;
+/// How long past its expiry a session is sealed, in microseconds: no clock of a voter should still see it open.
+const SEAL_AFTER_US: u64 = 1_000_000;
+/// A new replica votes once it is at most so many log entries behind.
+const MAX_LAG: u64 = 1_000;
+
+/// The keeper of a node.
+pub(super) struct Keeper {
+    raft: Raft,
+    ledger: Ledger,
+    log: Log,
+    flusher: Flusher,
+    marker: Arc<Marker>,
+    peers: Arc<Peers>,
+    cosigner: Arc<Cosigner>,
+    standing: watch::Receiver<Standing>,
+    may_lead: watch::Sender<bool>,
+    tip: watch::Receiver<Tip>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    node_key: Arc<KeyFile>,
+    fatal: Fatal,
+    snapshot_bytes: u64,
+    snapshot_at: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(node: &Node, snapshot_bytes: u64, fatal: Fatal) -> Self {
+        Self {
+            raft: node.raft.clone(),
+            ledger: node.ledger.clone(),
+            log: node.log.clone(),
+            flusher: node.flusher.clone(),
+            marker: Arc::clone(&node.marker),
+            peers: Arc::clone(&node.peers),
+            cosigner: Arc::clone(&node.cosigner),
+            standing: node.standing.clone(),
+            may_lead: node.may_lead.clone(),
+            tip: node.tip.clone(),
+            clock: Arc::clone(&node.clock),
+            entropy: Arc::clone(&node.entropy),
+            node_key: Arc::clone(&node.node_key),
+            fatal,
+            snapshot_bytes,
+            snapshot_at: 0,
+        }
+    }
+
+    /// Looks after the node until it ends.
+    pub(super) async fn run(mut self) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let metrics = self.raft.metrics().borrow_watched().clone();
+            self.mark(&metrics).await;
+            self.watch_clock(&metrics).await;
+            self.snapshot().await;
+            if self.standing.borrow().leading == Leading::This {
+                if let Err(error) = self.reconcile(&metrics).await {
+                    tracing::warn!(%error, "cannot bring raft's membership to the ledger's");
+                }
+                self.seal().await;
+            }
+        }
+    }
+
+    /// Writes into the marker how far the log is known to be committed and durable here.
+    async fn mark(&self, metrics: &RaftMetrics<Types>) {
+        let Some(id) = metrics.last_applied.min(self.flusher.durable()) else {
+            return;
+        };
+        let id = MarkedLogId {
+            term: id.committed_leader_id().term,
+            index: id.index(),
+        };
+        if self.marker.read().committed >= Some(id) {
+            return;
+        }
+        let marker = Arc::clone(&self.marker);
+        let marked =
+            tokio::task::spawn_blocking(move || marker.update(|record| record.committed = Some(id)));
+        if let Ok(Err(error)) = marked.await {
+            self.fatal.stop(format!("the marker cannot be written: {error}"));
+        }
+    }
+
+    /// A node whose clock is off must not stamp batches.
+    async fn watch_clock(&self, metrics: &RaftMetrics<Types>) {
+        let now = self.clock.now_us();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let ahead = self
+            .peers
+            .clocks
+            .ahead_of_median_us(metrics.id, &voters, now);
+        let behind_ledger = self.tip.borrow().time_us > now.saturating_add(MAX_BEHIND_US);
+        let sound = ahead.abs() <= MAX_OFFSET_US && !behind_ledger;
+        let changed = self.may_lead.send_if_modified(|current| {
+            let changed = *current != sound;
+            *current = sound;
+            changed
+        });
+        if changed && sound {
+            tracing::info!("the clock is sound again");
+        }
+        if sound {
+            return;
+        }
+        if changed {
+            tracing::error!(
+                ahead_of_voters_us = ahead,
+                behind_ledger,
+                "this node's clock is off and it will not lead; check its time service"
+            );
+        }
+        if self.raft.is_leader()
+            && let Some(to) = successor(&self.raft)
+            && let Err(error) = self.raft.trigger().transfer_leader(to).await
+        {
+            tracing::warn!(%error, "cannot hand leadership over");
+        }
+    }
+
+    /// Makes a snapshot when the log has grown enough; openraft then purges what it covers.
+    async fn snapshot(&mut self) {
+        let appended = self.log.appended_bytes();
+        if appended.saturating_sub(self.snapshot_at) < self.snapshot_bytes {
+            return;
+        }
+        self.snapshot_at = appended;
+        if let Err(error) = self.raft.trigger().snapshot().await {
+            tracing::warn!(%error, "cannot make a snapshot");
+        }
+    }
+
+    /// The ledger says who the replicas are; Raft follows.
+    async fn reconcile(&self, metrics: &RaftMetrics<Types>) -> Result<(), String> {
+        let wanted = self.members().map_err(|error| error.to_string())?;
+        let membership = metrics.membership_config.membership();
+        let ids: BTreeSet<u64> = wanted.keys().copied().collect();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let joint = membership.get_joint_config().len() > 1;
+        for (id, peer) in &wanted {
+            match membership.get_node(id) {
+                None => {
+                    tracing::info!(node_id = id, address = %peer.address, "a new replica begins to learn");
+                    let added = self.raft.add_learner(*id, peer.clone(), false).await;
+                    return added.map(drop).map_err(|error| error.to_string());
+                }
+                Some(known) if known != peer => {
+                    tracing::info!(node_id = id, address = %peer.address, "a replica has moved");
+                    let nodes = BTreeMap::from([(*id, peer.clone())]);
+                    let moved = self
+                        .raft
+                        .change_membership(ChangeMembers::SetNodes(nodes), true)
+                        .await;
+                    return moved.map(drop).map_err(|error| error.to_string());
+                }
+                Some(_) => {}
+            }
+        }
+        let known: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
+        if voters == ids && known == ids && !joint {
+            return Ok(());
+        }
+        if !self.has_caught_up(metrics, &ids) {
+            return Ok(());
+        }
+        // Those who leave must have cosigned their leaving first: afterwards nobody answers for the old trust policy.
+        let carried = self.cosigner.steps_are_carried();
+        if !carried.map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+        tracing::info!(?ids, "the voters change");
+        let changed = self.raft.change_membership(ids, false).await;
+        changed.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn has_caught_up(&self, metrics: &RaftMetrics<Types>, ids: &BTreeSet<u64>) -> bool {
+        let last = metrics.last_log_index.unwrap_or_default();
+        let Some(replication) = &metrics.replication else {
+            return false;
+        };
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        ids.iter().filter(|id| !voters.contains(id)).all(|id| {
+            replication
+                .get(id)
+                .and_then(|matched| matched.as_ref())
+                .is_some_and(|matched| matched.index().saturating_add(MAX_LAG) >= last)
+        })
+    }
+
+    /// The replicas as the ledger has them.
+    fn members(&self) -> Result<BTreeMap<u64, Peer>, StateError> {
+        let prefix = Key::family(Family::Node);
+        let mut members = BTreeMap::new();
+        for (key, value) in self.ledger.view().scan(prefix.as_bytes(), None, usize::MAX)? {
+            let record = v1::NodeRecord::decode(value.as_slice()).map_err(|error| StateError {
+                key,
+                what: error.to_string(),
+            })?;
+            if let Some(card) = record.card.filter(|_| record.member) {
+                let address = card.peer_address;
+                members.insert(card.node_id, Peer { address });
+            }
+        }
+        Ok(members)
+    }
+
+    /// Ends sessions whose time is over, one after the other, so that none is sealed twice.
+    async fn seal(&self) {
+        let until = self.clock.now_us().saturating_sub(SEAL_AFTER_US);
+        let expired = match index::expired(&self.ledger.view(), until, SEALS) {
+            Ok(expired) => expired,
+            Err(error) => {
+                self.fatal.stop(error.to_string());
+                return;
+            }
+        };
+        let submissions = expired.into_iter().map(|session| self.seal_one(session));
+        for answer in futures_util::future::join_all(submissions).await {
+            if let Err(error) = answer {
+                tracing::debug!(%error, "a session is sealed later");
+            }
+        }
+    }
+
+    async fn seal_one(&self, session: SessionId) -> Result<(), String> {
+        let author = Identity::Node(self.ledger.node_id());
+        let id = self.entropy.id().map_err(|error| error.to_string())?;
+        let command = v1::Command {
+            request_id: id.to_vec(),
+            issued_at_us: self.clock.now_us(),
+            author: Some(author.to_message()),
+            body: Some(v1::command::Body::Seal(v1::Seal {
+                session_id: session.to_vec(),
+            })),
+            ..v1::Command::default()
+        };
+        let key: &dyn Signer = &*self.node_key;
+        let signed = sign_one(
+            SignatureDomain::of(&author),
+            self.ledger.origin(),
+            command.encode_to_vec(),
+            &[(self.node_key.public().key_id(), key)],
+        )
+        .map_err(|error| error.to_string())?;
+        let submission = v1::Submission {
+            signed: Some(signed),
+            compartments: Vec::new(),
+        };
+        let deadline = Instant::now() + 5 * INTERVAL;
+        self.ledger
+            .submit(submission, v1::ReceiptLevel::Committed, deadline)
+            .await
+            .map(drop)
+            .map_err(|failure| failure.to_string())
+    }
+}
+
+/// The voter whose log is the longest, this node excepted.
+pub(super) fn successor(raft: &Raft) -> Option<u64> {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+    metrics
+        .replication?
+        .into_iter()
+        .filter(|(id, _)| *id != metrics.id && voters.contains(id))
+        .max_by_key(|(_, matched)| *matched)
+        .map(|(id, _)| id)
+}

@@ -1,0 +1,237 @@
+//! The two servers: one for peers, one for everybody else.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
+use ledger_proto::v1;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, health_reporter};
+
+use super::ledger::Ledger;
+use crate::config::LimitsConfig;
+use crate::front;
+use crate::raft::peer_service::Service;
+use crate::submit::standing::{Leading, Standing};
+
+/// Most connections of clients. One more is closed at once.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Most connections of peers.
+const MAX_PEER_CONNECTIONS: usize = 256;
+/// A connection that does not answer a ping for so long is closed.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Longest list of headers in bytes.
+const MAX_HEADERS: u32 = 16 << 10;
+
+/// Open ports.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    peer: TcpListener,
+    client: TcpListener,
+}
+
+/// Opens both ports.
+pub(super) async fn bind(peer: SocketAddr, client: SocketAddr) -> Result<Listeners, String> {
+    let listen = async |address: SocketAddr, what: &str| {
+        TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("cannot listen on {address} for {what}: {error}"))
+    };
+    Ok(Listeners {
+        peer: listen(peer, "peers").await?,
+        client: listen(client, "clients").await?,
+    })
+}
+
+/// Servers that run.
+pub(super) struct Servers {
+    /// Ends when both have.
+    pub(super) done: JoinHandle<()>,
+    /// What the health service says.
+    pub(super) health: Health,
+}
+
+/// Starts both servers. They end in good order when `ended` is cancelled.
+pub(super) fn start(
+    listeners: Listeners,
+    peers: PeerServiceServer<Service>,
+    ledger: Ledger,
+    limits: &LimitsConfig,
+    ended: CancellationToken,
+) -> Result<Servers, front::ReflectionError> {
+    let (reporter, service) = health_reporter();
+    let routes = front::router(ledger, service)?;
+    let peer_server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(16 << 20)
+        .max_concurrent_streams(1_024)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .add_service(peers)
+        .serve_with_incoming_shutdown(
+            limited(listeners.peer, MAX_PEER_CONNECTIONS),
+            ended.clone().cancelled_owned(),
+        );
+    let client_server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(limits.calls_per_connection)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            limited(listeners.client, MAX_CONNECTIONS),
+            ended.cancelled_owned(),
+        );
+    let done = tokio::spawn(async move {
+        let (peer, client) = tokio::join!(peer_server, client_server);
+        for error in [peer.err(), client.err()].into_iter().flatten() {
+            tracing::warn!(%error, "a server ended");
+        }
+    });
+    Ok(Servers {
+        done,
+        health: Health(reporter),
+    })
+}
+
+/// A connection that counts.
+struct Counted {
+    stream: TcpStream,
+    _permit: OwnedSemaphorePermit,
+}
+
+fn limited(
+    listener: TcpListener,
+    most: usize,
+) -> impl Stream<Item = std::io::Result<Counted>> {
+    let room = Arc::new(Semaphore::new(most));
+    TcpListenerStream::new(listener).filter_map(move |accepted| {
+        let counted = match accepted {
+            Ok(stream) => Arc::clone(&room).try_acquire_owned().ok().map(|permit| {
+                // Small answers should not wait for more.
+                let _ = stream.set_nodelay(true);
+                Ok(Counted {
+                    stream,
+                    _permit: permit,
+                })
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                None
+            }
+        };
+        std::future::ready(counted)
+    })
+}
+
+impl Connected for Counted {
+    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// What the health service says of each service.
+pub(super) struct Health(HealthReporter);
+
+impl Health {
+    /// Services that need a leader follow the standing; those that serve what is here do not. Runs until the node ends.
+    pub(super) async fn follow(
+        self,
+        mut standing: watch::Receiver<Standing>,
+        mut not_ready: watch::Receiver<Option<String>>,
+    ) {
+        loop {
+            let stopping = not_ready.borrow_and_update().is_some();
+            let led = standing.borrow_and_update().leading != Leading::Nobody;
+            let says = |serving: bool| {
+                if serving {
+                    ServingStatus::Serving
+                } else {
+                    ServingStatus::NotServing
+                }
+            };
+            let decides = says(led && !stopping);
+            for name in [
+                "",
+                v1::authorization_service_server::SERVICE_NAME,
+                v1::identity_service_server::SERVICE_NAME,
+                v1::session_service_server::SERVICE_NAME,
+                v1::policy_service_server::SERVICE_NAME,
+                v1::cluster_service_server::SERVICE_NAME,
+            ] {
+                self.0.set_service_status(name, decides).await;
+            }
+            // Proofs need nobody else.
+            let proves = says(!stopping);
+            let name = v1::ledger_service_server::SERVICE_NAME;
+            self.0.set_service_status(name, proves).await;
+            tokio::select! {
+                changed = standing.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                changed = not_ready.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+// The names above are constants of generated code; this keeps them the names that tonic routes by.
+const _: fn() -> &'static str = || <PeerServiceServer<Service> as NamedService>::NAME;

@@ -1,0 +1,518 @@
+//! Starting a node: what is on disk is checked before anything listens, and nothing is answered before it may be.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger_core::machine::{Machine, Tip, genesis_digest};
+use ledger_core::note::vkey::{KeyType, VerifierKey};
+use ledger_core::signer::Signer;
+use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
+use ledger_proto::v1;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::fatal::Fatal;
+use super::keeper::Keeper;
+use super::ledger::{Ledger, Parts};
+use super::reads::Reads;
+use super::serve;
+use crate::apply::applier::{Applier, AppliedState};
+use crate::apply::prepare::Preparer;
+use crate::apply::receipts::Notary;
+use crate::apply::waiters::Waiters;
+use crate::apply::applier;
+use crate::clock::{Clock, Entropy};
+use crate::config::Config;
+use crate::cosign::{self, Cosigner};
+use crate::keyfile::KeyFile;
+use crate::raft::flusher::Flusher;
+use crate::raft::log::{Log, OnVote, last_log_id, read_meta};
+use crate::raft::machine::StateMachine;
+use crate::raft::network::{MAX_PEER_MESSAGE, Network, Peers};
+use crate::raft::peer_service::{RaftHandle, Service};
+use crate::raft::snapshot::Snapshots;
+use crate::raft::types::{self, Peer, Vote};
+use crate::raft::{Raft, Timings, raft_config};
+use crate::storage::marker::{
+    MarkedLogId, MarkedVote, Marker, MarkerRecord, Recovered, behind,
+};
+use crate::storage::rocks::RocksStore;
+use crate::storage::{Batch, Read, Store, Table, meta};
+use crate::submit::Submitter;
+use crate::submit::forward::{Forwarder, Receiving};
+use crate::submit::proposer::Proposer;
+use crate::submit::queue::Queue;
+use crate::submit::standing::Standing;
+
+/// How long leadership and open calls have to end in good order.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why a node does not run, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not fit what is on disk. Nothing was touched.
+    #[error("{0}")]
+    Configuration(String),
+    /// The data must not be used.
+    #[error("{0}")]
+    Data(String),
+    /// Going on could break a promise.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+fn fatal(error: impl std::fmt::Display) -> StartError {
+    StartError::Fatal(error.to_string())
+}
+
+fn data(error: impl std::fmt::Display) -> StartError {
+    StartError::Data(error.to_string())
+}
+
+/// What a node is given besides its configuration.
+#[derive(Debug)]
+pub struct Given {
+    /// The ledger's beginning.
+    pub genesis: v1::Genesis,
+    /// This node's key.
+    pub node_key: KeyFile,
+    /// The log's key.
+    pub log_key: KeyFile,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Runs a node until `stop` is cancelled and it has drained, or until it must not go on.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn run(config: Config, given: Given, stop: CancellationToken) -> Result<(), StartError> {
+    let digest = genesis_digest(&given.genesis);
+    let marker = Arc::new(Marker::open(&config.data_dir).map_err(data)?);
+    let store: Arc<dyn Store> = Arc::new(RocksStore::open(&config.data_dir).map_err(|error| {
+        StartError::Data(format!(
+            "{error}. If the database is open elsewhere, stop that process; if it is damaged, run `ledger-node fsck`, and let the node rejoin under a new id with a new key"
+        ))
+    })?);
+    check_store(&*store, &marker.read(), config.node_id, &digest)?;
+
+    let fatal_switch = Fatal::default();
+    let node = build(&config, given, Arc::clone(&store), marker, &fatal_switch).await?;
+    let listeners = serve::bind(config.peer_listen, config.client_listen)
+        .await
+        .map_err(StartError::Configuration)?;
+    let ended = CancellationToken::new();
+    let servers = serve::start(
+        listeners,
+        node.peer_service(),
+        node.ledger.clone(),
+        &config.limits,
+        ended.clone(),
+    )
+    .map_err(fatal)?;
+    node.raft.run();
+    begin_cluster(&*store, &node.raft, &node.genesis).await?;
+    node.spawn_tasks(&config, &fatal_switch, ended.clone(), servers.health);
+    tracing::info!(
+        node_id = config.node_id,
+        client = %config.client_listen,
+        peer = %config.peer_listen,
+        origin = node.ledger.origin(),
+        "started"
+    );
+
+    tokio::select! {
+        message = fatal_switch.stopped() => {
+            ended.cancel();
+            return Err(StartError::Fatal(message));
+        }
+        () = stop.cancelled() => {}
+    }
+    drain(&node, &ended).await;
+    // Calls in progress have their answers or their deadline by now.
+    let _ = tokio::time::timeout(DRAIN, servers.done).await;
+    let _ = node.raft.shutdown().await;
+    store.sync().map_err(fatal)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Compares what is on disk with who this node is and what it has promised.
+fn check_store(
+    store: &dyn Store,
+    marker: &MarkerRecord,
+    node_id: u64,
+    digest: &ledger_core::hash::Hash,
+) -> Result<(), StartError> {
+    let read = |key: &[u8]| store.get(Table::Meta, key).map_err(data);
+    let format = read(meta::FORMAT)?;
+    if format.as_deref() != Some(&meta::FORMAT_VERSION.to_be_bytes()) {
+        return Err(StartError::Configuration(format!(
+            "the data was written in another format than version {}; start the build that wrote it",
+            meta::FORMAT_VERSION
+        )));
+    }
+    let node = read(meta::NODE)?;
+    if node.as_deref() != Some(&node_id.to_be_bytes()) || marker.node_id != node_id {
+        return Err(StartError::Configuration(format!(
+            "the data directory belongs to node {}, the configuration is for node {node_id}",
+            marker.node_id
+        )));
+    }
+    let genesis = read(meta::GENESIS)?;
+    if genesis.as_deref() != Some(digest.as_bytes()) || marker.genesis_digest != *digest {
+        return Err(StartError::Configuration(
+            "the data directory belongs to another ledger than the genesis file".to_owned(),
+        ));
+    }
+    let vote: Option<ledger_proto::peer::v1::Vote> = read_meta(store, meta::VOTE).map_err(data)?;
+    let applied = AppliedState::read(store).map_err(data)?.last;
+    let last = last_log_id(store).map_err(data)?.max(applied);
+    let recovered = Recovered {
+        vote: vote.map(|vote| marked_vote(&types::vote(&vote))),
+        last_log: last.map(|id| MarkedLogId {
+            term: id.committed_leader_id().term,
+            index: id.index(),
+        }),
+        tree: None,
+    };
+    behind(marker, &recovered).map_err(data)
+}
+
+fn marked_vote(vote: &Vote) -> MarkedVote {
+    MarkedVote {
+        term: vote.leader_id.term,
+        node: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
+}
+
+/// The parts of a node that runs.
+pub(super) struct Node {
+    pub(super) genesis: v1::Genesis,
+    pub(super) raft: Raft,
+    pub(super) ledger: Ledger,
+    pub(super) log: Log,
+    pub(super) flusher: Flusher,
+    pub(super) marker: Arc<Marker>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) cosigner: Arc<Cosigner>,
+    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) standing_sender: watch::Sender<Standing>,
+    pub(super) may_lead: watch::Sender<bool>,
+    pub(super) not_ready: watch::Sender<Option<String>>,
+    pub(super) tip: watch::Receiver<Tip>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) node_key: Arc<KeyFile>,
+}
+
+async fn build(
+    config: &Config,
+    given: Given,
+    store: Arc<dyn Store>,
+    marker: Arc<Marker>,
+    fatal_switch: &Fatal,
+) -> Result<Node, StartError> {
+    let Given {
+        genesis,
+        node_key,
+        log_key,
+        clock,
+        entropy,
+    } = given;
+    let node_key = Arc::new(node_key);
+    let origin = genesis.origin.clone();
+    let flusher = Flusher::start(Arc::clone(&store), fatal_switch.clone()).map_err(fatal)?;
+    let machine = Arc::new(Machine::new());
+    let preparer =
+        Preparer::start(Arc::clone(&store), &origin, Arc::clone(&machine)).map_err(fatal)?;
+    let notary = Arc::new(Notary::new(Arc::clone(&store), &origin, Arc::new(log_key)));
+    let waiters = Arc::new(Waiters::default());
+    let applier = Applier::start(applier::Parts {
+        store: Arc::clone(&store),
+        machine: Arc::clone(&machine),
+        preparer: Arc::clone(&preparer),
+        waiters: Arc::clone(&waiters),
+        answers: Arc::clone(&notary).start().map_err(fatal)?,
+        fatal: fatal_switch.clone(),
+    })
+    .map_err(data)?;
+    let snapshots =
+        Arc::new(Snapshots::open(&config.data_dir.join("snapshots")).map_err(fatal)?);
+    let peers = Arc::new(Peers::new(
+        config.node_id,
+        genesis_digest(&genesis),
+        config.peer_addresses.clone().into_iter().collect(),
+        Arc::clone(&clock),
+    ));
+    let log = Log::new(
+        Arc::clone(&store),
+        flusher.clone(),
+        Some(Arc::clone(&preparer)),
+        follow_votes(&marker),
+    );
+    let raft = Raft::build(
+        config.node_id,
+        raft_config(&origin, timings(config)).map_err(fatal)?,
+        Network(Arc::clone(&peers)),
+        log.clone(),
+        StateMachine::new(applier.clone(), Arc::clone(&snapshots)),
+    )
+    .await
+    .map_err(fatal)?;
+    let (standing_sender, standing) = watch::channel(Standing::unknown());
+    let queue = Arc::new(Queue::new(
+        config.limits.queue_commands,
+        config.limits.queue_bytes,
+    ));
+    let cosigner = Arc::new(
+        Cosigner::new(cosign::Parts {
+            store: Arc::clone(&store),
+            notary: Arc::clone(&notary),
+            signer: Arc::clone(&node_key) as Arc<dyn Signer + Send + Sync>,
+            name: cosigner_name(&origin, config.node_id, &node_key)?,
+            marker: Arc::clone(&marker),
+            flusher: flusher.clone(),
+            tip: applier.tip(),
+            standing: standing.clone(),
+            peers: Arc::clone(&peers),
+            clock: Arc::clone(&clock),
+            fatal: fatal_switch.clone(),
+        })
+        .map_err(fatal)?,
+    );
+    let reads = Arc::new(Reads {
+        store: Arc::clone(&store),
+        notary,
+        raft: RaftHandle(raft.clone()),
+        applier: applier.clone(),
+        peers: Arc::clone(&peers),
+        standing: standing.clone(),
+    });
+    let (not_ready, not_ready_receiver) = watch::channel(None);
+    let ledger = Ledger(Arc::new(Parts {
+        origin,
+        node_id: config.node_id,
+        store: Arc::clone(&store),
+        machine,
+        submitter: Submitter {
+            store,
+            clock: Arc::clone(&clock),
+            preparer,
+            waiters,
+            queue: Arc::clone(&queue),
+            forwarder: Forwarder::new(Arc::clone(&peers)),
+            standing: standing.clone(),
+            reads: Arc::clone(&reads),
+        },
+        reads,
+        cosigner: Arc::clone(&cosigner),
+        standing: standing.clone(),
+        clock: Arc::clone(&clock),
+        not_ready: not_ready_receiver,
+    }));
+    Ok(Node {
+        genesis,
+        raft,
+        ledger,
+        log,
+        flusher,
+        marker,
+        queue,
+        peers,
+        snapshots,
+        cosigner,
+        standing,
+        standing_sender,
+        may_lead: watch::Sender::new(true),
+        not_ready,
+        tip: applier.tip(),
+        clock,
+        entropy,
+        node_key,
+    })
+}
+
+/// A vote counts once the marker knows it too.
+fn follow_votes(marker: &Arc<Marker>) -> OnVote {
+    let marker = Arc::clone(marker);
+    Arc::new(move |vote| {
+        let vote = marked_vote(vote);
+        marker
+            .update(|record| record.vote = Some(vote))
+            .map_err(io::Error::other)
+    })
+}
+
+fn timings(config: &Config) -> Timings {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Timings {
+        election_min_ms: millis(*config.raft.election_timeout.start()),
+        election_max_ms: millis(*config.raft.election_timeout.end()),
+        heartbeat_ms: millis(config.raft.heartbeat),
+        log_keep_entries: config.snapshot.log_keep_entries,
+    }
+}
+
+fn cosigner_name(origin: &str, node_id: u64, key: &KeyFile) -> Result<String, StartError> {
+    let name = format!("{origin}/node-{node_id}");
+    VerifierKey::new(&name, KeyType::CosignatureV1, key.public().clone())
+        .map(|key| key.name().to_owned())
+        .map_err(|error| StartError::Configuration(error.to_string()))
+}
+
+/// The one node that was told to begins the cluster, once.
+async fn begin_cluster(
+    store: &dyn Store,
+    raft: &Raft,
+    genesis: &v1::Genesis,
+) -> Result<(), StartError> {
+    if store
+        .get(Table::Meta, meta::BOOTSTRAP)
+        .map_err(data)?
+        .is_none()
+    {
+        return Ok(());
+    }
+    if !raft.is_initialized().await.map_err(fatal)? {
+        let members: BTreeMap<u64, Peer> = genesis
+            .nodes
+            .iter()
+            .map(|card| {
+                let address = card.peer_address.clone();
+                (card.node_id, Peer { address })
+            })
+            .collect();
+        raft.initialize(members).await.map_err(fatal)?;
+    }
+    let mut batch = Batch::new();
+    batch.delete(Table::Meta, meta::BOOTSTRAP);
+    store.write(&batch).map_err(fatal)
+}
+
+impl Node {
+    fn peer_service(&self) -> PeerServiceServer<Service> {
+        PeerServiceServer::new(Service {
+            raft: RaftHandle(self.raft.clone()),
+            peers: Arc::clone(&self.peers),
+            snapshots: Arc::clone(&self.snapshots),
+            incoming: Arc::default(),
+            receiving: Receiving {
+                queue: Arc::clone(&self.queue),
+                standing: self.standing.clone(),
+            },
+            cosigner: Arc::clone(&self.cosigner),
+        })
+        .max_decoding_message_size(MAX_PEER_MESSAGE)
+        .max_encoding_message_size(MAX_PEER_MESSAGE)
+    }
+
+    fn spawn_tasks(
+        &self,
+        config: &Config,
+        fatal_switch: &Fatal,
+        ended: CancellationToken,
+        health: serve::Health,
+    ) {
+        let until = |ended: CancellationToken, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            tokio::spawn(async move { ended.run_until_cancelled(task).await });
+        };
+        until(
+            ended.clone(),
+            Box::pin(follow_raft(
+                self.raft.clone(),
+                self.may_lead.subscribe(),
+                self.standing_sender.clone(),
+                fatal_switch.clone(),
+            )),
+        );
+        let proposer = Proposer {
+            raft: self.raft.clone(),
+            queue: Arc::clone(&self.queue),
+            standing: self.standing.clone(),
+            tip: self.tip.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        until(ended.clone(), Box::pin(proposer.run()));
+        until(ended.clone(), Box::pin(Arc::clone(&self.cosigner).run()));
+        until(
+            ended.clone(),
+            Box::pin(health.follow(self.standing.clone(), self.not_ready.subscribe())),
+        );
+        let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
+        until(ended, Box::pin(keeper.run()));
+    }
+}
+
+/// Turns openraft's reports into our standing, and its end into ours.
+async fn follow_raft(
+    raft: Raft,
+    mut may_lead: watch::Receiver<bool>,
+    standing: watch::Sender<Standing>,
+    fatal_switch: Fatal,
+) {
+    let mut metrics = raft.metrics();
+    loop {
+        let now = metrics.borrow_watched().clone();
+        if let Err(error) = &now.running_state {
+            fatal_switch.stop(format!("raft has stopped: {error}"));
+            return;
+        }
+        let next = Standing::of(&now, *may_lead.borrow_and_update());
+        standing.send_if_modified(|current| {
+            let changed = *current != next;
+            if changed {
+                tracing::info!(leading = ?next.leading, term = next.term, "standing");
+                *current = next;
+            }
+            changed
+        });
+        tokio::select! {
+            changed = metrics.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            changed = may_lead.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Takes no new commands, hands leadership over, and lets calls end.
+async fn drain(node: &Node, ended: &CancellationToken) {
+    node.not_ready.send_replace(Some(
+        "this node is shutting down; send the same command to another node".to_owned(),
+    ));
+    let handed_over = async {
+        while node.raft.is_leader() {
+            let Some(to) = super::keeper::successor(&node.raft) else {
+                return;
+            };
+            if node.raft.trigger().transfer_leader(to).await.is_err() {
+                return;
+            }
+            let mut metrics = node.raft.metrics();
+            let pause = Duration::from_millis(500);
+            // A leader that is not followed is asked again.
+            let _ = tokio::time::timeout(pause, metrics.changed()).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN / 2, handed_over).await.is_err() {
+        tracing::warn!("leadership could not be handed over in time");
+    }
+    node.may_lead.send_replace(false);
+    ended.cancel();
+}
