@@ -95,7 +95,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// Gives random bytes.
-pub trait Entropy: Send + Sync {
+pub trait Entropy: std::fmt::Debug + Send + Sync {
     /// Fills the buffer.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use ledger_core::hash::Hash;
 use ledger_core::id::Identity;
 use ledger_core::keys::{PublicKey, possession_message};
-use ledger_core::machine::{self, CLUSTER_VERSION, ENGINE_VERSION};
+use ledger_core::machine::{self, CLUSTER_VERSION, ENGINE_VERSION, ENGINE_VERSIONS};
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::vkey::{KeyType, VerifierKey};
 use ledger_core::signer::Signer;
@@ -38,10 +38,20 @@ pub struct NodeFile {
     pub engine_versions: Vec<u32>,
     /// Cluster versions it can run, ascending.
     pub cluster_versions: Vec<u32>,
+    /// 64 bytes in hexadecimal: the key's signature over origin and node id.
+    pub proof_of_possession: String,
 }
 
 impl NodeFile {
-    /// The card of a node of this build.
+    /// The same card with the proof that its holder has the key.
+    #[must_use]
+    pub fn proven(mut self, origin: &str, signer: &dyn Signer) -> Self {
+        let message = possession_message(origin, &Identity::Node(self.node_id));
+        self.proof_of_possession = hex::encode(signer.sign(&message));
+        self
+    }
+
+    /// The card of a node of this build, without its proof.
     ///
     /// # Errors
     /// What is wrong with the arguments.
@@ -65,8 +75,9 @@ impl NodeFile {
             vkey: vkey.to_string(),
             peer_address: peer.to_owned(),
             client_address: client.to_owned(),
-            engine_versions: vec![ENGINE_VERSION],
+            engine_versions: ENGINE_VERSIONS.to_vec(),
             cluster_versions: vec![CLUSTER_VERSION],
+            proof_of_possession: String::new(),
         })
     }
 
@@ -84,6 +95,7 @@ impl NodeFile {
             client_address: self.client_address.clone(),
             engine_versions: self.engine_versions.clone(),
             cluster_versions: self.cluster_versions.clone(),
+            proof_of_possession: unhex(&self.proof_of_possession)?,
         })
     }
 
@@ -103,6 +115,7 @@ impl NodeFile {
             client_address: card.client_address.clone(),
             engine_versions: card.engine_versions.clone(),
             cluster_versions: card.cluster_versions.clone(),
+            proof_of_possession: hex::encode(&card.proof_of_possession),
         })
     }
 
@@ -155,38 +168,55 @@ pub struct OperatorFile {
     pub keys: Vec<EnrolmentFile>,
 }
 
+impl EnrolmentFile {
+    /// A key without an end, with the proof that its holder has it.
+    #[must_use]
+    pub fn new(origin: &str, identity: &Identity, signer: &dyn Signer) -> Self {
+        Self {
+            public_key: hex::encode(signer.public_key()),
+            not_before_us: 0,
+            not_after_us: 0,
+            proof_of_possession: hex::encode(signer.sign(&possession_message(origin, identity))),
+        }
+    }
+
+    fn to_message(&self) -> Result<v1::KeyEnrolment, String> {
+        let bytes = unhex(&self.public_key)?;
+        let key = public_key_message(bytes, self.not_before_us, self.not_after_us);
+        Ok(v1::KeyEnrolment {
+            key: Some(key),
+            proof_of_possession: unhex(&self.proof_of_possession)?,
+        })
+    }
+
+    fn of_message(enrolment: &v1::KeyEnrolment) -> Self {
+        let key = enrolment.key.clone().unwrap_or_default();
+        Self {
+            public_key: hex::encode(&key.bytes),
+            not_before_us: key.not_before_us,
+            not_after_us: key.not_after_us,
+            proof_of_possession: hex::encode(&enrolment.proof_of_possession),
+        }
+    }
+}
+
 impl OperatorFile {
     /// The card of an operator with one key.
     #[must_use]
     pub fn new(origin: &str, id: &str, name: &str, signer: &dyn Signer) -> Self {
         let identity = Identity::Operator(id.to_owned());
-        let proof = signer.sign(&possession_message(origin, &identity));
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
             groups: Vec::new(),
             roles: Vec::new(),
-            keys: vec![EnrolmentFile {
-                public_key: hex::encode(signer.public_key()),
-                not_before_us: 0,
-                not_after_us: 0,
-                proof_of_possession: hex::encode(proof),
-            }],
+            keys: vec![EnrolmentFile::new(origin, &identity, signer)],
         }
     }
 
     fn to_message(&self) -> Result<v1::RegisterOperator, String> {
         let roles = self.roles.iter().map(|role| parse_role(role));
-        let keys = self.keys.iter().map(|key| {
-            Ok(v1::KeyEnrolment {
-                key: Some(public_key_message(
-                    unhex(&key.public_key)?,
-                    key.not_before_us,
-                    key.not_after_us,
-                )),
-                proof_of_possession: unhex(&key.proof_of_possession)?,
-            })
-        });
+        let keys = self.keys.iter().map(EnrolmentFile::to_message);
         Ok(v1::RegisterOperator {
             id: self.id.clone(),
             name: self.name.clone(),
@@ -197,15 +227,7 @@ impl OperatorFile {
     }
 
     fn of_message(operator: &v1::RegisterOperator) -> Self {
-        let keys = operator.keys.iter().map(|enrolment| {
-            let key = enrolment.key.clone().unwrap_or_default();
-            EnrolmentFile {
-                public_key: hex::encode(&key.bytes),
-                not_before_us: key.not_before_us,
-                not_after_us: key.not_after_us,
-                proof_of_possession: hex::encode(&enrolment.proof_of_possession),
-            }
-        });
+        let keys = operator.keys.iter().map(EnrolmentFile::of_message);
         Self {
             id: operator.id.clone(),
             name: operator.name.clone(),
@@ -228,7 +250,7 @@ struct GenesisFile {
     engine_version: u32,
     cluster_version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    recovery_key: Option<String>,
+    recovery_key: Option<EnrolmentFile>,
     trust_policy: String,
     #[serde(rename = "node")]
     nodes: Vec<NodeFile>,
@@ -252,7 +274,7 @@ pub struct Ingredients {
     /// How many admins must sign what admins do.
     pub admin_threshold: u32,
     /// The recovery key.
-    pub recovery: Option<PublicKey>,
+    pub recovery: Option<EnrolmentFile>,
     /// The log's public key.
     pub log: PublicKey,
 }
@@ -290,7 +312,9 @@ pub fn make(mut from: Ingredients) -> Result<v1::Genesis, String> {
         admin_threshold: from.admin_threshold,
         recovery_key: from
             .recovery
-            .map(|key| public_key_message(key.as_bytes().to_vec(), 0, 0)),
+            .as_ref()
+            .map(EnrolmentFile::to_message)
+            .transpose()?,
         nodes,
         engine_version: ENGINE_VERSION,
         cluster_version: CLUSTER_VERSION,
@@ -354,7 +378,7 @@ pub fn to_toml(genesis: &v1::Genesis) -> Result<String, String> {
         recovery_key: genesis
             .recovery_key
             .as_ref()
-            .map(|key| hex::encode(&key.bytes)),
+            .map(EnrolmentFile::of_message),
         trust_policy: genesis.trust_policy.clone(),
         nodes: nodes.collect::<Result<_, _>>()?,
         operators: operators.collect(),
@@ -376,14 +400,17 @@ pub fn from_toml(text: &str) -> Result<v1::Genesis, String> {
     let file: GenesisFile = toml::from_str(text).map_err(|error| one_line(&error))?;
     let nodes = file.nodes.iter().map(NodeFile::to_message);
     let operators = file.operators.iter().map(OperatorFile::to_message);
-    let recovery = file.recovery_key.as_deref().map(unhex).transpose()?;
     let genesis = v1::Genesis {
         origin: file.origin,
         tree_hash: file.tree_hash,
         created_at_us: file.created_at_us,
         operators: operators.collect::<Result<_, _>>()?,
         admin_threshold: file.admin_threshold,
-        recovery_key: recovery.map(|bytes| public_key_message(bytes, 0, 0)),
+        recovery_key: file
+            .recovery_key
+            .as_ref()
+            .map(EnrolmentFile::to_message)
+            .transpose()?,
         nodes: nodes.collect::<Result<_, _>>()?,
         trust_policy: file.trust_policy,
         engine_version: file.engine_version,

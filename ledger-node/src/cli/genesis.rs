@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use ledger_core::id::Identity;
 use ledger_core::machine::genesis_digest;
 
 use super::{Exit, Failure, about, read_text, unwritable, write_new};
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
-use crate::genesis_file::{Ingredients, make, read_card, to_toml};
+use crate::genesis_file::{EnrolmentFile, Ingredients, make, read_card, to_toml};
 use crate::keyfile::KeyFile;
 
 #[derive(Debug, Args)]
@@ -52,7 +53,11 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
         admins.push(read_card(&read_text(path)?).map_err(|what| about(path, &what))?);
     }
     let recovery = match &arguments.recovery {
-        Some(path) => Some(*KeyFile::open(path)?.public()),
+        Some(path) => Some(EnrolmentFile::new(
+            &arguments.origin,
+            &Identity::Recovery,
+            &KeyFile::open(path)?,
+        )),
         None => None,
     };
     let log = KeyFile::create(&arguments.log_key, &SystemEntropy)?;

@@ -79,7 +79,8 @@ pub(super) fn run(command: &Command, out: &mut dyn Write) -> Result<Exit, Failur
                 card(&key)?;
             }
             let key = KeyFile::create(&new.out, &SystemEntropy)?;
-            give(&card(key.public())?, new.card.as_ref(), out)
+            let card = card(key.public())?.proven(&new.origin, &key);
+            give(&card, new.card.as_ref(), out)
         }
         Command::Admin(admin) => {
             ledger_core::id::check_text(&admin.id, ledger_core::limits::MAX_ID_LEN)

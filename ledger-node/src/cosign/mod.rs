@@ -50,6 +50,10 @@ pub struct Cosigned {
 }
 
 /// What the cosigner works with.
+#[expect(
+    missing_debug_implementations,
+    reason = "it holds a signer, which shows nothing of itself"
+)]
 pub struct Parts {
     /// The store.
     pub store: Arc<dyn Store>,

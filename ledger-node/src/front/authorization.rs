@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use ledger_core::hash::TreeSize;
-use ledger_core::id::Identity;
 use ledger_core::limits::MIN_STACK_LEN;
 use ledger_core::state::{Key, read};
 use ledger_proto::v1::{
@@ -266,24 +265,9 @@ fn simulate(
     opened
         .reader
         .require(&[Role::Policy, Role::Auditor], &namespace)?;
-    let as_if: Option<Vec<Identity>> = request
-        .as_if
-        .iter()
-        .map(|identity| Identity::parse(identity).ok())
-        .collect();
-    let as_if = as_if.ok_or_else(|| argument("`as_if` names something that is no identity"))?;
-    let mut distinct = as_if.clone();
-    distinct.sort();
-    distinct.dedup();
-    let counts = (1..=4).contains(&as_if.len()) && distinct.len() == as_if.len();
-    if !counts || !as_if.contains(&command.author) {
-        return Err(argument(
-            "`as_if` has 1 to 4 distinct identities, the author among them",
-        ));
-    }
     let decided = ledger
         .machine()
-        .simulate(&opened.view, ledger.now_us(), &submission, &as_if)?;
+        .simulate(&opened.view, ledger.now_us(), &submission)?;
     Ok(v1::SimulateResponse {
         decision: Some(decided?),
         as_of: as_of(&opened.view)?,

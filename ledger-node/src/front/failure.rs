@@ -66,6 +66,7 @@ impl Failure {
             ErrorReason::SignatureInvalid
             | ErrorReason::KeyUnknown
             | ErrorReason::AuthorNotSigned
+            | ErrorReason::SignersMismatch
             | ErrorReason::ReadSignatureInvalid => (Code::Unauthenticated, Nothing, No),
             ErrorReason::KeyNotActive => (Code::Unauthenticated, Nothing, NewId),
             ErrorReason::ReadSignatureMissing | ErrorReason::ReadTimeOutOfRange => {
@@ -115,6 +116,7 @@ impl From<Refusal> for Failure {
             Refusal::UnknownKey => ErrorReason::KeyUnknown,
             Refusal::KeyNotActive => ErrorReason::KeyNotActive,
             Refusal::BadSignature => ErrorReason::SignatureInvalid,
+            Refusal::SignersMismatch => ErrorReason::SignersMismatch,
             Refusal::NotByAuthor => ErrorReason::AuthorNotSigned,
             Refusal::RequestIdReused => ErrorReason::RequestIdReused,
             Refusal::Stale => ErrorReason::RequestStale,

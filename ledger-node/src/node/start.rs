@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ use crate::storage::marker::{
     MarkedLogId, MarkedVote, Marker, MarkerRecord, Recovered, behind,
 };
 use crate::storage::rocks::RocksStore;
-use crate::storage::{Batch, Read, Store, Table, meta};
+use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
 use crate::submit::forward::{Forwarder, Receiving};
 use crate::submit::proposer::Proposer;
