@@ -3,8 +3,9 @@
 //! The change is a command in the ledger like any other, made and signed here, so that no node has to be trusted with it. The
 //! nodes as they are now come from the cluster; the name of the ledger and its key come from the admin's own trust policy.
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -59,9 +60,9 @@ pub(super) struct By {
     /// The admin's id in the ledger.
     #[arg(long, value_name = "ID")]
     operator_id: String,
-    /// The key file of another admin, where the genesis asks for more than one; can be repeated.
-    #[arg(long = "cosigner", value_name = "FILE")]
-    cosigners: Vec<PathBuf>,
+    /// Another admin and its key file, where the genesis asks for more than one; can be repeated.
+    #[arg(long = "cosigner", value_name = "ID=FILE")]
+    cosigners: Vec<String>,
     /// A trust policy of the ledger: it says which ledger this is.
     #[arg(long, env = "COUNTERSIGN_TRUST", value_name = "FILE")]
     trust_policy: PathBuf,
@@ -88,7 +89,7 @@ struct Session {
     endpoint: String,
     timeout: Duration,
     operator: KeyFile,
-    cosigners: Vec<KeyFile>,
+    cosigners: BTreeMap<String, KeyFile>,
     author: Identity,
     origin: String,
     log: PublicKey,
@@ -102,12 +103,20 @@ impl Session {
             let what = "must name one log: that of the ledger";
             return Err(about(&by.trust_policy, what));
         };
-        let cosigners = by.cosigners.iter().map(|path| KeyFile::open(path));
+        let mut cosigners = BTreeMap::new();
+        for cosigner in &by.cosigners {
+            let Some((id, path)) = cosigner.split_once('=') else {
+                return Err(Failure::configuration(format!(
+                    "`--cosigner {cosigner}` is not ID=FILE"
+                )));
+            };
+            cosigners.insert(id.to_owned(), KeyFile::open(Path::new(path))?);
+        }
         Ok(Self {
             endpoint: by.endpoint.clone(),
             timeout: Duration::from_millis(by.timeout_ms),
             operator: KeyFile::open(&by.operator)?,
-            cosigners: cosigners.collect::<Result<_, _>>()?,
+            cosigners,
             author: Identity::Operator(by.operator_id.clone()),
             origin: log.key.name().to_owned(),
             log: *log.key.public_key(),
@@ -167,6 +176,11 @@ impl Session {
             issued_at_us: SystemClock.now_us(),
             author: Some(self.author.to_message()),
             commitments: Vec::new(),
+            cosigners: self
+                .cosigners
+                .keys()
+                .map(|id| Identity::Operator(id.clone()).to_message())
+                .collect(),
             body: Some(v1::command::Body::UpdateMembership(v1::UpdateMembership {
                 nodes: cards
                     .collect::<Result<_, _>>()
@@ -175,7 +189,7 @@ impl Session {
             })),
         };
         let keys: Vec<(KeyId, &dyn Signer)> = std::iter::once(&self.operator)
-            .chain(&self.cosigners)
+            .chain(self.cosigners.values())
             .map(|key| (key.public().key_id(), key as &dyn Signer))
             .collect();
         let domain = SignatureDomain::of(&self.author);

@@ -2,6 +2,7 @@
 //! and scripts can rely on.
 
 mod check_config;
+mod fsck;
 mod genesis;
 mod health;
 pub mod init;
@@ -97,6 +98,8 @@ enum Command {
         #[command(subcommand)]
         command: member::Command,
     },
+    /// Check everything that a stopped node keeps. Changes nothing.
+    Fsck(fsck::Arguments),
     /// Say whether a node serves.
     Health(health::Arguments),
 }
@@ -113,6 +116,7 @@ pub fn run() -> ExitCode {
         Command::Start(start) => start::run(start),
         Command::CheckConfig(check) => check_config::run(check, &mut out),
         Command::Member { command } => member::run(command, &mut out),
+        Command::Fsck(fsck) => fsck::run(fsck, &mut out),
         Command::Health(health) => health::run(health),
     };
     let result = result.and_then(|exit| out.flush().map(|()| exit).map_err(unwritable));
