@@ -61,7 +61,12 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
     };
     Err(Failure::new(
         Exit::Data,
-        format!("{}: {}: {}; {ADVICE}", dir.display(), place(first), first.what),
+        format!(
+            "{}: {}: {}; {ADVICE}",
+            dir.display(),
+            place(first),
+            first.what
+        ),
     ))
 }
 

@@ -183,7 +183,11 @@ fn check_outcome(check: &mut Check<'_>, found: &v1::Entry, command: &Command) ->
             ..
         }) if index < found.index
     );
-    if !of_decision || outcome.drift().any(|drift| drift == v1::Drift::WrongRecorder) {
+    if !of_decision
+        || outcome
+            .drift()
+            .any(|drift| drift == v1::Drift::WrongRecorder)
+    {
         return Ok(());
     }
     let why = format!("entry {} is an outcome of it", found.index);
@@ -193,7 +197,11 @@ fn check_outcome(check: &mut Check<'_>, found: &v1::Entry, command: &Command) ->
 fn check_genesis(check: &mut Check<'_>, found: &v1::Entry) -> Go {
     let Some(Body::Genesis(genesis)) = &found.body else {
         let key = Key::entry(LeafIndex(found.index));
-        return check.found(Table::State, key.as_bytes(), "holds no command and is no genesis");
+        return check.found(
+            Table::State,
+            key.as_bytes(),
+            "holds no command and is no genesis",
+        );
     };
     let why = "the genesis has it";
     for operator in &genesis.operators {
@@ -216,7 +224,10 @@ fn check_cards(check: &mut Check<'_>, cards: &[v1::NodeCard], why: &str) -> Go {
 }
 
 fn check_keys(check: &mut Check<'_>, enrolments: &[v1::KeyEnrolment], why: &str) -> Go {
-    for key in enrolments.iter().filter_map(|enrolment| enrolment.key.as_ref()) {
+    for key in enrolments
+        .iter()
+        .filter_map(|enrolment| enrolment.key.as_ref())
+    {
         if let Ok(key) = PublicKey::parse(key) {
             check.expect(&Key::public_key(key.key_id()), why)?;
         }
@@ -273,7 +284,9 @@ fn check_bundle(
     let complete = matches!(
         &found.body,
         Some(Body::Governance(v1::Governance {
-            detail: Some(v1::governance::Detail::Publication(v1::Publication { complete: true })),
+            detail: Some(v1::governance::Detail::Publication(v1::Publication {
+                complete: true
+            })),
             ..
         }))
     );

@@ -5,11 +5,11 @@ use ledger_proto::v1;
 use openraft::EntryPayload;
 use prost::Message;
 
-use super::{Check, Go};
+use super::{Check, Go, Ground};
 use crate::raft::log::decode_entry;
 use crate::raft::types;
-use crate::storage::meta::{self, log_key};
 use crate::storage::Table;
+use crate::storage::meta::{self, log_key};
 
 /// What was read of the log, and where it stands.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,8 +25,16 @@ pub(super) const fn order(id: &wire::LogId) -> (u64, u64) {
     (id.term, id.index)
 }
 
-pub(super) fn check(check: &mut Check<'_>) -> Go<Standing> {
+pub(super) fn check(check: &mut Check<'_>, ground: &Ground) -> Go<Standing> {
     check_meta(check)?;
+    // All but the genesis comes from the log.
+    if ground.size().0 > 1 && check.get(Table::Meta, meta::APPLIED)?.is_none() {
+        check.found(
+            Table::Meta,
+            meta::APPLIED,
+            "is missing, although there are entries",
+        )?;
+    }
     let applied: Option<wire::AppliedRecord> = meta_record(check, meta::APPLIED)?;
     let mut standing = Standing {
         purged: meta_record(check, meta::PURGED)?,
@@ -83,9 +91,8 @@ fn check_meta(check: &mut Check<'_>) -> Go {
 }
 
 fn is_applied(value: &[u8]) -> bool {
-    ledger_core::canonical::decode::<wire::AppliedRecord>(value, usize::MAX).is_ok_and(|record| {
-        types::members(&record.membership_log_id, &record.membership).is_ok()
-    })
+    ledger_core::canonical::decode::<wire::AppliedRecord>(value, usize::MAX)
+        .is_ok_and(|record| types::members(&record.membership_log_id, &record.membership).is_ok())
 }
 
 /// The log has no gaps, goes on from what was purged, and can be read.
@@ -96,9 +103,15 @@ fn check_entries(check: &mut Check<'_>, standing: &mut Standing) -> Go {
         let expected = log_key(last.map_or(0, |last| last.index.saturating_add(1)));
         if key != expected {
             let (at, what) = if key > expected.as_slice() {
-                (expected.as_slice(), "a log entry is missing, although there are later ones")
+                (
+                    expected.as_slice(),
+                    "a log entry is missing, although there are later ones",
+                )
             } else {
-                (key, "the log entry was purged and is still there, or its key is none")
+                (
+                    key,
+                    "the log entry was purged and is still there, or its key is none",
+                )
             };
             return check.end(Table::Log, at, what);
         }
@@ -118,7 +131,11 @@ fn check_entries(check: &mut Check<'_>, standing: &mut Standing) -> Go {
             EntryPayload::Blank | EntryPayload::Membership(_) => true,
         };
         if !is_batch || types::entry_to_wire(&entry).encode_to_vec() != value {
-            check.found(Table::Log, key, "the log entry is not in the form that is written")?;
+            check.found(
+                Table::Log,
+                key,
+                "the log entry is not in the form that is written",
+            )?;
         }
         for (name, other) in [(meta::COMMITTED, committed), (meta::APPLIED, applied)] {
             if other.is_some_and(|other| other.index == id.index && other.term != id.term) {

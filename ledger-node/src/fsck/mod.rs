@@ -91,7 +91,8 @@ pub fn run(read: &dyn Read, marker: Option<&MarkerRecord>, progress: OnProgress<
     if done.is_ok() && check.findings.is_empty() {
         report.state_digest = state_digest(&StoreState(read)).ok();
     }
-    report.keys = Table::ALL.map(|table| (table, check.keys.get(table as usize).copied().unwrap_or(0)));
+    report.keys =
+        Table::ALL.map(|table| (table, check.keys.get(table as usize).copied().unwrap_or(0)));
     report.findings = check.findings;
     report
 }
@@ -104,7 +105,7 @@ fn everything(check: &mut Check<'_>, marker: Option<&MarkerRecord>, report: &mut
     records::check(check, &ground, &seen)?;
     content::check_absent(check, &seen)?;
     index::check(check, &seen)?;
-    let standing = log::check(check)?;
+    let standing = log::check(check, &ground)?;
     proofs::check(check, &ground, &standing, marker)
 }
 

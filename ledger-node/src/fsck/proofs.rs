@@ -90,14 +90,18 @@ fn open(check: &Check<'_>, ground: &Ground, note: &[u8]) -> Result<TreeSize, Str
     }
     if size > ground.size() {
         let found = ground.size();
-        return Err(format!("a quorum cosigned {size} entries, and there are {found}"));
+        return Err(format!(
+            "a quorum cosigned {size} entries, and there are {found}"
+        ));
     }
     let root = root_at(check, ground, size)?;
     if root == checkpoint.root() {
         Ok(size)
     } else {
         let cosigned = checkpoint.root();
-        Err(format!("a quorum cosigned the root {cosigned}, and the tree has {root}"))
+        Err(format!(
+            "a quorum cosigned the root {cosigned}, and the tree has {root}"
+        ))
     }
 }
 

@@ -259,19 +259,22 @@ fn session(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged>
     let mut last = None;
     // Ascending, because a walk is; the last link of the chain stays.
     check.walk(Table::Index, list.as_bytes(), |check, key, _| {
-        let leaf = key.last_chunk::<8>().map_or(0, |leaf| u64::from_be_bytes(*leaf));
+        let leaf = key
+            .last_chunk::<8>()
+            .map_or(0, |leaf| u64::from_be_bytes(*leaf));
         let Some(bytes) = check.state(&Key::entry(LeafIndex(leaf)))? else {
             return Ok(());
         };
-        let link = entry::decode(&bytes).ok().and_then(|found| entry::chain(&found).cloned());
+        let link = entry::decode(&bytes)
+            .ok()
+            .and_then(|found| entry::chain(&found).cloned());
         if let Some(link) = link.filter(|link| !link.late && link.session_id == id.as_bytes()) {
             last = Some((link.number, ground.hash.leaf(&bytes)));
         }
         Ok(())
     })?;
-    let same = last.is_some_and(|(number, head)| {
-        record.count == number && record.head == head.as_bytes()
-    });
+    let same =
+        last.is_some_and(|(number, head)| record.count == number && record.head == head.as_bytes());
     Ok(holds(same, "count or head is not that of its last entry"))
 }
 
@@ -335,7 +338,10 @@ fn outcome_of(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
 
 fn trust(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged> {
     let record: v1::TrustRecord = decoded!(pair);
-    let Some(epoch) = pair.number().filter(|epoch| *epoch <= ground.ledger.trust_epoch) else {
+    let Some(epoch) = pair
+        .number()
+        .filter(|epoch| *epoch <= ground.ledger.trust_epoch)
+    else {
         return Ok(Err("is of an epoch that has not come".to_owned()));
     };
     let policy = match check.entry(record.leaf)?.and_then(|found| found.body) {
@@ -376,8 +382,12 @@ fn partition_expiry(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
     let Some((_, key)) = pair.rest().split_first_chunk::<8>() else {
         return Ok(Err("the key has another form".to_owned()));
     };
-    let bytes = check.get(Table::State, key)?;
-    let at_us = bytes
+    let Some(bytes) = check.get(Table::State, key)? else {
+        let what = "a partition is missing, although it has not expired";
+        check.found(Table::State, key, what)?;
+        return Ok(Ok(()));
+    };
+    let at_us = Some(bytes)
         .and_then(|bytes| Partition::from_bytes(&bytes).ok())
         .and_then(|partition| partition.expires_at_us());
     let same = at_us.is_some_and(|at_us| expiry_key(at_us, key) == pair.key);

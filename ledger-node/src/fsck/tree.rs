@@ -34,7 +34,10 @@ pub(super) fn check(check: &mut Check<'_>, ground: &Ground, seen: &mut Seen) -> 
         let expected = Key::entry(leaf);
         if key != expected.as_bytes() {
             let (at, what) = if key > expected.as_bytes() {
-                (expected.as_bytes(), "is missing, although there are later entries")
+                (
+                    expected.as_bytes(),
+                    "is missing, although there are later entries",
+                )
             } else {
                 (key, "is no leaf")
             };
@@ -42,7 +45,11 @@ pub(super) fn check(check: &mut Check<'_>, ground: &Ground, seen: &mut Seen) -> 
         }
         if leaf.0 >= ground.size().0 {
             let size = ground.size();
-            return check.end(Table::State, key, format!("is beyond the tree of {size} entries"));
+            return check.end(
+                Table::State,
+                key,
+                format!("is beyond the tree of {size} entries"),
+            );
         }
         append(check, ground, &mut trees, bytes)?;
         content::check_entry(check, ground, seen, leaf, bytes)
@@ -69,7 +76,11 @@ fn append(check: &mut Check<'_>, ground: &Ground, trees: &mut Trees, bytes: &[u8
     for write in trees.of_entries.append(leaf_hash) {
         let key = Key::tile_hash(write.level, write.tile * 256 + u64::from(write.position));
         let Some(stored) = check.state(&key)? else {
-            check.found(Table::State, key.as_bytes(), "a hash of the tree is missing")?;
+            check.found(
+                Table::State,
+                key.as_bytes(),
+                "a hash of the tree is missing",
+            )?;
             continue;
         };
         let stored = Hash::from_slice(&stored);

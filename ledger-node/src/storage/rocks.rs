@@ -296,7 +296,8 @@ fn options(create: bool) -> Options {
 }
 
 fn families(cache: &Cache) -> [ColumnFamilyDescriptor; 4] {
-    Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.family(), family_options(table, cache)))
+    Table::ALL
+        .map(|table| ColumnFamilyDescriptor::new(table.family(), family_options(table, cache)))
 }
 
 fn open(folder: &Path, cache: &Cache, create: bool) -> io::Result<Database> {
