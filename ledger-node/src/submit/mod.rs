@@ -67,7 +67,11 @@ impl Submitter {
     ///
     /// # Errors
     /// [`Failure`], which says whether anything happened.
-    pub async fn submit(&self, submission: v1::Submission, deadline: Instant) -> Answer<Submitted> {
+    pub async fn submit(
+        &self,
+        submission: v1::Submission,
+        deadline: Instant,
+    ) -> Answer<Submitted> {
         if submission.encoded_len() > MAX_SUBMISSION_LEN {
             return Err(Refusal::Undecodable.into());
         }
@@ -93,7 +97,11 @@ impl Submitter {
     ) -> Answer<Option<Submitted>> {
         let look = || {
             tokio::task::block_in_place(|| {
-                precheck(&StoreState(&*self.store), self.clock.now_us(), submission)
+                precheck(
+                    &StoreState(&*self.store),
+                    self.clock.now_us(),
+                    submission,
+                )
             })
         };
         let mut found = look()?;
@@ -190,7 +198,11 @@ impl Submitter {
 
     /// At the deadline: the entry may be there although nobody said so.
     fn last_look(&self, submission: &v1::Submission, brought: Brought) -> Answer<Submitted> {
-        let found = precheck(&StoreState(&*self.store), self.clock.now_us(), submission);
+        let found = precheck(
+            &StoreState(&*self.store),
+            self.clock.now_us(),
+            submission,
+        );
         if let Ok(Precheck::Known { index, now }) = found {
             return self.reads.submitted(index, Some(now));
         }
