@@ -121,7 +121,7 @@ pub(super) fn check(check: &mut Check<'_>, seen: &Seen) -> Go {
     if count == seen.indexed {
         return Ok(());
     }
-    check.walk(Table::Index, &[], |check, key, _| {
+    check.look(Table::Index, &[], |check, key, _| {
         if is_derived(check, key)? {
             Ok(())
         } else {

@@ -42,7 +42,7 @@ pub(super) fn check(
     let policies = policies(check, ground)?;
     let ends = [meta::CHECKPOINT, meta::TRUST_STEP];
     for prefix in ends {
-        check.walk(Table::Meta, prefix, |check, key, note| {
+        check.look(Table::Meta, prefix, |check, key, note| {
             let Some(number) = number_after(prefix, key) else {
                 return Ok(());
             };

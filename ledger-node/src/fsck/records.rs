@@ -258,7 +258,7 @@ fn session(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged>
     let list = index::List::session(id);
     let mut last = None;
     // Ascending, because a walk is; the last link of the chain stays.
-    check.walk(Table::Index, list.as_bytes(), |check, key, _| {
+    check.look(Table::Index, list.as_bytes(), |check, key, _| {
         let leaf = key
             .last_chunk::<8>()
             .map_or(0, |leaf| u64::from_be_bytes(*leaf));
@@ -306,7 +306,7 @@ fn bundle(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
     let mut chunks = Key::family(Family::BundleChunk).into_bytes();
     chunks.extend_from_slice(pair.rest());
     let mut count = 0_u32;
-    check.walk(Table::State, &chunks, |_, _, _| {
+    check.look(Table::State, &chunks, |_, _, _| {
         count += 1;
         Ok(())
     })?;
@@ -419,7 +419,7 @@ fn compartment(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
 /// Names the request ids that belong to no entry. That every entry has its own was seen with the entries.
 fn check_requests(check: &mut Check<'_>) -> Go {
     let prefix = Key::family(Family::Request);
-    check.walk(Table::State, prefix.as_bytes(), |check, key, bytes| {
+    check.look(Table::State, prefix.as_bytes(), |check, key, bytes| {
         let record = v1::RequestRecord::decode(bytes).ok();
         let found = match record {
             Some(record) => check.entry(record.leaf)?,
