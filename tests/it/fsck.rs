@@ -223,7 +223,6 @@ fn where_every_byte_is_bound_every_byte_counts() {
         Family::Entry,
         Family::TileHash,
         Family::Compartment,
-        Family::Session,
         Family::Trust,
     ];
     let mut unnoticed = Vec::new();

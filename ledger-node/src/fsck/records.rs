@@ -250,7 +250,12 @@ fn session(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged>
     };
     let opening = check.entry(record.leaf)?;
     let tied = opening.is_some_and(|found| {
-        matches!(found.body, Some(Body::SessionOpening(_))) && entry::session(&found) == Some(id)
+        let ask = entry::command(&found).ok().flatten();
+        let same = matches!(
+            ask.and_then(|command| command.body),
+            Some(Ask::OpenSession(ask)) if ask.agent == record.agent && ask.scope == record.scope
+        );
+        same && found.time_us == record.opened_at_us && entry::session(&found) == Some(id)
     });
     if !tied {
         return Ok(Err(UNTIED.to_owned()));
