@@ -375,10 +375,7 @@ pub fn to_toml(genesis: &v1::Genesis) -> Result<String, String> {
         admin_threshold: genesis.admin_threshold,
         engine_version: genesis.engine_version,
         cluster_version: genesis.cluster_version,
-        recovery_key: genesis
-            .recovery_key
-            .as_ref()
-            .map(EnrolmentFile::of_message),
+        recovery_key: genesis.recovery_key.as_ref().map(EnrolmentFile::of_message),
         trust_policy: genesis.trust_policy.clone(),
         nodes: nodes.collect::<Result<_, _>>()?,
         operators: operators.collect(),

@@ -105,7 +105,9 @@ impl Preparer {
                 .name(format!("prepare-{number}"))
                 .spawn(move || {
                     while let Some((proposal, slot)) = next(&waiting) {
-                        let Some(preparer) = weak.upgrade() else { return };
+                        let Some(preparer) = weak.upgrade() else {
+                            return;
+                        };
                         let prepared = preparer.work(&proposal);
                         *slot.prepared.lock().unwrap_or_else(PoisonError::into_inner) =
                             Some(prepared);
@@ -126,7 +128,11 @@ impl Preparer {
             return;
         }
         let slot = Arc::new(Slot::default());
-        if self.jobs.send((proposal.clone(), Arc::clone(&slot))).is_ok() {
+        if self
+            .jobs
+            .send((proposal.clone(), Arc::clone(&slot)))
+            .is_ok()
+        {
             slots.insert(entry.log_id.index(), (entry.log_id, slot));
         }
     }

@@ -50,11 +50,7 @@ impl std::fmt::Debug for Notary {
 impl Notary {
     /// For a ledger, with its log key.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn Store>,
-        origin: &str,
-        log: Arc<dyn Signer + Send + Sync>,
-    ) -> Self {
+    pub fn new(store: Arc<dyn Store>, origin: &str, log: Arc<dyn Signer + Send + Sync>) -> Self {
         Self {
             store,
             origin: origin.to_owned(),

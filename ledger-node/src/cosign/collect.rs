@@ -135,7 +135,9 @@ impl Cosigner {
             .collect();
         let collect = async {
             while !is_met(&note, &needed) {
-                let Some(answer) = answers.next().await else { break };
+                let Some(answer) = answers.next().await else {
+                    break;
+                };
                 self.add(&mut note, answer, &needed);
             }
         };
@@ -173,7 +175,9 @@ impl Cosigner {
             .collect();
         let mut alone = note.clone();
         if alone.add(signature.clone()).is_ok()
-            && alone.open(&keys).is_ok_and(|opened| !opened.verified.is_empty())
+            && alone
+                .open(&keys)
+                .is_ok_and(|opened| !opened.verified.is_empty())
         {
             // The same line was added to a copy without objection.
             let _ = note.add(signature);

@@ -142,7 +142,10 @@ impl Cosigner {
         let (size, root) = (checkpoint.size(), checkpoint.root());
         self.wait_applied(size).await?;
         if self.is_unproven()? {
-            return Err("this node began with a snapshot that no cosigned checkpoint has confirmed yet".to_owned());
+            return Err(
+                "this node began with a snapshot that no cosigned checkpoint has confirmed yet"
+                    .to_owned(),
+            );
         }
         if self.root_at(size).map_err(|error| error.to_string())? != root {
             parts.fatal.stop(format!(
@@ -347,7 +350,9 @@ fn missing(key: &Key) -> StateError {
 /// Kept checkpoints, the largest first.
 fn kept(store: &dyn Store, limit: usize) -> std::io::Result<Vec<crate::storage::Pair>> {
     let end = crate::storage::prefix_end(meta::CHECKPOINT);
-    let end = end.as_deref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+    let end = end
+        .as_deref()
+        .map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
     let range = (std::ops::Bound::Included(meta::CHECKPOINT), end);
     store.range(Table::Meta, range, Direction::Descending, limit)
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::Tip;
 use ledger_core::signature::{SignatureDomain, sign_one};
-use ledger_core::state::{Family, Key, State, StateError};
 use ledger_core::signer::Signer;
+use ledger_core::state::{Family, Key, State, StateError};
 use ledger_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, RaftMetrics};
@@ -117,10 +117,12 @@ impl Keeper {
             return;
         }
         let marker = Arc::clone(&self.marker);
-        let marked =
-            tokio::task::spawn_blocking(move || marker.update(|record| record.committed = Some(id)));
+        let marked = tokio::task::spawn_blocking(move || {
+            marker.update(|record| record.committed = Some(id))
+        });
         if let Ok(Err(error)) = marked.await {
-            self.fatal.stop(format!("the marker cannot be written: {error}"));
+            self.fatal
+                .stop(format!("the marker cannot be written: {error}"));
         }
     }
 
@@ -233,7 +235,11 @@ impl Keeper {
     fn members(&self) -> Result<BTreeMap<u64, Peer>, StateError> {
         let prefix = Key::family(Family::Node);
         let mut members = BTreeMap::new();
-        for (key, value) in self.ledger.view().scan(prefix.as_bytes(), None, usize::MAX)? {
+        for (key, value) in self
+            .ledger
+            .view()
+            .scan(prefix.as_bytes(), None, usize::MAX)?
+        {
             let record = v1::NodeRecord::decode(value.as_slice()).map_err(|error| StateError {
                 key,
                 what: error.to_string(),

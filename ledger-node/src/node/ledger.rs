@@ -161,7 +161,9 @@ impl Ledger {
         }
         let mut latest = self.0.cosigner.latest();
         let enough = |latest: &Option<Cosigned>| {
-            latest.as_ref().is_some_and(|latest| latest.size >= min_size)
+            latest
+                .as_ref()
+                .is_some_and(|latest| latest.size >= min_size)
         };
         if !enough(&latest.borrow()) {
             self.0.cosigner.want(min_size.0);
@@ -176,7 +178,9 @@ impl Ledger {
         .ok_or_else(|| {
             Failure::new(
                 ErrorReason::BeyondTree,
-                format!("no checkpoint of at least {min_size} entries has met the trust policy yet"),
+                format!(
+                    "no checkpoint of at least {min_size} entries has met the trust policy yet"
+                ),
             )
         })
     }
@@ -206,8 +210,7 @@ impl Ledger {
         digest: &BundleDigest,
     ) -> (v1::CompileState, Vec<String>) {
         let key = Key::bundle(namespace, digest);
-        let record: Result<Option<v1::BundleRecord>, _> =
-            read(&StoreState(&*self.0.store), &key);
+        let record: Result<Option<v1::BundleRecord>, _> = read(&StoreState(&*self.0.store), &key);
         // A bundle is complete once its last chunk was applied, and that compiles it.
         let state = match record {
             Ok(Some(record)) if record.complete => v1::CompileState::Ready,

@@ -116,10 +116,7 @@ struct Counted {
     _permit: OwnedSemaphorePermit,
 }
 
-fn limited(
-    listener: TcpListener,
-    most: usize,
-) -> impl Stream<Item = std::io::Result<Counted>> {
+fn limited(listener: TcpListener, most: usize) -> impl Stream<Item = std::io::Result<Counted>> {
     let room = Arc::new(Semaphore::new(most));
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let counted = match accepted {

@@ -20,11 +20,11 @@ use super::ledger::{Ledger, Parts};
 use super::reads::Reads;
 use super::serve;
 use super::view::StoreState;
-use crate::apply::applier::{Applier, AppliedState};
+use crate::apply::applier;
+use crate::apply::applier::{AppliedState, Applier};
 use crate::apply::prepare::Preparer;
 use crate::apply::receipts::Notary;
 use crate::apply::waiters::Waiters;
-use crate::apply::applier;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::cosign::{self, Cosigner};
@@ -37,9 +37,7 @@ use crate::raft::peer_service::{RaftHandle, Service};
 use crate::raft::snapshot::Snapshots;
 use crate::raft::types::{self, Peer, Vote};
 use crate::raft::{Raft, Timings, raft_config};
-use crate::storage::marker::{
-    MarkedLogId, MarkedVote, Marker, MarkerRecord, Recovered, behind,
-};
+use crate::storage::marker::{MarkedLogId, MarkedVote, Marker, MarkerRecord, Recovered, behind};
 use crate::storage::rocks::RocksStore;
 use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
@@ -247,8 +245,7 @@ async fn build(
         fatal: fatal_switch.clone(),
     })
     .map_err(data)?;
-    let snapshots =
-        Arc::new(Snapshots::open(&config.data_dir.join("snapshots")).map_err(fatal)?);
+    let snapshots = Arc::new(Snapshots::open(&config.data_dir.join("snapshots")).map_err(fatal)?);
     let peers = Arc::new(Peers::new(
         config.node_id,
         genesis_digest(&genesis),
@@ -424,7 +421,8 @@ impl Node {
         ended: CancellationToken,
         health: serve::Health,
     ) {
-        let until = |ended: CancellationToken, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let until = |ended: CancellationToken,
+                     task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             tokio::spawn(async move { ended.run_until_cancelled(task).await });
         };
         until(

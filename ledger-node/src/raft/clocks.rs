@@ -48,9 +48,16 @@ impl Clocks {
         known.sort_unstable();
         let middle = known.len() / 2;
         let upper = known.get(middle).copied().unwrap_or_default();
-        let lower = known.get((known.len() - 1) / 2).copied().unwrap_or_default();
+        let lower = known
+            .get((known.len() - 1) / 2)
+            .copied()
+            .unwrap_or_default();
         // Of an even number, the one nearer to this node: two clocks alone cannot say which is wrong.
-        let median = if upper.abs() <= lower.abs() { upper } else { lower };
+        let median = if upper.abs() <= lower.abs() {
+            upper
+        } else {
+            lower
+        };
         median.saturating_neg()
     }
 }
@@ -80,7 +87,10 @@ mod tests {
         assert_eq!(clocks.ahead_of_median_us(1, &[1, 2], now), 0);
         clocks.record(3, now, now + 10 * SECOND, now);
         assert_eq!(clocks.ahead_of_median_us(1, &[1, 2, 3], now), -10_000_000);
-        assert_eq!(clocks.ahead_of_median_us(1, &[1, 2, 3], now + 31 * SECOND), 0);
+        assert_eq!(
+            clocks.ahead_of_median_us(1, &[1, 2, 3], now + 31 * SECOND),
+            0
+        );
     }
 
     #[test]

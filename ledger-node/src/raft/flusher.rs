@@ -61,9 +61,7 @@ impl Flusher {
     /// The sync failed; the node must stop.
     pub async fn barrier(&self) -> io::Result<()> {
         let (done, waiting) = oneshot::channel();
-        self.jobs
-            .send(Job::Barrier(done))
-            .map_err(|_| stopped())?;
+        self.jobs.send(Job::Barrier(done)).map_err(|_| stopped())?;
         waiting.await.map_err(|_| stopped())?
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
-use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::storage::{
+    ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot,
+};
 
 use super::snapshot::{SnapshotDir, Snapshots};
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
@@ -67,9 +69,7 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: Self::SnapshotData,
     ) -> Result<(), io::Error> {
-        self.snapshots
-            .install(&self.applier, meta, &snapshot)
-            .await
+        self.snapshots.install(&self.applier, meta, &snapshot).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {

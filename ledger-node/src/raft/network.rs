@@ -14,6 +14,7 @@ use ledger_core::hash::Hash;
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::peer_service_client::PeerServiceClient;
+use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
@@ -23,7 +24,6 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::OptionalSend;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -152,7 +152,10 @@ impl Peers {
     pub fn request<T>(&self, to: u64, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let metadata: &mut MetadataMap = request.metadata_mut();
-        metadata.insert_bin(keys::GENESIS, MetadataValue::from_bytes(self.genesis.as_bytes()));
+        metadata.insert_bin(
+            keys::GENESIS,
+            MetadataValue::from_bytes(self.genesis.as_bytes()),
+        );
         metadata.insert(keys::FROM, MetadataValue::from(self.node_id));
         metadata.insert(keys::TO, MetadataValue::from(to));
         metadata.insert(keys::VERSION, MetadataValue::from(CLUSTER_VERSION));
@@ -330,7 +333,12 @@ impl NetStreamAppend<Types> for Connection {
                 });
             let patience = option.hard_ttl().max(MIN_TTL);
             let request = self.peers.request(self.to, requests);
-            let opened = tokio::time::timeout(patience, async { self.client()?.append(request).await.map_err(|status| rpc_error(&status)) });
+            let opened = tokio::time::timeout(patience, async {
+                self.client()?
+                    .append(request)
+                    .await
+                    .map_err(|status| rpc_error(&status))
+            });
             let answers = opened
                 .await
                 .map_err(|_| unreachable("the peer does not take the log stream in time"))??
@@ -375,7 +383,9 @@ async fn next_in_time(
             sent.front().copied()
         };
         if oldest.is_some_and(|sent| sent.elapsed() > patience) {
-            return Some(Err(unreachable("the peer owes an answer on the log stream")));
+            return Some(Err(unreachable(
+                "the peer owes an answer on the log stream",
+            )));
         }
     }
 }
@@ -428,9 +438,9 @@ impl Connection {
         snapshot: &Arc<SnapshotDir>,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let failed = |status: Status| StreamingError::from(streaming_error(&status));
-        let mut client = self.client().map_err(|error| {
-            StreamingError::Unreachable(Unreachable::new(&error))
-        })?;
+        let mut client = self
+            .client()
+            .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
         let name = snapshot_name(snapshot.manifest());
         let offer = wire::OfferSnapshotRequest {
             vote: Some(types::vote_to_wire(vote)),
@@ -477,8 +487,12 @@ fn chunks(
     tokio::spawn(async move {
         for number in 0..files {
             let mut offset = have.get(number).copied().unwrap_or_default();
-            let Some(path) = snapshot.file(number) else { return };
-            let Ok(mut file) = tokio::fs::File::open(path).await else { return };
+            let Some(path) = snapshot.file(number) else {
+                return;
+            };
+            let Ok(mut file) = tokio::fs::File::open(path).await else {
+                return;
+            };
             if file.seek(io::SeekFrom::Start(offset)).await.is_err() {
                 return;
             }

@@ -56,9 +56,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Service {
     /// The sender, if the call is meant for this node and this ledger.
     fn sender(&self, metadata: &MetadataMap) -> Result<u64, Status> {
-        let number = |key: &str| -> Option<u64> {
-            metadata.get(key)?.to_str().ok()?.parse().ok()
-        };
+        let number = |key: &str| -> Option<u64> { metadata.get(key)?.to_str().ok()?.parse().ok() };
         let genesis = metadata
             .get_bin(keys::GENESIS)
             .and_then(|value| value.to_bytes().ok())
@@ -111,7 +109,11 @@ impl PeerService for Service {
         let noting = Arc::clone(&sent);
         let requests = request
             .into_inner()
-            .map(|message| message.ok().and_then(|message| append_request(message).ok()))
+            .map(|message| {
+                message
+                    .ok()
+                    .and_then(|message| append_request(message).ok())
+            })
             // A broken message ends the stream; the leader opens another.
             .take_while(|message| futures_util::future::ready(message.is_some()))
             .filter_map(futures_util::future::ready)

@@ -307,7 +307,9 @@ impl Incoming {
         let have = out.metadata()?.len();
         let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
         if have != offset || have.saturating_add(len) > file.size {
-            return Err(invalid("a part of a snapshot that does not continue its file"));
+            return Err(invalid(
+                "a part of a snapshot that does not continue its file",
+            ));
         }
         out.write_all(bytes)
     }

@@ -57,7 +57,9 @@ pub fn enqueue(queue: &Queue, submission: v1::Submission) -> Result<(), Failure>
         .as_ref()
         .and_then(|signed| Command::parse(signed).ok())
         .map(|command| command.author.to_string())
-        .ok_or_else(|| Failure::new(ErrorReason::CommandMalformed, "the command does not decode"))?;
+        .ok_or_else(|| {
+            Failure::new(ErrorReason::CommandMalformed, "the command does not decode")
+        })?;
     queue.push(&author, submission).map_err(|full| {
         let wait = match full {
             QueueFull::Author => 200,
@@ -121,14 +123,24 @@ impl Forwarder {
             return stream.clone();
         }
         let (stream, waiting) = mpsc::channel(MAX_UNANSWERED);
-        tokio::spawn(run(Arc::clone(&self.peers), leader, address.to_owned(), waiting));
+        tokio::spawn(run(
+            Arc::clone(&self.peers),
+            leader,
+            address.to_owned(),
+            waiting,
+        ));
         streams.insert(key, stream.clone());
         stream
     }
 }
 
 /// Serves one stream until it breaks. Whoever waits on it then hears that nobody knows.
-async fn run(peers: Arc<Peers>, leader: u64, address: String, mut waiting: mpsc::Receiver<Waiting>) {
+async fn run(
+    peers: Arc<Peers>,
+    leader: u64,
+    address: String,
+    mut waiting: mpsc::Receiver<Waiting>,
+) {
     let (requests, outgoing) = mpsc::channel(MAX_UNANSWERED);
     let Ok(mut client) = peers.client(leader, &address, Purpose::Other) else {
         return;

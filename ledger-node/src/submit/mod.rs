@@ -67,11 +67,7 @@ impl Submitter {
     ///
     /// # Errors
     /// [`Failure`], which says whether anything happened.
-    pub async fn submit(
-        &self,
-        submission: v1::Submission,
-        deadline: Instant,
-    ) -> Answer<Submitted> {
+    pub async fn submit(&self, submission: v1::Submission, deadline: Instant) -> Answer<Submitted> {
         if submission.encoded_len() > MAX_SUBMISSION_LEN {
             return Err(Refusal::Undecodable.into());
         }
@@ -97,11 +93,7 @@ impl Submitter {
     ) -> Answer<Option<Submitted>> {
         let look = || {
             tokio::task::block_in_place(|| {
-                precheck(
-                    &StoreState(&*self.store),
-                    self.clock.now_us(),
-                    submission,
-                )
+                precheck(&StoreState(&*self.store), self.clock.now_us(), submission)
             })
         };
         let mut found = look()?;
@@ -198,11 +190,7 @@ impl Submitter {
 
     /// At the deadline: the entry may be there although nobody said so.
     fn last_look(&self, submission: &v1::Submission, brought: Brought) -> Answer<Submitted> {
-        let found = precheck(
-            &StoreState(&*self.store),
-            self.clock.now_us(),
-            submission,
-        );
+        let found = precheck(&StoreState(&*self.store), self.clock.now_us(), submission);
         if let Ok(Precheck::Known { index, now }) = found {
             return self.reads.submitted(index, Some(now));
         }

@@ -72,8 +72,7 @@ impl Proposer {
             };
             // Packed only now, with the newest view of the ledger and everything that came meanwhile.
             let tip = *self.tip.borrow();
-            let mut batch =
-                BatchBuilder::new(self.clock.now_us(), tip.size.0, tip.root.as_bytes());
+            let mut batch = BatchBuilder::new(self.clock.now_us(), tip.size.0, tip.root.as_bytes());
             if self.queue.fill(&mut batch) == 0 {
                 continue;
             }

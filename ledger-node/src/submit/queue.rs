@@ -18,7 +18,9 @@ pub const MAX_PER_AUTHOR: usize = 1_024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueFull {
     /// The author has too many waiting.
-    #[error("{MAX_PER_AUTHOR} commands of this author wait already; send the same command again in a moment")]
+    #[error(
+        "{MAX_PER_AUTHOR} commands of this author wait already; send the same command again in a moment"
+    )]
     Author,
     /// All together are too many.
     #[error("the queue of the leader is full; send the same command again in a moment")]
@@ -200,7 +202,9 @@ mod tests {
     fn what_does_not_fit_stays_first() {
         let queue = Queue::new(100_000, usize::MAX);
         for number in 0..5_000 {
-            queue.push(&format!("{}", number % 7), submission("x")).unwrap();
+            queue
+                .push(&format!("{}", number % 7), submission("x"))
+                .unwrap();
         }
         assert_eq!(drained(&queue).len(), 4_096);
         assert_eq!(drained(&queue).len(), 904);
