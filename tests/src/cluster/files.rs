@@ -140,6 +140,7 @@ impl NodeFiles {
             public_key: vkey.public_key().as_bytes().to_vec(),
             peer_address: string("peer_address"),
             client_address: string("client_address"),
+            proof_of_possession: hex::decode(string("proof_of_possession")).expect("hexadecimal"),
             engine_versions: versions("engine_versions"),
             cluster_versions: versions("cluster_versions"),
         }
@@ -163,7 +164,7 @@ impl NodeFiles {
 /// # Panics
 /// If the program refuses.
 #[must_use]
-pub fn make_genesis(folder: &Path, origin: &str, nodes: &[&NodeFiles]) -> String {
+pub(super) fn make_genesis(folder: &Path, origin: &str, nodes: &[&NodeFiles]) -> String {
     let admin = folder.join("admin.toml");
     std::fs::write(&admin, admin_card(origin)).expect("a file");
     let genesis = genesis_file(folder);
@@ -186,7 +187,7 @@ pub fn make_genesis(folder: &Path, origin: &str, nodes: &[&NodeFiles]) -> String
 
 /// Where the genesis is.
 #[must_use]
-pub fn genesis_file(folder: &Path) -> PathBuf {
+pub(super) fn genesis_file(folder: &Path) -> PathBuf {
     folder.join("genesis.toml")
 }
 

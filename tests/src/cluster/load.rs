@@ -44,6 +44,16 @@ impl Load {
     /// Starts one writer for each actor, over connections of its own.
     #[must_use]
     pub fn start(cluster: &Cluster, actors: &[Actor]) -> Self {
+        Self::begin(cluster, actors, true)
+    }
+
+    /// The same, but nothing is remembered: for runs whose history would not fit into memory.
+    #[must_use]
+    pub fn unrecorded(cluster: &Cluster, actors: &[Actor]) -> Self {
+        Self::begin(cluster, actors, false)
+    }
+
+    fn begin(cluster: &Cluster, actors: &[Actor], recorded: bool) -> Self {
         let (end, ended) = watch::channel(false);
         let mut writers = JoinSet::new();
         for (number, actor) in (0_u64..).zip(actors) {
@@ -54,6 +64,7 @@ impl Load {
                 signing: Arc::clone(&cluster.signing),
                 recorder: cluster.recorder.clone(),
                 ended: ended.clone(),
+                recorded,
             };
             writers.spawn(writer.run());
         }
@@ -153,6 +164,7 @@ struct Writer {
     signing: Arc<Signing>,
     recorder: Recorder,
     ended: watch::Receiver<bool>,
+    recorded: bool,
 }
 
 impl Writer {
@@ -161,7 +173,13 @@ impl Writer {
             if *self.ended.borrow() {
                 return;
             }
-            let submission = self.signing.command(question(&self.actor, number));
+            let question = question(&self.actor, number);
+            if !self.recorded {
+                let submission = self.signing.forget(question);
+                self.until_answered(&submission).await;
+                continue;
+            }
+            let submission = self.signing.command(question);
             let mut call = self.until_answered(&submission).await;
             if call.answer.is_some() && number % REPEATS == self.number % REPEATS {
                 self.again(&submission, &mut call, number).await;

@@ -13,6 +13,7 @@ mod ports;
 pub mod process;
 pub mod proxy;
 mod reading;
+pub mod scenarios;
 pub mod wait;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use ledger_proto::v1;
 
 pub use files::{ADMIN, NodeFiles};
 use client::{Line, Signing};
-use history::{Isolation, Recorder, Seen};
+use history::{Recorder, Seen};
 use ports::Ports;
 use process::Process;
 use proxy::Network;
@@ -291,19 +292,6 @@ impl Cluster {
         others.next().expect("a cluster of more than one node")
     }
 
-    /// Cuts a node off while something happens, and heals the network afterwards. The history remembers when.
-    pub async fn isolated<T>(&mut self, node: u64, meanwhile: impl Future<Output = T>) -> T {
-        self.network.isolate(node);
-        let from = self.recorder.now();
-        let result = meanwhile.await;
-        let until = self.recorder.now();
-        self.network.heal();
-        self.recorder.write(|history| {
-            history.isolations.push(Isolation { node, from, until });
-        });
-        result
-    }
-
     /// Waits until all running nodes hold the same ledger, cosigned by a quorum, and gives its size.
     ///
     /// # Panics
@@ -327,6 +315,29 @@ impl Cluster {
             Some(size)
         })
         .await
+    }
+
+    /// Waits until the ledger has so many entries, however long that takes as long as it grows.
+    ///
+    /// # Panics
+    /// If it stops growing.
+    pub async fn grows_to(&self, entries: usize) {
+        let target = u64::try_from(entries).expect("few entries");
+        let mut before = 0;
+        while before < target {
+            before = until("the ledger grows", RECOVERY, async || {
+                let node = self.nodes().into_iter().next()?;
+                let size = self.status(node).await?.tree_size;
+                (size > before).then_some(size)
+            })
+            .await;
+        }
+    }
+
+    /// The resident memory of each running node, ascending by node.
+    #[must_use]
+    pub fn resident_bytes(&self) -> Vec<u64> {
+        self.running.values().map(Process::resident_bytes).collect()
     }
 
     /// What the store's own check says about a node that does not run.

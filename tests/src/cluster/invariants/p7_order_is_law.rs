@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ledger_core::id::Identity;
 use ledger_proto::v1::{self, command::Body};
 
 use super::Case;
@@ -68,8 +69,8 @@ fn law(ledger: &Ledger) -> Vec<String> {
             if decision.verdict() == v1::Verdict::Allow);
         match command.body {
             Some(Body::SetStatus(set)) if applied => {
-                let Some(v1::identity::Id::Agent(agent)) = set.identity.clone().and_then(|of| of.id)
-                else {
+                let identity = set.identity.clone().unwrap_or_default();
+                let Ok(Identity::Agent(agent)) = Identity::parse(&identity) else {
                     continue;
                 };
                 if set.status() == v1::IdentityStatus::Active {
@@ -165,7 +166,7 @@ mod tests {
     fn an_allow_to_a_suspended_agent_is_found() {
         let mut case = case();
         let mut set = v1::SetStatus {
-            identity: Some(ledger_core::id::Identity::Agent("agent-0".to_owned()).to_message()),
+            identity: Some(Identity::Agent("agent-0".to_owned()).to_message()),
             ..v1::SetStatus::default()
         };
         set.set_status(v1::IdentityStatus::Suspended);
