@@ -356,7 +356,7 @@ impl LogFile {
         let filter = overrides.log_filter.clone().or(self.filter);
         LogConfig {
             format: format.unwrap_or(LogFormat::Text),
-            filter: filter.unwrap_or_else(|| "info".to_owned()),
+            filter: filter.unwrap_or_else(|| "info,openraft=error".to_owned()),
         }
     }
 }

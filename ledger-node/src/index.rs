@@ -162,7 +162,9 @@ impl List {
             .0
     }
 
-    const fn as_bytes(&self) -> &[u8] {
+    /// What all keys of the list begin with.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
         self.0.as_slice()
     }
 

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod cosign;
 pub mod front;
+pub mod fsck;
 pub mod genesis_file;
 pub mod index;
 pub mod keyfile;

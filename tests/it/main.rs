@@ -14,6 +14,8 @@ mod evidence;
 #[cfg(test)]
 mod format;
 #[cfg(test)]
+mod fsck;
+#[cfg(test)]
 mod fuzz_replay;
 #[cfg(test)]
 mod golden;

@@ -8,8 +8,9 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use ledger_core::command::Command;
 use ledger_core::machine::{Machine, SignatureChecks, check_signatures};
-use ledger_proto::v1;
+use ledger_proto::v1::{self, command::Body};
 use openraft::EntryPayload;
 use prost::Message;
 
@@ -175,6 +176,17 @@ impl Preparer {
         let batch = v1::Batch::decode(proposal.0.clone())
             .map_err(|error| invalid(format!("a committed batch does not decode: {error}")))?;
         let keys: Vec<CallKey> = batch.submissions.iter().map(call_key).collect();
+        let chunks: Vec<&v1::Submission> = batch
+            .submissions
+            .iter()
+            .filter(|submission| is_chunk(submission))
+            .collect();
+        if !chunks.is_empty() {
+            // Compiling can take long, and apply would have to wait for it.
+            self.machine
+                .prepare(&StoreState(&*self.store), &chunks)
+                .map_err(io::Error::other)?;
+        }
         let checks = batch
             .submissions
             .iter()
@@ -199,6 +211,14 @@ impl Preparer {
             keys,
         })
     }
+}
+
+fn is_chunk(submission: &v1::Submission) -> bool {
+    let command = submission
+        .signed
+        .as_ref()
+        .and_then(|signed| Command::parse(signed).ok());
+    command.is_some_and(|command| matches!(command.body, Body::PublishBundle(_)))
 }
 
 fn next(waiting: &Mutex<Receiver<Job>>) -> Option<Job> {

@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// Where to write the log's key, which every node needs.
     #[arg(long, value_name = "FILE")]
     log_key: PathBuf,
+    /// Where to write the trust policy, which everybody needs who verifies.
+    #[arg(long, value_name = "FILE")]
+    trust_policy: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -68,9 +71,15 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
         recovery,
         log: *log.public(),
     })
-    .and_then(|genesis| Ok((to_toml(&genesis)?, genesis_digest(&genesis))))
+    .and_then(|genesis| Ok((to_toml(&genesis)?, genesis)))
     .map_err(Failure::configuration)
-    .and_then(|(text, digest)| write_new(&arguments.out, &text).map(|()| digest));
+    .and_then(|(text, genesis)| {
+        if let Some(path) = &arguments.trust_policy {
+            write_new(path, &genesis.trust_policy)?;
+        }
+        write_new(&arguments.out, &text)?;
+        Ok(genesis_digest(&genesis))
+    });
     match made {
         Ok(digest) => {
             writeln!(out, "{digest}").map_err(unwritable)?;

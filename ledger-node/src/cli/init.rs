@@ -13,6 +13,7 @@ use ledger_proto::v1;
 use super::{Exit, Failure, about, read_text, write_new};
 use crate::config::{Config, Overrides};
 use crate::genesis_file;
+use crate::index;
 use crate::keyfile::KeyFile;
 use crate::node::view::StoreState;
 use crate::storage::marker::Marker;
@@ -70,8 +71,9 @@ pub fn create_state(
 ) -> Result<(), String> {
     let state = StoreState(store);
     let mut txn = Txn::new(&state);
-    machine::genesis(&mut txn, genesis).map_err(|error| error.to_string())?;
+    let first_entry = machine::genesis(&mut txn, genesis).map_err(|error| error.to_string())?;
     let mut batch = Batch::new();
+    index::changes(&txn, &first_entry.entry, &mut batch).map_err(|error| error.to_string())?;
     for (key, value) in txn.into_writes() {
         match value {
             Some(value) => batch.put(Table::State, key, value),

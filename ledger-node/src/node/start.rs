@@ -19,6 +19,7 @@ use super::keeper::Keeper;
 use super::ledger::{Ledger, Parts};
 use super::reads::Reads;
 use super::serve;
+use super::view::StoreState;
 use crate::apply::applier::{Applier, AppliedState};
 use crate::apply::prepare::Preparer;
 use crate::apply::receipts::Notary;
@@ -232,6 +233,7 @@ async fn build(
     let origin = genesis.origin.clone();
     let flusher = Flusher::start(Arc::clone(&store), fatal_switch.clone()).map_err(fatal)?;
     let machine = Arc::new(Machine::new());
+    machine.warm(&StoreState(&*store)).map_err(fatal)?;
     let preparer =
         Preparer::start(Arc::clone(&store), &origin, Arc::clone(&machine)).map_err(fatal)?;
     let notary = Arc::new(Notary::new(Arc::clone(&store), &origin, Arc::new(log_key)));

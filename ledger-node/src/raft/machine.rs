@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 
 use super::snapshot::{SnapshotDir, Snapshots};
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
@@ -45,23 +45,17 @@ impl RaftStateMachine<Types> for StateMachine {
     where
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
-        loop {
-            let (mut page, mut responders, mut len) = (Vec::new(), Vec::new(), 0);
-            while len < APPLY_LEN
-                && let Some((entry, responder)) = entries.try_next().await?
-            {
-                len += types::entry_len(&entry);
-                page.push(entry);
-                responders.extend(responder);
-            }
-            if page.is_empty() {
-                return Ok(());
-            }
-            self.applier.apply(page).await?;
-            for responder in responders {
-                responder.send(());
+        let (mut page, mut responders, mut len) = (Vec::new(), Vec::new(), 0);
+        while let Some((entry, responder)) = entries.try_next().await? {
+            len += types::entry_len(&entry);
+            page.push(entry);
+            responders.extend(responder);
+            if len >= APPLY_LEN {
+                self.apply_page(&mut page, &mut responders).await?;
+                len = 0;
             }
         }
+        self.apply_page(&mut page, &mut responders).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
@@ -80,6 +74,22 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
         self.snapshots.current().map(as_raft).transpose()
+    }
+}
+
+impl StateMachine {
+    async fn apply_page(
+        &self,
+        page: &mut Vec<types::Entry>,
+        responders: &mut Vec<ApplyResponder<Types>>,
+    ) -> io::Result<()> {
+        if !page.is_empty() {
+            self.applier.apply(std::mem::take(page)).await?;
+        }
+        for responder in responders.drain(..) {
+            responder.send(());
+        }
+        Ok(())
     }
 }
 

@@ -310,15 +310,24 @@ impl NetStreamAppend<Types> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let unanswered: Unanswered = Arc::default();
-        let sending = Arc::clone(&unanswered);
-        let clock = Arc::clone(&self.peers);
-        let requests = input.map(move |request| {
-            let mut sent = sending.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.push_back(Instant::now());
-            append_to_wire(&request, clock.now_us())
-        });
         Box::pin(async move {
+            let mut input = input;
+            // openraft backs off inside the stream of its requests, so a peer that is down must not be dialled before the first of
+            // them is there.
+            let Some(first) = input.next().await else {
+                let nothing: AppendResults<'s> = Box::pin(futures_util::stream::empty());
+                return Ok(nothing);
+            };
+            let unanswered: Unanswered = Arc::default();
+            let sending = Arc::clone(&unanswered);
+            let clock = Arc::clone(&self.peers);
+            let requests = futures_util::stream::iter([first])
+                .chain(input)
+                .map(move |request| {
+                    let mut sent = sending.lock().unwrap_or_else(PoisonError::into_inner);
+                    sent.push_back(Instant::now());
+                    append_to_wire(&request, clock.now_us())
+                });
             let patience = option.hard_ttl().max(MIN_TTL);
             let request = self.peers.request(self.to, requests);
             let opened = tokio::time::timeout(patience, async { self.client()?.append(request).await.map_err(|status| rpc_error(&status)) });

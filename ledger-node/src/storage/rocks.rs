@@ -102,18 +102,33 @@ impl RocksStore {
     /// # Errors
     /// There is no store, it is open elsewhere, or it is damaged.
     pub fn open(data_dir: &Path) -> io::Result<Self> {
-        let name = fs::read_to_string(data_dir.join(LIVE))
-            .map_err(|error| context(&error, "cannot read which database is live"))?;
-        let name = name.trim();
-        if !name.starts_with(FOLDER) || name.contains(['/', '\\']) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{LIVE} does not name a database: {name:?}"),
-            ));
-        }
+        let name = live_name(data_dir)?;
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let database = open(&data_dir.join(name), &cache, false)?;
-        remove_leftovers(data_dir, name)?;
+        let database = open(&data_dir.join(&name), &cache, false)?;
+        remove_leftovers(data_dir, &name)?;
+        Ok(Self::with(data_dir, database, cache))
+    }
+
+    /// Opens the store of a directory for reading: no file is changed, and writes fail. Nobody else may write to it meanwhile.
+    ///
+    /// # Errors
+    /// There is no store, or it is damaged.
+    pub fn open_read_only(data_dir: &Path) -> io::Result<Self> {
+        let folder = data_dir.join(live_name(data_dir)?);
+        let cache = Cache::new_lru_cache(BLOCK_CACHE);
+        let db = DB::open_cf_descriptors_read_only(
+            &options(false),
+            &folder,
+            families(&cache),
+            // What was written last is only in the write-ahead log, and is read from there.
+            false,
+        )
+        .map_err(|error| context(&other(error), "cannot open the database"))?;
+        let database = Database {
+            db,
+            folder,
+            retired: AtomicBool::new(false),
+        };
         Ok(Self::with(data_dir, database, cache))
     }
 
@@ -246,7 +261,21 @@ impl Read for RocksView {
     }
 }
 
-fn open(folder: &Path, cache: &Cache, create: bool) -> io::Result<Database> {
+/// Which folder holds the live database.
+fn live_name(data_dir: &Path) -> io::Result<String> {
+    let name = fs::read_to_string(data_dir.join(LIVE))
+        .map_err(|error| context(&error, "cannot read which database is live"))?;
+    let name = name.trim();
+    if !name.starts_with(FOLDER) || name.contains(['/', '\\']) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{LIVE} does not name a database: {name:?}"),
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+fn options(create: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(create);
     options.create_missing_column_families(create);
@@ -263,9 +292,16 @@ fn open(folder: &Path, cache: &Cache, create: bool) -> io::Result<Database> {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     options.set_log_level(LogLevel::Warn);
-    let families = Table::ALL
-        .map(|table| ColumnFamilyDescriptor::new(table.family(), family_options(table, cache)));
-    let db = DB::open_cf_descriptors(&options, folder, families)
+    options
+}
+
+fn families(cache: &Cache) -> [ColumnFamilyDescriptor; 4] {
+    Table::ALL
+        .map(|table| ColumnFamilyDescriptor::new(table.family(), family_options(table, cache)))
+}
+
+fn open(folder: &Path, cache: &Cache, create: bool) -> io::Result<Database> {
+    let db = DB::open_cf_descriptors(&options(create), folder, families(cache))
         .map_err(|error| context(&other(error), "cannot open the database"))?;
     Ok(Database {
         db,
