@@ -42,13 +42,28 @@ async fn kills(count: usize) {
     load.finish().await;
     let case = cluster.must_keep_promises().await;
     cluster.must_be_sound_on_disk().await;
-    println!("kills: {}, of leaders: {}", kills.kills, kills.unavailable.len());
+    println!(
+        "kills: {}, of leaders: {}",
+        kills.kills,
+        kills.unavailable.len()
+    );
     println!("answered calls: {}", case.history.answered().count());
-    println!("entries: {}", case.ledgers.first().map_or(0, |ledger| ledger.entries.len()));
+    println!(
+        "entries: {}",
+        case.ledgers
+            .first()
+            .map_or(0, |ledger| ledger.entries.len())
+    );
     let (median, worst) = (kills.median(), kills.worst());
     println!("without decisions after the death of a leader: median {median:?}, worst {worst:?}");
-    assert!(median <= UNAVAILABLE_MEDIAN, "the median is beyond {UNAVAILABLE_MEDIAN:?}");
-    assert!(worst <= UNAVAILABLE_WORST, "the worst is beyond {UNAVAILABLE_WORST:?}");
+    assert!(
+        median <= UNAVAILABLE_MEDIAN,
+        "the median is beyond {UNAVAILABLE_MEDIAN:?}"
+    );
+    assert!(
+        worst <= UNAVAILABLE_WORST,
+        "the worst is beyond {UNAVAILABLE_WORST:?}"
+    );
 }
 
 async fn partitions(during: Duration) {
@@ -63,7 +78,10 @@ async fn partitions(during: Duration) {
             };
             let begin = Instant::now();
             cluster.partition(&load, node, cut, during).await;
-            println!("{cut:?} of node {node}, leader: {of_leader}; well again after {:?}", begin.elapsed());
+            println!(
+                "{cut:?} of node {node}, leader: {of_leader}; well again after {:?}",
+                begin.elapsed()
+            );
         }
     }
     load.finish().await;
@@ -80,12 +98,18 @@ async fn entries(count: usize) {
     for target in [FIRST_MEASURE.min(count), count] {
         cluster.grows_to(target).await;
         let resident: Vec<u64> = cluster.resident_bytes();
-        println!("{target} entries after {:?}: resident bytes {resident:?}", begin.elapsed());
+        println!(
+            "{target} entries after {:?}: resident bytes {resident:?}",
+            begin.elapsed()
+        );
         if first.is_empty() {
             first = resident;
         } else {
             for (before, after) in first.iter().zip(&resident) {
-                assert!(*after <= before + GROWTH, "a node grew from {before} to {after} bytes");
+                assert!(
+                    *after <= before + GROWTH,
+                    "a node grew from {before} to {after} bytes"
+                );
             }
         }
     }

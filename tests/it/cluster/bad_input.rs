@@ -32,7 +32,10 @@ async fn must_serve(cluster: &mut Cluster, actor: &Actor, before: u64) {
     let _ = cluster.time_to_answer(actor).await;
     cluster.must_be_alive();
     let after: u64 = cluster.resident_bytes().into_iter().sum();
-    assert!(after < before + GROWTH, "memory went from {before} to {after} bytes");
+    assert!(
+        after < before + GROWTH,
+        "memory went from {before} to {after} bytes"
+    );
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -61,11 +64,23 @@ async fn garbage_hurts_nobody() {
         .flat_map(|number| *blake3::hash(&number.to_le_bytes()).as_bytes())
         .collect();
     // A DATA frame that claims 16 MiB, a HEADERS frame of noise, and a frame of a type that does not exist.
-    let oversized = [PREFACE, SETTINGS, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1], &noise].concat();
+    let oversized = [
+        PREFACE,
+        SETTINGS,
+        &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1],
+        &noise,
+    ]
+    .concat();
     let headers = [PREFACE, SETTINGS, &[0, 0x40, 0, 1, 4, 0, 0, 0, 1], &noise].concat();
     let unknown = [PREFACE, SETTINGS, &[0, 0, 8, 0xee, 0, 0, 0, 0, 1], &noise].concat();
-    let samples: [&[u8]; 6] =
-        [&noise, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", PREFACE, &oversized, &headers, &unknown];
+    let samples: [&[u8]; 6] = [
+        &noise,
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        PREFACE,
+        &oversized,
+        &headers,
+        &unknown,
+    ];
     let thrown = tokio::task::spawn_blocking({
         let samples: Vec<Vec<u8>> = samples.iter().map(|sample| sample.to_vec()).collect();
         move || {
@@ -106,14 +121,19 @@ async fn bad_requests_get_clear_errors() {
     let line = cluster.line(1).clone();
 
     let elsewhere = Signing::new("ledger.test/elsewhere");
-    let failed = ask(&line, &elsewhere.command(question(&actors[0], 0))).await.expect_err("refused");
+    let failed = ask(&line, &elsewhere.command(question(&actors[0], 0)))
+        .await
+        .expect_err("refused");
     assert_eq!(failed.code, Code::Unauthenticated, "{failed:?}");
     assert_eq!(failed.reason, "SIGNATURE_INVALID", "{failed:?}");
 
     let mut spoilt = cluster.signing.command(question(&actors[0], 0));
     spoilt.signed.as_mut().expect("signed").command = vec![0xff; 100];
     let failed = ask(&line, &spoilt).await.expect_err("refused");
-    assert_eq!((failed.code, failed.reason.as_str()), (Code::InvalidArgument, "COMMAND_MALFORMED"));
+    assert_eq!(
+        (failed.code, failed.reason.as_str()),
+        (Code::InvalidArgument, "COMMAND_MALFORMED")
+    );
 
     let mut long = cluster.signing.command(question(&actors[0], 0));
     long.compartments = vec![v1::Compartment {
@@ -122,7 +142,10 @@ async fn bad_requests_get_clear_errors() {
     }];
     let failed = ask(&line, &long).await.expect_err("refused");
     assert!(
-        matches!(failed.code, Code::OutOfRange | Code::ResourceExhausted | Code::InvalidArgument),
+        matches!(
+            failed.code,
+            Code::OutOfRange | Code::ResourceExhausted | Code::InvalidArgument
+        ),
         "{failed:?}"
     );
 

@@ -58,7 +58,10 @@ async fn a_torn_tail_after_a_kill_starts() {
     let node = cluster.follower().await;
     cluster.kill(node);
     let wal = newest_wal(&cluster.file(node).data());
-    let file = std::fs::OpenOptions::new().append(true).open(&wal).expect("the log opens");
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&wal)
+        .expect("the log opens");
     // A header that promises more than there is: the beginning of a write that never ended.
     let mut torn = &[0x11_u8, 0x22, 0x33, 0x44, 0xff, 0x0f, 0x01, 0x55][..];
     std::io::copy(&mut torn, &mut &file).expect("writes");

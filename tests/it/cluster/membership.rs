@@ -33,7 +33,10 @@ async fn a_node_joins_and_leaders_leave_under_load() {
     cluster.is_whole().await;
 
     let leader = cluster.leader().await;
-    let rest: Vec<u64> = [1, 2, 3, 4].into_iter().filter(|node| *node != leader).collect();
+    let rest: Vec<u64> = [1, 2, 3, 4]
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
     cluster.change_members(&rest).await;
     let next = cluster.leader_among(&rest).await;
     assert_ne!(next, leader, "a node that was removed does not lead");
@@ -74,7 +77,10 @@ async fn a_snapshot_that_is_interrupted_goes_on() {
     // It comes back into a network that breaks again as soon as something moves, twice.
     for _ in 0..2 {
         cluster.restart(away);
-        until("the node answers", RECOVERY, async || cluster.status(away).await).await;
+        until("the node answers", RECOVERY, async || {
+            cluster.status(away).await
+        })
+        .await;
         cluster.network.isolate(away);
         load.flows(100, RECOVERY).await;
         cluster.kill(away);

@@ -111,7 +111,8 @@ impl Line {
                 .await
                 .map_err(|error| Status::unavailable(error.to_string()))?;
             let path = http::uri::PathAndQuery::from_static(path);
-            grpc.unary(request, path, ProstCodec::<Q, A>::default()).await
+            grpc.unary(request, path, ProstCodec::<Q, A>::default())
+                .await
         };
         // The node has to answer by the deadline; one that does not is given up a little later, so that what it says in
         // time is never lost.
@@ -177,7 +178,10 @@ impl Signing {
     /// # Panics
     /// If a test panicked while it signed.
     pub fn sent(&self) -> BTreeMap<Vec<u8>, v1::Submission> {
-        self.sent.lock().expect("no test panics while it signs").clone()
+        self.sent
+            .lock()
+            .expect("no test panics while it signs")
+            .clone()
     }
 
     /// Signs a read.

@@ -106,7 +106,13 @@ impl NodeFiles {
     /// If the program refuses.
     pub fn init(&self, genesis: &Path, first: bool) {
         let config = self.config();
-        let mut arguments = vec!["init", "--config", text(&config), "--genesis", text(genesis)];
+        let mut arguments = vec![
+            "init",
+            "--config",
+            text(&config),
+            "--genesis",
+            text(genesis),
+        ];
         if first {
             arguments.push("--first");
         }

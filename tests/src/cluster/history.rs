@@ -175,7 +175,10 @@ impl Recorder {
     /// # Panics
     /// If another writer panicked while it wrote.
     pub fn write(&self, add: impl FnOnce(&mut History)) {
-        add(&mut self.history.lock().expect("no writer panics while it writes"));
+        add(&mut self
+            .history
+            .lock()
+            .expect("no writer panics while it writes"));
     }
 
     /// What was written so far.
@@ -184,7 +187,10 @@ impl Recorder {
     /// If a writer panicked while it wrote.
     #[must_use]
     pub fn history(&self) -> History {
-        self.history.lock().expect("no writer panics while it writes").clone()
+        self.history
+            .lock()
+            .expect("no writer panics while it writes")
+            .clone()
     }
 
     /// How many calls were answered so far.
@@ -193,7 +199,10 @@ impl Recorder {
     /// If a writer panicked while it wrote.
     #[must_use]
     pub fn answered(&self) -> usize {
-        let history = self.history.lock().expect("no writer panics while it writes");
+        let history = self
+            .history
+            .lock()
+            .expect("no writer panics while it writes");
         history.answered().count()
     }
 }
@@ -241,7 +250,11 @@ impl Ledger {
 
     /// The roots of these sizes, computed from the entries; sizes beyond the ledger are left out.
     #[must_use]
-    pub fn roots(&self, hash: ledger_core::hash::TreeHash, sizes: &[TreeSize]) -> BTreeMap<u64, Hash> {
+    pub fn roots(
+        &self,
+        hash: ledger_core::hash::TreeHash,
+        sizes: &[TreeSize],
+    ) -> BTreeMap<u64, Hash> {
         let mut wanted: Vec<u64> = sizes.iter().map(|size| size.0).collect();
         wanted.sort_unstable();
         wanted.dedup();

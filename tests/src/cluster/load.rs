@@ -105,7 +105,9 @@ impl Cluster {
     #[must_use]
     pub fn open_lines(&self) -> Vec<Line> {
         let nodes = self.files.iter();
-        nodes.map(|(id, node)| Line::new(*id, &node.client.to_string())).collect()
+        nodes
+            .map(|(id, node)| Line::new(*id, &node.client.to_string()))
+            .collect()
     }
 
     /// Asks running nodes in turn until one answers a new question, and says how long that took.
@@ -115,7 +117,10 @@ impl Cluster {
     pub async fn time_to_answer(&self, actor: &Actor) -> Duration {
         let start = std::time::Instant::now();
         let submission = self.signing.command(question(actor, 0));
-        let lines = self.lines.values().filter(|line| self.running.contains_key(&line.node));
+        let lines = self
+            .lines
+            .values()
+            .filter(|line| self.running.contains_key(&line.node));
         let mut lines = lines.cycle();
         until("a question is answered", super::RECOVERY, async || {
             let line = lines.next().expect("a node runs");
@@ -147,7 +152,10 @@ pub async fn ask(line: &Line, submission: &v1::Submission) -> Result<Answer, Fai
 #[must_use]
 pub fn question(actor: &Actor, number: u64) -> Ask {
     let (tool, input) = if number % PAYMENTS == PAYMENTS - 1 {
-        ("bank/pay", format!(r#"{{"to":"{SECRET}-{number}","amount":1}}"#))
+        (
+            "bank/pay",
+            format!(r#"{{"to":"{SECRET}-{number}","amount":1}}"#),
+        )
     } else {
         ("bank/read", format!(r#"{{"doc":"{SECRET}-{number}"}}"#))
     };

@@ -27,8 +27,8 @@ use ledger_core::id::Identity;
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_proto::v1;
 
-pub use files::{ADMIN, NodeFiles};
 use client::{Line, Signing};
+pub use files::{ADMIN, NodeFiles};
 use history::{Recorder, Seen};
 use ports::Ports;
 use process::Process;
@@ -98,12 +98,18 @@ impl Folder {
 }
 
 impl Drop for Folder {
-    #[expect(clippy::print_stderr, reason = "whoever reads the failure looks for this folder")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "whoever reads the failure looks for this folder"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking()
             && let Some(folder) = self.0.take()
         {
-            eprintln!("the nodes' folders and logs are kept: {}", folder.keep().display());
+            eprintln!(
+                "the nodes' folders and logs are kept: {}",
+                folder.keep().display()
+            );
         }
     }
 }
@@ -136,7 +142,10 @@ impl Cluster {
             node.make_key(origin);
             files.insert(id, node);
         }
-        let members: Vec<&NodeFiles> = files.range(..=options.nodes).map(|(_, node)| node).collect();
+        let members: Vec<&NodeFiles> = files
+            .range(..=options.nodes)
+            .map(|(_, node)| node)
+            .collect();
         let policy = files::make_genesis(folder.path(), origin, &members);
         let mut network = Network::new();
         for (id, node) in &files {
@@ -266,19 +275,23 @@ impl Cluster {
     /// # Panics
     /// If they do not.
     pub async fn leader_among(&self, nodes: &[u64]) -> u64 {
-        until(&format!("nodes {nodes:?} agree on a leader"), RECOVERY, async || {
-            let mut named = None;
-            let mut ready = false;
-            for node in nodes {
-                let status = self.status(*node).await?;
-                let leader = status.leader_id?;
-                if *named.get_or_insert(leader) != leader {
-                    return None;
+        until(
+            &format!("nodes {nodes:?} agree on a leader"),
+            RECOVERY,
+            async || {
+                let mut named = None;
+                let mut ready = false;
+                for node in nodes {
+                    let status = self.status(*node).await?;
+                    let leader = status.leader_id?;
+                    if *named.get_or_insert(leader) != leader {
+                        return None;
+                    }
+                    ready |= leader == *node && status.ready;
                 }
-                ready |= leader == *node && status.ready;
-            }
-            named.filter(|_| ready)
-        })
+                named.filter(|_| ready)
+            },
+        )
         .await
     }
 
@@ -297,23 +310,28 @@ impl Cluster {
     /// # Panics
     /// If they do not.
     pub async fn converge(&self) -> u64 {
-        until("all nodes hold the same cosigned ledger", RECOVERY, async || {
-            let mut size = None;
-            for node in self.nodes() {
-                let status = self.status(node).await?;
-                if *size.get_or_insert(status.tree_size) != status.tree_size {
-                    return None;
+        until(
+            "all nodes hold the same cosigned ledger",
+            RECOVERY,
+            async || {
+                let mut size = None;
+                for node in self.nodes() {
+                    let status = self.status(node).await?;
+                    if *size.get_or_insert(status.tree_size) != status.tree_size {
+                        return None;
+                    }
                 }
-            }
-            let size = size?;
-            for node in self.nodes() {
-                let note = self.checkpoint(node, size).await?;
-                let at = self.recorder.now();
-                let seen = Seen::of_note(node, at, &note);
-                self.recorder.write(|history| history.checkpoints.push(seen));
-            }
-            Some(size)
-        })
+                let size = size?;
+                for node in self.nodes() {
+                    let note = self.checkpoint(node, size).await?;
+                    let at = self.recorder.now();
+                    let seen = Seen::of_note(node, at, &note);
+                    self.recorder
+                        .write(|history| history.checkpoints.push(seen));
+                }
+                Some(size)
+            },
+        )
         .await
     }
 

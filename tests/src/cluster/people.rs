@@ -133,7 +133,12 @@ impl Cluster {
             groups: Vec::new(),
             attributes: Vec::new(),
             minimum_assurance: v1::Assurance::Unspecified.into(),
-            keys: vec![enrolment(&self.origin, &identity, &signer, now_us() + 89 * DAY)],
+            keys: vec![enrolment(
+                &self.origin,
+                &identity,
+                &signer,
+                now_us() + 89 * DAY,
+            )],
         }))
         .await;
         let opening = v1::OpenSession {
@@ -156,7 +161,11 @@ impl Cluster {
     /// # Panics
     /// If it is refused.
     pub async fn change_members(&self, nodes: &[u64]) {
-        let (log, _) = self.policy_text().split_once('\n').map(own).expect("a log line");
+        let (log, _) = self
+            .policy_text()
+            .split_once('\n')
+            .map(own)
+            .expect("a log line");
         let mut policy = format!("{log}\n");
         for node in nodes {
             policy.push_str(&self.file(*node).witness_line());
@@ -169,7 +178,10 @@ impl Cluster {
         ));
         let policy = ledger_core::note::tlog_policy::TlogPolicy::parse(policy.as_bytes());
         self.govern(Body::UpdateMembership(v1::UpdateMembership {
-            nodes: nodes.iter().map(|node| self.file(*node).card_message()).collect(),
+            nodes: nodes
+                .iter()
+                .map(|node| self.file(*node).card_message())
+                .collect(),
             trust_policy: policy.expect("a trust policy").to_string(),
         }))
         .await;

@@ -74,9 +74,8 @@ impl Process {
     /// If it cannot be started.
     #[must_use]
     pub fn start(config: &Path, log: &Path) -> Self {
-        let open = || -> std::io::Result<File> {
-            OpenOptions::new().create(true).append(true).open(log)
-        };
+        let open =
+            || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
         let child = Command::new(program())
             .args(["start", "--config"])
             .arg(config)

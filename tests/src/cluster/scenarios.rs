@@ -76,8 +76,11 @@ impl Cluster {
                 done.unavailable.push(self.time_to_answer(probe).await);
                 self.restart(leader);
             } else {
-                let others: Vec<u64> =
-                    self.nodes().into_iter().filter(|node| *node != leader).collect();
+                let others: Vec<u64> = self
+                    .nodes()
+                    .into_iter()
+                    .filter(|node| *node != leader)
+                    .collect();
                 let victim = others[round / 2 % others.len()];
                 self.kill(victim);
                 load.flows(CALLS_BETWEEN, RECOVERY).await;
@@ -121,7 +124,11 @@ impl Cluster {
             Cut::Deaf => self.network.deafen(node),
         }
         let from = self.recorder.now();
-        let others: Vec<u64> = self.nodes().into_iter().filter(|other| *other != node).collect();
+        let others: Vec<u64> = self
+            .nodes()
+            .into_iter()
+            .filter(|other| *other != node)
+            .collect();
         if cut == Cut::Both {
             self.leader_among(&others).await;
         }
@@ -136,7 +143,8 @@ impl Cluster {
         self.network.heal();
         if cut == Cut::Both {
             let isolation = super::history::Isolation { node, from, until };
-            self.recorder.write(|history| history.isolations.push(isolation));
+            self.recorder
+                .write(|history| history.isolations.push(isolation));
         }
         self.is_whole().await;
         load.flows(CALLS_BETWEEN, RECOVERY).await;

@@ -26,9 +26,6 @@ pub async fn until<T>(
             Ok(None) => {}
             Err(_) => panic!("waited {at_most:?} until {what}"),
         }
-        assert!(
-            start.elapsed() < at_most,
-            "waited {at_most:?} until {what}"
-        );
+        assert!(start.elapsed() < at_most, "waited {at_most:?} until {what}");
     }
 }

@@ -377,8 +377,8 @@ pub fn sign(origin: &str, ask: Ask, request_id: Vec<u8>, issued_at_us: u64) -> v
         .map(|key| (public_key(key).key_id(), key as &dyn Signer))
         .collect();
     let domain = SignatureDomain::of(&ask.author);
-    let signed = sign_one(domain, origin, command.encode_to_vec(), &signers)
-        .expect("one command signs");
+    let signed =
+        sign_one(domain, origin, command.encode_to_vec(), &signers).expect("one command signs");
     v1::Submission {
         signed: Some(signed),
         compartments,

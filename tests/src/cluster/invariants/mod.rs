@@ -65,7 +65,12 @@ impl Case {
         for (promise, judge) in JUDGES {
             let found = judge(self);
             let more = found.len().saturating_sub(SHOWN);
-            findings.extend(found.into_iter().take(SHOWN).map(|found| format!("{promise}: {found}")));
+            findings.extend(
+                found
+                    .into_iter()
+                    .take(SHOWN)
+                    .map(|found| format!("{promise}: {found}")),
+            );
             if more > 0 {
                 findings.push(format!("{promise}: and {more} more"));
             }

@@ -35,7 +35,9 @@ pub fn judge(case: &Case) -> Vec<String> {
         let largest = shown.entry(one.node).or_insert(one.size);
         if one.size < *largest {
             let (node, size) = (one.node, one.size);
-            findings.push(format!("node {node} showed a tree of {size} after one of {largest}"));
+            findings.push(format!(
+                "node {node} showed a tree of {size} after one of {largest}"
+            ));
         }
         *largest = one.size.max(*largest);
     }

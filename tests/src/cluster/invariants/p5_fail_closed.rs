@@ -39,7 +39,10 @@ mod tests {
             from: call.start - 1,
             until: call.end + 1,
         };
-        case.history.isolations = vec![Isolation { node: node + 1, ..cut }];
+        case.history.isolations = vec![Isolation {
+            node: node + 1,
+            ..cut
+        }];
         assert_eq!(judge(&case), Vec::<String>::new());
         case.history.isolations = vec![cut];
         assert_finds(&judge(&case), "while it was cut off");

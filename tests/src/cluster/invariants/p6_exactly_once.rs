@@ -29,7 +29,9 @@ pub fn judge(case: &Case) -> Vec<String> {
             // same bytes come to it meets them for the first time.
             if again.bytes() != first.bytes() || again.index() != first.index() {
                 let id = hex::encode(&call.request_id);
-                findings.push(format!("request {id} was answered otherwise when it was repeated"));
+                findings.push(format!(
+                    "request {id} was answered otherwise when it was repeated"
+                ));
             }
         }
     }

@@ -49,10 +49,18 @@ fn real_time(case: &Case) -> Vec<String> {
 
 /// Entry time never stands still and never goes back.
 fn entry_times(ledger: &Ledger) -> Vec<String> {
-    let times: Vec<_> = ledger.decoded().map(|entry| (entry.index, entry.time_us)).collect();
+    let times: Vec<_> = ledger
+        .decoded()
+        .map(|entry| (entry.index, entry.time_us))
+        .collect();
     let pairs = times.windows(2).filter(|pair| pair[1].1 <= pair[0].1);
     pairs
-        .map(|pair| format!("node {}: entry {} is not after the one before", ledger.node, pair[1].0))
+        .map(|pair| {
+            format!(
+                "node {}: entry {} is not after the one before",
+                ledger.node, pair[1].0
+            )
+        })
         .collect()
 }
 
@@ -88,10 +96,14 @@ fn law(ledger: &Ledger) -> Vec<String> {
             Some(Body::Authorize(asked)) if allowed => {
                 let (node, index) = (ledger.node, entry.index);
                 if suspended.contains(&asked.agent) {
-                    findings.push(format!("node {node}: entry {index} allows a suspended agent"));
+                    findings.push(format!(
+                        "node {node}: entry {index} allows a suspended agent"
+                    ));
                 }
                 if !halts.is_empty() {
-                    findings.push(format!("node {node}: entry {index} allows in spite of a halt"));
+                    findings.push(format!(
+                        "node {node}: entry {index} allows in spite of a halt"
+                    ));
                 }
                 if asked.tool.is_some_and(|tool| tool.name == "pay") {
                     let count = payments.entry(asked.agent).or_default();
@@ -135,7 +147,11 @@ mod tests {
 
     /// Puts another command into an entry that took effect.
     fn doctor(case: &mut Case, body: &Body) {
-        let decisions = case.history.answered().map(|(_, answer)| answer.index().0).min();
+        let decisions = case
+            .history
+            .answered()
+            .map(|(_, answer)| answer.index().0)
+            .min();
         let index = usize::try_from(decisions.expect("an answer") - 1).expect("small");
         let proven = &mut case.ledgers[0].entries[index];
         let mut entry = ledger_core::entry::decode(&proven.entry).expect("an entry");
@@ -180,8 +196,10 @@ mod tests {
         let mut ledger = case.ledgers[0].clone();
         let paid = ledger
             .commands()
-            .find(|(_, command)| matches!(&command.body, Some(Body::Authorize(asked))
-                if asked.tool.as_ref().is_some_and(|tool| tool.name == "pay")))
+            .find(|(_, command)| {
+                matches!(&command.body, Some(Body::Authorize(asked))
+                if asked.tool.as_ref().is_some_and(|tool| tool.name == "pay"))
+            })
             .expect("somebody pays");
         let index = usize::try_from(paid.0.index).expect("small");
         let again = ledger.entries[index].clone();

@@ -11,7 +11,9 @@ pub fn judge(case: &Case) -> Vec<String> {
         for proven in &ledger.entries {
             if holds(&proven.entry, SECRET.as_bytes()) {
                 let (node, index) = (ledger.node, proven.index);
-                findings.push(format!("node {node}: entry {index} holds a request's content"));
+                findings.push(format!(
+                    "node {node}: entry {index} holds a request's content"
+                ));
             }
         }
     }
@@ -27,7 +29,9 @@ mod tests {
     fn content_in_a_leaf_is_found() {
         let mut case = case();
         assert_eq!(judge(&case), Vec::<String>::new());
-        case.ledgers[1].entries[5].entry.extend_from_slice(SECRET.as_bytes());
+        case.ledgers[1].entries[5]
+            .entry
+            .extend_from_slice(SECRET.as_bytes());
         assert_finds(&judge(&case), "node 2: entry 5 holds");
     }
 }

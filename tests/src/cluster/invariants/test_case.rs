@@ -35,10 +35,16 @@ pub(super) fn case() -> Case {
         let submission = world.sign(question(&actor, number));
         world.apply(&submission);
         world.now_us += 1_000;
-        let index = ledger_core::machine::tip(&world.state).expect("sound").size.0 - 1;
+        let index = ledger_core::machine::tip(&world.state)
+            .expect("sound")
+            .size
+            .0
+            - 1;
         let (node, start) = (1 + number % 3, 10 + number * 10);
         let note = world.checkpoint(&[node]);
-        history.checkpoints.push(Seen::of_note(node, start + 3, &note));
+        history
+            .checkpoints
+            .push(Seen::of_note(node, start + 3, &note));
         history.calls.push(Call {
             request_id: request_id(&submission),
             start,
@@ -53,11 +59,18 @@ pub(super) fn case() -> Case {
             again: Vec::new(),
         });
     }
-    let size = ledger_core::machine::tip(&world.state).expect("sound").size.0;
+    let size = ledger_core::machine::tip(&world.state)
+        .expect("sound")
+        .size
+        .0;
     let whole = world.checkpoint(&[1, 2, 3]);
     let prove = |index| receipt_of(&world, index, &whole).entry.expect("an entry");
     let entries: Vec<_> = (0..size).map(prove).collect();
-    let sent = world.log.iter().map(|(_, sent)| (request_id(sent), sent.clone())).collect();
+    let sent = world
+        .log
+        .iter()
+        .map(|(_, sent)| (request_id(sent), sent.clone()))
+        .collect();
     Case {
         history,
         ledgers: (1..=3)
