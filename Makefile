@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test lint ci fmt fuzz
+.PHONY: help deps demo test lint ci fmt fuzz soak
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
@@ -23,7 +23,9 @@ demo: deps ## Tell the whole story once: register, decide, record, prove, tamper
 	cargo build --locked --workspace --bins --example story
 	@"$$CARGO_TARGET_DIR/debug/examples/story"
 
+# Tests of clusters start the program, which cargo does not build for them.
 test: deps ## Run all tests
+	cargo build --locked --workspace --bins
 ifdef NEXTEST
 	cargo nextest run --workspace --locked
 	cargo test --workspace --locked --doc
@@ -42,6 +44,12 @@ ci: lint test ## What the merge gate runs: lint, and the test command of the REA
 
 fmt: ## Format the code
 	cargo fmt --all
+
+soak: deps ## Kill, cut and fill clusters for SOAK_KILLS (30), SOAK_SECONDS (60) a cut, SOAK_ENTRIES (1000000)
+	cargo build --locked --workspace --bins --example soak
+	"$$CARGO_TARGET_DIR/debug/examples/soak" kills "$${SOAK_KILLS:-30}"
+	"$$CARGO_TARGET_DIR/debug/examples/soak" partitions "$${SOAK_SECONDS:-60}"
+	"$$CARGO_TARGET_DIR/debug/examples/soak" entries "$${SOAK_ENTRIES:-1000000}"
 
 fuzz: deps ## Run every fuzz target for FUZZ_SECONDS (600) each; needs cargo-fuzz
 	@scripts/fuzz

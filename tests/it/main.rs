@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod cedar_corpus;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod deps_script;
 #[cfg(test)]
 mod evidence;

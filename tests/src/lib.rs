@@ -8,6 +8,7 @@
     reason = "all of this crate is test code, and a test fails by panicking"
 )]
 
+pub mod cluster;
 pub mod fuzz;
 pub mod kit;
 pub mod shared_data;

@@ -10,7 +10,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use ledger_proto::peer::v1 as wire;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -239,6 +239,8 @@ impl RaftLogReader<Types> for Log {
                 Some((Ok(entry), (log, start, end, page)))
             },
         )
+        // openraft looks again after the end.
+        .fuse()
     }
 
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(

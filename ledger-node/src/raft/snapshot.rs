@@ -191,6 +191,10 @@ impl Snapshots {
             }
         }
         fs::create_dir_all(&path)?;
+        // No part is ever sent of an empty file, such as the write-ahead log of a store that has just been flushed.
+        for file in manifest.files.iter().filter(|file| file.size == 0) {
+            File::create(path.join(&file.name))?;
+        }
         Ok(Incoming {
             path,
             manifest: manifest.clone(),

@@ -23,7 +23,16 @@ pub fn input_digest(entry: &v1::Entry) -> Vec<u8> {
 /// If the entry is not an opening that took effect.
 #[must_use]
 pub fn session_of(appended: &Appended) -> SessionId {
-    ledger_core::entry::session(&appended.entry).expect("an opening names its session")
+    session_of_entry(&appended.entry)
+}
+
+/// The session that the entry of an opening opened.
+///
+/// # Panics
+/// If the entry is not an opening that took effect.
+#[must_use]
+pub fn session_of_entry(entry: &v1::Entry) -> SessionId {
+    ledger_core::entry::session(entry).expect("an opening names its session")
 }
 
 /// The result in an entry of a governance command, session opening or session end.

@@ -94,35 +94,7 @@ impl World {
 
     /// Builds and signs a submission with a given id and time.
     pub fn sign_as(&self, ask: Ask, request_id: Vec<u8>, issued_at_us: u64) -> v1::Submission {
-        let salt = u64::from_be_bytes(request_id[8..16].try_into().expect("16 bytes"));
-        let (commitments, compartments) = ask
-            .contents
-            .iter()
-            .map(|(kind, content)| compartment(*kind, salt, content))
-            .unzip();
-        let command = v1::Command {
-            request_id,
-            issued_at_us,
-            author: Some(ask.author.to_message()),
-            commitments,
-            cosigners: cosigners_field(&ask.cosigners),
-            body: Some(ask.body),
-        };
-        let keys: Vec<SigningKey> = std::iter::once(&ask.author)
-            .chain(&ask.cosigners)
-            .map(|identity| key(&identity.to_string()))
-            .collect();
-        let signers: Vec<_> = keys
-            .iter()
-            .map(|key| (public_key(key).key_id(), key as &dyn Signer))
-            .collect();
-        let domain = SignatureDomain::of(&ask.author);
-        let signed = sign_one(domain, &self.origin, command.encode_to_vec(), &signers)
-            .expect("one command signs");
-        v1::Submission {
-            signed: Some(signed),
-            compartments,
-        }
+        sign(&self.origin, ask, request_id, issued_at_us)
     }
 
     /// Applies a submission at the world's time and commits what it writes.
@@ -372,6 +344,44 @@ impl World {
 impl Default for World {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Builds and signs a submission for the ledger of this origin, with a given id of 16 bytes and time. Salts are made from the
+/// id, so that the same arguments give the same bytes.
+///
+/// # Panics
+/// If the id is too short.
+#[must_use]
+pub fn sign(origin: &str, ask: Ask, request_id: Vec<u8>, issued_at_us: u64) -> v1::Submission {
+    let salt = u64::from_be_bytes(request_id[8..16].try_into().expect("16 bytes"));
+    let (commitments, compartments) = ask
+        .contents
+        .iter()
+        .map(|(kind, content)| compartment(*kind, salt, content))
+        .unzip();
+    let command = v1::Command {
+        request_id,
+        issued_at_us,
+        author: Some(ask.author.to_message()),
+        commitments,
+        cosigners: cosigners_field(&ask.cosigners),
+        body: Some(ask.body),
+    };
+    let keys: Vec<SigningKey> = std::iter::once(&ask.author)
+        .chain(&ask.cosigners)
+        .map(|identity| key(&identity.to_string()))
+        .collect();
+    let signers: Vec<_> = keys
+        .iter()
+        .map(|key| (public_key(key).key_id(), key as &dyn Signer))
+        .collect();
+    let domain = SignatureDomain::of(&ask.author);
+    let signed =
+        sign_one(domain, origin, command.encode_to_vec(), &signers).expect("one command signs");
+    v1::Submission {
+        signed: Some(signed),
+        compartments,
     }
 }
 

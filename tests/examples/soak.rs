@@ -1,0 +1,119 @@
+//! The long forms of what `tests/it/cluster` does in short: `soak kills 30`, `soak partitions 60`, `soak entries 1000000`.
+//! Prints figures, and fails if a promise is broken or a figure is beyond its limit.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a program whose findings are its output, and which fails by panicking"
+)]
+
+use std::time::{Duration, Instant};
+
+use countersign_tests::cluster::load::Load;
+use countersign_tests::cluster::scenarios::{Cut, UNAVAILABLE_MEDIAN, UNAVAILABLE_WORST};
+use countersign_tests::cluster::{Cluster, Options};
+
+/// Writers of the load.
+const WRITERS: usize = 32;
+/// Entries after which memory is measured first.
+const FIRST_MEASURE: usize = 100_000;
+/// How much more memory the whole run may take than its first part.
+const GROWTH: u64 = 64 * 1024 * 1024;
+
+#[tokio::main]
+async fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let what = arguments.next().unwrap_or_default();
+    let number = arguments.next().and_then(|number| number.parse().ok());
+    match (what.as_str(), number) {
+        ("kills", Some(number)) => kills(number).await,
+        ("partitions", Some(number)) => partitions(Duration::from_secs(number as u64)).await,
+        ("entries", Some(number)) => entries(number).await,
+        _ => panic!("usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT"),
+    }
+}
+
+async fn kills(count: usize) {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), WRITERS + 1).await;
+    let (probe, writers) = actors.split_last().expect("actors");
+    let load = Load::start(&cluster, writers);
+    let kills = cluster.kills(&load, probe, count).await;
+    load.finish().await;
+    let case = cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+    println!(
+        "kills: {}, of leaders: {}",
+        kills.kills,
+        kills.unavailable.len()
+    );
+    println!("answered calls: {}", case.history.answered().count());
+    println!(
+        "entries: {}",
+        case.ledgers
+            .first()
+            .map_or(0, |ledger| ledger.entries.len())
+    );
+    let (median, worst) = (kills.median(), kills.worst());
+    println!("without decisions after the death of a leader: median {median:?}, worst {worst:?}");
+    assert!(
+        median <= UNAVAILABLE_MEDIAN,
+        "the median is beyond {UNAVAILABLE_MEDIAN:?}"
+    );
+    assert!(
+        worst <= UNAVAILABLE_WORST,
+        "the worst is beyond {UNAVAILABLE_WORST:?}"
+    );
+}
+
+async fn partitions(during: Duration) {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), WRITERS).await;
+    let load = Load::start(&cluster, &actors);
+    for cut in [Cut::Both, Cut::Mute, Cut::Deaf] {
+        for of_leader in [true, false] {
+            let node = if of_leader {
+                cluster.leader().await
+            } else {
+                cluster.follower().await
+            };
+            let begin = Instant::now();
+            cluster.partition(&load, node, cut, during).await;
+            println!(
+                "{cut:?} of node {node}, leader: {of_leader}; well again after {:?}",
+                begin.elapsed()
+            );
+        }
+    }
+    load.finish().await;
+    let case = cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+    println!("answered calls: {}", case.history.answered().count());
+}
+
+async fn entries(count: usize) {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), WRITERS).await;
+    let load = Load::unrecorded(&cluster, &actors);
+    let begin = Instant::now();
+    let mut first = Vec::new();
+    for target in [FIRST_MEASURE.min(count), count] {
+        cluster.grows_to(target).await;
+        let resident: Vec<u64> = cluster.resident_bytes();
+        println!(
+            "{target} entries after {:?}: resident bytes {resident:?}",
+            begin.elapsed()
+        );
+        if first.is_empty() {
+            first = resident;
+        } else {
+            for (before, after) in first.iter().zip(&resident) {
+                assert!(
+                    *after <= before + GROWTH,
+                    "a node grew from {before} to {after} bytes"
+                );
+            }
+        }
+    }
+    load.finish().await;
+    cluster.converge().await;
+    cluster.must_be_sound_on_disk().await;
+}

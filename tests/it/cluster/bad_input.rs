@@ -1,0 +1,157 @@
+//! Strangers at the ports: whatever they send gets a clear error or nothing, and everybody else is served.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use countersign_tests::cluster::client::{Line, Signing};
+use countersign_tests::cluster::load::{ask, question};
+use countersign_tests::cluster::people::Actor;
+use countersign_tests::cluster::{Cluster, Options};
+use ledger_proto::v1;
+use tonic::Code;
+
+/// How much more memory bad input may take: a part of the node's budget of 512 MiB.
+const GROWTH: u64 = 128 * 1024 * 1024;
+/// Connections at once.
+const CONNECTIONS: usize = 4_096;
+/// What every HTTP/2 client says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An empty SETTINGS frame.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+fn single() -> Options {
+    Options {
+        nodes: 1,
+        ..Options::default()
+    }
+}
+
+/// Fails unless the cluster answers, no process has ended or panicked, and memory is bounded.
+async fn must_serve(cluster: &mut Cluster, actor: &Actor, before: u64) {
+    let _ = cluster.time_to_answer(actor).await;
+    cluster.must_be_alive();
+    let after: u64 = cluster.resident_bytes().into_iter().sum();
+    assert!(
+        after < before + GROWTH,
+        "memory went from {before} to {after} bytes"
+    );
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the port is open");
+    let timeout = Some(Duration::from_secs(5));
+    stream.set_write_timeout(timeout).expect("a timeout");
+    stream.set_read_timeout(timeout).expect("a timeout");
+    stream
+}
+
+/// Sends bytes and waits until the other end closes; whether it takes them all is its own affair.
+fn throw(address: SocketAddr, bytes: &[u8]) {
+    let mut stream = connect(address);
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = [0; 1024];
+    while stream.read(&mut answer).is_ok_and(|len| len > 0) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_hurts_nobody() {
+    let (mut cluster, actors) = Cluster::with_actors(single(), 1).await;
+    let before: u64 = cluster.resident_bytes().into_iter().sum();
+    let ports = [cluster.file(1).client, cluster.file(1).peer];
+    let noise: Vec<u8> = (0_u32..100_000)
+        .flat_map(|number| *blake3::hash(&number.to_le_bytes()).as_bytes())
+        .collect();
+    // A DATA frame that claims 16 MiB, a HEADERS frame of noise, and a frame of a type that does not exist.
+    let oversized = [
+        PREFACE,
+        SETTINGS,
+        &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1],
+        &noise,
+    ]
+    .concat();
+    let headers = [PREFACE, SETTINGS, &[0, 0x40, 0, 1, 4, 0, 0, 0, 1], &noise].concat();
+    let unknown = [PREFACE, SETTINGS, &[0, 0, 8, 0xee, 0, 0, 0, 0, 1], &noise].concat();
+    let samples: [&[u8]; 6] = [
+        &noise,
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        PREFACE,
+        &oversized,
+        &headers,
+        &unknown,
+    ];
+    let thrown = tokio::task::spawn_blocking({
+        let samples: Vec<Vec<u8>> = samples.iter().map(|sample| sample.to_vec()).collect();
+        move || {
+            for port in ports {
+                for sample in &samples {
+                    throw(port, sample);
+                }
+            }
+        }
+    });
+    thrown.await.expect("throwing ends");
+    must_serve(&mut cluster, &actors[0], before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_in_thousands_do_not_shut_others_out() {
+    let (mut cluster, actors) = Cluster::with_actors(single(), 1).await;
+    let before: u64 = cluster.resident_bytes().into_iter().sum();
+    let address = cluster.file(1).client;
+    let held: Vec<TcpStream> = (0..CONNECTIONS)
+        .map(|number| {
+            let mut stream = connect(address);
+            // Some say nothing, some begin to speak and stop in the middle of a word.
+            let slow = &PREFACE[..number % PREFACE.len()];
+            let _ = stream.write_all(slow);
+            stream
+        })
+        .collect();
+    must_serve(&mut cluster, &actors[0], before).await;
+    drop(held);
+    must_serve(&mut cluster, &actors[0], before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_requests_get_clear_errors() {
+    let (mut cluster, actors) = Cluster::with_actors(single(), 1).await;
+    let before: u64 = cluster.resident_bytes().into_iter().sum();
+    let line = cluster.line(1).clone();
+
+    let elsewhere = Signing::new("ledger.test/elsewhere");
+    let failed = ask(&line, &elsewhere.command(question(&actors[0], 0)))
+        .await
+        .expect_err("refused");
+    assert_eq!(failed.code, Code::Unauthenticated, "{failed:?}");
+    assert_eq!(failed.reason, "SIGNATURE_INVALID", "{failed:?}");
+
+    let mut spoilt = cluster.signing.command(question(&actors[0], 0));
+    spoilt.signed.as_mut().expect("signed").command = vec![0xff; 100];
+    let failed = ask(&line, &spoilt).await.expect_err("refused");
+    assert_eq!(
+        (failed.code, failed.reason.as_str()),
+        (Code::InvalidArgument, "COMMAND_MALFORMED")
+    );
+
+    let mut long = cluster.signing.command(question(&actors[0], 0));
+    long.compartments = vec![v1::Compartment {
+        content: vec![b' '; 4 * 1024 * 1024],
+        ..v1::Compartment::default()
+    }];
+    let failed = ask(&line, &long).await.expect_err("refused");
+    assert!(
+        matches!(
+            failed.code,
+            Code::OutOfRange | Code::ResourceExhausted | Code::InvalidArgument
+        ),
+        "{failed:?}"
+    );
+
+    let peer = Line::new(1, &cluster.file(1).peer.to_string());
+    let good = cluster.signing.command(question(&actors[0], 0));
+    let failed = ask(&peer, &good).await.expect_err("clients are not peers");
+    assert_eq!(failed.code, Code::Unimplemented, "{failed:?}");
+    must_serve(&mut cluster, &actors[0], before).await;
+}

@@ -1,0 +1,91 @@
+//! A disk that went back in time is found out; a write that was cut off is not taken for it.
+
+use std::path::Path;
+
+use countersign_tests::cluster::load::Load;
+use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON};
+
+/// The exit code that tells service managers not to start a node again.
+const EXIT_DATA: i32 = 65;
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_copy_of_the_data_does_not_start() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 4).await;
+    let node = cluster.follower().await;
+    cluster.stop(node).await;
+    let data = cluster.file(node).data();
+    let old = cluster.folder().join("old");
+    copy(&data, &old);
+    // The marker is a file of its own: what comes back from a copy is the store.
+    let newest = cluster.folder().join("newest");
+    cluster.restart(node);
+    cluster.is_whole().await;
+    let load = Load::start(&cluster, &actors);
+    load.flows(200, RECOVERY).await;
+    load.finish().await;
+    cluster.converge().await;
+    cluster.kill(node);
+    std::fs::rename(&data, &newest).expect("moves");
+    copy(&old, &data);
+    std::fs::copy(newest.join("marker"), data.join("marker")).expect("a copy");
+
+    cluster.restart(node);
+    let status = cluster.process(node).must_end(SOON).await;
+    assert_eq!(status.code(), Some(EXIT_DATA), "{status}");
+    let log = std::fs::read_to_string(cluster.file(node).log()).expect("a log");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("new id"), "says how to go on: {last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torn_tail_after_a_kill_starts() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 4).await;
+    let load = Load::start(&cluster, &actors);
+    load.flows(200, RECOVERY).await;
+    let node = cluster.follower().await;
+    cluster.kill(node);
+    let wal = newest_wal(&cluster.file(node).data());
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&wal)
+        .expect("the log opens");
+    // A header that promises more than there is: the beginning of a write that never ended.
+    let mut torn = &[0x11_u8, 0x22, 0x33, 0x44, 0xff, 0x0f, 0x01, 0x55][..];
+    std::io::copy(&mut torn, &mut &file).expect("writes");
+    cluster.restart(node);
+    cluster.is_whole().await;
+    load.finish().await;
+    cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+}
+
+/// The write-ahead log that was written last.
+fn newest_wal(folder: &Path) -> std::path::PathBuf {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "log") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found.pop().expect("a write-ahead log")
+}

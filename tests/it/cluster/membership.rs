@@ -1,0 +1,94 @@
+//! Nodes join, leave, lose their disks and catch up, while the others decide.
+
+use countersign_tests::cluster::load::Load;
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, RECOVERY};
+
+/// Snapshots after every mebibyte of log, and nothing kept behind them: whoever was away needs one.
+const PURGE_TO_THE_TIP: &str = "[snapshot]\nlog_bytes = 1048576\nlog_keep_entries = 0\n";
+
+fn options(spare: u64, settings: &str) -> Options {
+    Options {
+        spare,
+        settings: settings.to_owned(),
+        ..Options::default()
+    }
+}
+
+/// Starts a spare node on an empty disk, and waits until it is ready.
+async fn join(cluster: &mut Cluster, node: u64) {
+    let genesis = cluster.genesis();
+    cluster.file(node).init(&genesis, false);
+    cluster.restart(node);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_and_leaders_leave_under_load() {
+    let (mut cluster, actors) = Cluster::with_actors(options(1, ""), 8).await;
+    let load = Load::start(&cluster, &actors);
+    load.flows(200, RECOVERY).await;
+
+    join(&mut cluster, 4).await;
+    cluster.change_members(&[1, 2, 3, 4]).await;
+    cluster.is_whole().await;
+
+    let leader = cluster.leader().await;
+    let rest: Vec<u64> = [1, 2, 3, 4]
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    cluster.change_members(&rest).await;
+    let next = cluster.leader_among(&rest).await;
+    assert_ne!(next, leader, "a node that was removed does not lead");
+    cluster.kill(leader);
+    load.flows(200, RECOVERY).await;
+    load.finish().await;
+    cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_disk_comes_back_under_a_new_id() {
+    let (mut cluster, actors) = Cluster::with_actors(options(1, PURGE_TO_THE_TIP), 8).await;
+    let load = Load::start(&cluster, &actors);
+    load.flows(1_500, RECOVERY).await;
+    let lost = cluster.follower().await;
+    cluster.kill(lost);
+    std::fs::remove_dir_all(cluster.file(lost).data()).expect("the disk is wiped");
+
+    join(&mut cluster, 4).await;
+    let mut members: Vec<u64> = [1, 2, 3].into_iter().filter(|node| *node != lost).collect();
+    members.push(4);
+    cluster.change_members(&members).await;
+    cluster.is_whole().await;
+    load.flows(200, RECOVERY).await;
+    load.finish().await;
+    cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_interrupted_goes_on() {
+    let (mut cluster, actors) = Cluster::with_actors(options(0, PURGE_TO_THE_TIP), 8).await;
+    let load = Load::start(&cluster, &actors);
+    let away = cluster.follower().await;
+    cluster.kill(away);
+    load.flows(3_000, RECOVERY).await;
+    // It comes back into a network that breaks again as soon as something moves, twice.
+    for _ in 0..2 {
+        cluster.restart(away);
+        until("the node answers", RECOVERY, async || {
+            cluster.status(away).await
+        })
+        .await;
+        cluster.network.isolate(away);
+        load.flows(100, RECOVERY).await;
+        cluster.kill(away);
+        cluster.network.heal();
+    }
+    cluster.restart(away);
+    cluster.is_whole().await;
+    load.finish().await;
+    cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+}

@@ -1,0 +1,7 @@
+//! Clusters of real processes under load and under faults, in short forms; `make soak` has the long ones.
+
+mod bad_input;
+mod kills;
+mod marker;
+mod membership;
+mod partitions;

@@ -1,0 +1,394 @@
+//! Whole clusters of real processes: started, loaded, killed, cut apart and judged.
+//!
+//! Nothing in here knows how nodes work. What they are told goes through their command line and configuration, what they say
+//! comes through gRPC, and what happens to them is what happens to processes and cables.
+
+pub mod client;
+mod files;
+pub mod history;
+pub mod invariants;
+pub mod load;
+pub mod people;
+mod ports;
+pub mod process;
+pub mod proxy;
+mod reading;
+pub mod scenarios;
+pub mod wait;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger_core::hash::TreeHash;
+use ledger_core::id::Identity;
+use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_proto::v1;
+
+use client::{Line, Signing};
+pub use files::{ADMIN, NodeFiles};
+use history::{Recorder, Seen};
+use ports::Ports;
+use process::Process;
+use proxy::Network;
+use wait::until;
+
+use crate::kit::{ORIGIN, ORIGIN_BLAKE3};
+
+/// How long anything may take that a healthy cluster does at once. Machines that run tests are slow and busy.
+pub const SOON: Duration = Duration::from_secs(30);
+/// How long an election, a restart or a recovery without help may take.
+pub const RECOVERY: Duration = Duration::from_secs(60);
+
+/// What a cluster is like.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Nodes of the genesis, numbered from 1.
+    pub nodes: u64,
+    /// Nodes that may be added later, numbered after those.
+    pub spare: u64,
+    /// The hash of the tree.
+    pub tree_hash: TreeHash,
+    /// Tables of the configuration beyond what every node needs.
+    pub settings: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            spare: 0,
+            tree_hash: TreeHash::Sha256,
+            settings: String::new(),
+        }
+    }
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    // Processes end before their folder goes.
+    running: BTreeMap<u64, Process>,
+    files: BTreeMap<u64, NodeFiles>,
+    lines: BTreeMap<u64, Line>,
+    /// The network between the nodes.
+    pub network: Network,
+    /// Who signs.
+    pub signing: Arc<Signing>,
+    /// What callers saw.
+    pub recorder: Recorder,
+    /// The trust policy of the genesis.
+    pub policy: TlogPolicy,
+    /// The ledger's name.
+    pub origin: String,
+    folder: Folder,
+    _ports: Ports,
+}
+
+/// A temporary folder that stays when a test fails.
+#[derive(Debug)]
+struct Folder(Option<tempfile::TempDir>);
+
+impl Folder {
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("until it is dropped").path()
+    }
+}
+
+impl Drop for Folder {
+    #[expect(
+        clippy::print_stderr,
+        reason = "whoever reads the failure looks for this folder"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(folder) = self.0.take()
+        {
+            eprintln!(
+                "the nodes' folders and logs are kept: {}",
+                folder.keep().display()
+            );
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn start(options: Options) -> Self {
+        let origin = match options.tree_hash {
+            TreeHash::Sha256 => ORIGIN,
+            TreeHash::Blake3 => ORIGIN_BLAKE3,
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("countersign-")
+            .tempdir()
+            .expect("a temporary folder");
+        let mut ports = Ports::take();
+        let all = options.nodes + options.spare;
+        let mut files = BTreeMap::new();
+        for id in 1..=all {
+            let mut address = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.give()));
+            let node = NodeFiles {
+                id,
+                folder: folder.path().join(format!("node-{id}")),
+                client: address(),
+                peer: address(),
+            };
+            node.make_key(origin);
+            files.insert(id, node);
+        }
+        let members: Vec<&NodeFiles> = files
+            .range(..=options.nodes)
+            .map(|(_, node)| node)
+            .collect();
+        let policy = files::make_genesis(folder.path(), origin, &members);
+        let mut network = Network::new();
+        for (id, node) in &files {
+            let mut peers = BTreeMap::new();
+            for (other, there) in files.iter().filter(|(other, _)| *other != id) {
+                peers.insert(*other, network.connect(*id, *other, there.peer).await);
+            }
+            node.write_config(&options.settings, &peers);
+        }
+        let lines = files
+            .iter()
+            .map(|(id, node)| (*id, Line::new(*id, &node.client.to_string())))
+            .collect();
+        let mut cluster = Self {
+            running: BTreeMap::new(),
+            files,
+            lines,
+            network,
+            signing: Signing::new(origin),
+            recorder: Recorder::default(),
+            policy: TlogPolicy::parse(policy.as_bytes()).expect("a trust policy"),
+            origin: origin.to_owned(),
+            folder: Folder(Some(folder)),
+            _ports: ports,
+        };
+        let genesis = cluster.genesis();
+        for id in 1..=options.nodes {
+            cluster.file(id).init(&genesis, id == 1);
+            cluster.restart(id);
+        }
+        cluster.leader().await;
+        cluster
+    }
+
+    /// The genesis file.
+    #[must_use]
+    pub fn genesis(&self) -> PathBuf {
+        files::genesis_file(self.folder.path())
+    }
+
+    /// A folder for whatever a test wants to keep beside the nodes.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A node's files.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn file(&self, node: u64) -> &NodeFiles {
+        self.files.get(&node).expect("a node of this cluster")
+    }
+
+    /// The way to a node.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn line(&self, node: u64) -> &Line {
+        self.lines.get(&node).expect("a node of this cluster")
+    }
+
+    /// A running node's process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn process(&mut self, node: u64) -> &mut Process {
+        self.running.get_mut(&node).expect("a running node")
+    }
+
+    /// The nodes that run, ascending.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<u64> {
+        self.running.keys().copied().collect()
+    }
+
+    /// Starts a node that does not run.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart(&mut self, node: u64) {
+        let files = self.file(node);
+        let process = Process::start(&files.config(), &files.log());
+        self.running.insert(node, process);
+    }
+
+    /// Ends a node without notice.
+    pub fn kill(&mut self, node: u64) {
+        if let Some(mut process) = self.running.remove(&node) {
+            process.kill();
+        }
+    }
+
+    /// Asks a node to stop, and waits until it has.
+    ///
+    /// # Panics
+    /// If it does not stop, or complains.
+    pub async fn stop(&mut self, node: u64) {
+        let mut process = self.running.remove(&node).expect("a running node");
+        process.signal("TERM");
+        let status = process.must_end(SOON).await;
+        assert!(status.success(), "node {node} was asked to stop: {status}");
+    }
+
+    /// What a node says about itself; nothing if it does not answer.
+    pub async fn status(&self, node: u64) -> Option<v1::GetNodeStatusResponse> {
+        const PATH: &str = "/countersign.v1.ClusterService/GetNodeStatus";
+        let request = v1::GetNodeStatusRequest {};
+        let request = self.signing.read(&admin(), PATH, request);
+        let answer = self.line(node).call(PATH, request, Duration::from_secs(2));
+        answer.await.ok()
+    }
+
+    /// The leader, once most running nodes agree on one that runs and takes commands.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub async fn leader(&self) -> u64 {
+        let nodes = self.nodes();
+        self.leader_among(&nodes).await
+    }
+
+    /// The leader, once all of these nodes agree on one among them that takes commands.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub async fn leader_among(&self, nodes: &[u64]) -> u64 {
+        until(
+            &format!("nodes {nodes:?} agree on a leader"),
+            RECOVERY,
+            async || {
+                let mut named = None;
+                let mut ready = false;
+                for node in nodes {
+                    let status = self.status(*node).await?;
+                    let leader = status.leader_id?;
+                    if *named.get_or_insert(leader) != leader {
+                        return None;
+                    }
+                    ready |= leader == *node && status.ready;
+                }
+                named.filter(|_| ready)
+            },
+        )
+        .await
+    }
+
+    /// A running node that does not lead.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn follower(&self) -> u64 {
+        let leader = self.leader().await;
+        let mut others = self.nodes().into_iter().filter(|node| *node != leader);
+        others.next().expect("a cluster of more than one node")
+    }
+
+    /// Waits until all running nodes hold the same ledger, cosigned by a quorum, and gives its size.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub async fn converge(&self) -> u64 {
+        until(
+            "all nodes hold the same cosigned ledger",
+            RECOVERY,
+            async || {
+                let mut size = None;
+                for node in self.nodes() {
+                    let status = self.status(node).await?;
+                    if *size.get_or_insert(status.tree_size) != status.tree_size {
+                        return None;
+                    }
+                }
+                let size = size?;
+                for node in self.nodes() {
+                    let note = self.checkpoint(node, size).await?;
+                    let at = self.recorder.now();
+                    let seen = Seen::of_note(node, at, &note);
+                    self.recorder
+                        .write(|history| history.checkpoints.push(seen));
+                }
+                Some(size)
+            },
+        )
+        .await
+    }
+
+    /// Waits until the ledger has so many entries, however long that takes as long as it grows.
+    ///
+    /// # Panics
+    /// If it stops growing.
+    pub async fn grows_to(&self, entries: usize) {
+        let target = u64::try_from(entries).expect("few entries");
+        let mut before = 0;
+        while before < target {
+            before = until("the ledger grows", RECOVERY, async || {
+                let node = self.nodes().into_iter().next()?;
+                let size = self.status(node).await?.tree_size;
+                (size > before).then_some(size)
+            })
+            .await;
+        }
+    }
+
+    /// The resident memory of each running node, ascending by node.
+    #[must_use]
+    pub fn resident_bytes(&self) -> Vec<u64> {
+        self.running.values().map(Process::resident_bytes).collect()
+    }
+
+    /// What the store's own check says about a node that does not run.
+    ///
+    /// # Panics
+    /// If it finds anything.
+    pub fn must_be_sound(&self, node: u64) {
+        let config = self.file(node).config();
+        let config = config.to_str().expect("temporary folders have plain names");
+        let _ = process::must_run(&["fsck", "--config", config]);
+    }
+
+    /// Panics if a process has ended that should run, or if a node's log tells of a panic.
+    ///
+    /// # Panics
+    /// If so.
+    pub fn must_be_alive(&mut self) {
+        for (node, process) in &mut self.running {
+            if let Some(status) = process.ended() {
+                panic!("node {node} has ended by itself: {status}");
+            }
+        }
+        for (node, files) in &self.files {
+            let log = std::fs::read_to_string(files.log()).unwrap_or_default();
+            if let Some(line) = log.lines().find(|line| line.contains("panicked at")) {
+                panic!("node {node} has panicked: {line}");
+            }
+        }
+    }
+}
+
+/// The admin of test ledgers, who may also read everything.
+#[must_use]
+pub fn admin() -> Identity {
+    Identity::Operator(ADMIN.to_owned())
+}

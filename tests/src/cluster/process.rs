@@ -1,0 +1,157 @@
+//! Real processes of the program that ships: where it is, how it is run, and how it ends.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::wait::until;
+
+/// The program, built beforehand. Cargo tells only the crate that has a binary where it is; all others have to know that test
+/// executables and examples are in folders beside it.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("a running program has a path");
+    let found = own
+        .ancestors()
+        .skip(1)
+        .map(|folder| folder.join("ledger-node"))
+        .find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "there is no ledger-node near {}; run `cargo build -p ledger-node --bins`",
+            own.display()
+        )
+    })
+}
+
+/// Runs one command of the program to its end and gives its standard output.
+///
+/// # Panics
+/// If it fails.
+#[must_use]
+pub fn must_run(arguments: &[&str]) -> String {
+    let (status, out, err) = run(arguments);
+    assert!(
+        status.success(),
+        "ledger-node {}: {status}\n{err}",
+        arguments.join(" ")
+    );
+    out
+}
+
+/// Runs one command of the program to its end: status, standard output, standard error.
+///
+/// # Panics
+/// If it cannot be run.
+#[must_use]
+pub fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
+    let output = Command::new(program())
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    (
+        output.status,
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// A running node. It ends when this is dropped, so that no test leaves one behind.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a node whose output is added to a log file.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(config: &Path, log: &Path) -> Self {
+        let open =
+            || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
+        let child = Command::new(program())
+            .args(["start", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(open().expect("a log file"))
+            .stderr(open().expect("a log file"))
+            .env("RUST_BACKTRACE", "1")
+            .spawn()
+            .expect("the program starts");
+        Self {
+            child,
+            log: log.to_owned(),
+        }
+    }
+
+    /// Ends it without notice, as kill -9 does, and waits for its end.
+    ///
+    /// # Panics
+    /// If it is not ours any more, which cannot be.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("our child can be killed");
+        self.child.wait().expect("our child can be waited for");
+    }
+
+    /// The status with which it has ended, if it has.
+    ///
+    /// # Panics
+    /// If it is not ours any more, which cannot be.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our child can be waited for")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub async fn must_end(&mut self, at_most: Duration) -> ExitStatus {
+        let log = self.log.display().to_string();
+        let child = &mut self.child;
+        until(&format!("the process of {log} ends"), at_most, async || {
+            child.try_wait().expect("our child can be waited for")
+        })
+        .await
+    }
+
+    /// Asks it to stop (SIGTERM), or to stand still or go on (SIGSTOP, SIGCONT).
+    ///
+    /// # Panics
+    /// If there is no such process.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success(), "kill -{name}: {status}");
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        let kib: u64 = kib.and_then(|kib| kib.parse().ok()).expect("a size in kB");
+        kib * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
