@@ -495,7 +495,9 @@ pub(crate) mod tests {
 
     fn ingredients(origin: &str, tree_hash: &str) -> Ingredients {
         let card = |id: u64, seed| {
-            NodeFile::new(origin, id, &public(seed), "127.0.0.1:1", "[::1]:2").unwrap()
+            NodeFile::new(origin, id, &public(seed), "127.0.0.1:1", "[::1]:2")
+                .unwrap()
+                .proven(origin, &key(seed))
         };
         Ingredients {
             origin: origin.to_owned(),
@@ -504,7 +506,7 @@ pub(crate) mod tests {
             nodes: vec![card(3, 3), card(1, 1), card(2, 2)],
             admins: vec![OperatorFile::new(origin, "root", "Root \"r\"", &key(9))],
             admin_threshold: 1,
-            recovery: Some(public(8)),
+            recovery: Some(EnrolmentFile::new(origin, &Identity::Recovery, &key(8))),
             log: public(7),
         }
     }

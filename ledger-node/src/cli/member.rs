@@ -156,9 +156,12 @@ impl Session {
             id,
         );
         let answer = client.get_cluster(request).await;
-        let answer = answer.map_err(|status| match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded => self.unavailable(status.message()),
-            _ => self.refused(status.message()),
+        let answer = answer.map_err(|status| {
+            if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) {
+                self.unavailable(status.message())
+            } else {
+                self.refused(status.message())
+            }
         })?;
         let cards = answer.into_inner().members.into_iter();
         cards

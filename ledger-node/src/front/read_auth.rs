@@ -252,7 +252,7 @@ mod tests {
         moved.insert(TIME, (NOW + 1).to_string().parse().unwrap());
         assert_eq!(reason(authenticate(&moved, &ask())), invalid);
         let mut short = signed(&bot(), ORIGIN, METHOD, NOW, &ask());
-        short.insert_bin(NONCE, tonic::metadata::MetadataValue::from_bytes(&[7; 15]));
+        short.insert_bin(NONCE, MetadataValue::from_bytes(&[7; 15]));
         assert_eq!(reason(authenticate(&short, &ask())), invalid);
     }
 

@@ -154,6 +154,10 @@ pub(super) fn check_absent(check: &mut Check<'_>, seen: &Seen) -> Go {
 }
 
 /// Which halts must be in force at the end.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only two commands concern halts"
+)]
 fn follow_halts(seen: &mut Seen, found: &v1::Entry, command: &Command) {
     match &command.body {
         Ask::SetHalt(ask) => {
@@ -236,6 +240,10 @@ fn check_keys(check: &mut Check<'_>, enrolments: &[v1::KeyEnrolment], why: &str)
 }
 
 /// Records that no later command takes away.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the other commands make no record that stays"
+)]
 fn check_records(check: &mut Check<'_>, found: &v1::Entry, command: &Command) -> Go {
     let why = &format!("entry {} made it", found.index);
     match &command.body {

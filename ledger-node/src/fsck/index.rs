@@ -20,6 +20,10 @@ struct AsOf<'r> {
     leaf: u64,
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only sessions and keys say when they were made"
+)]
 impl State for AsOf<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let value = self.state.get(key)?;

@@ -213,6 +213,10 @@ pub(super) struct Node {
     pub(super) node_key: Arc<KeyFile>,
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one list of parts, each made of those before it"
+)]
 async fn build(
     config: &Config,
     given: Given,
@@ -363,7 +367,7 @@ fn timings(config: &Config) -> Timings {
 
 fn cosigner_name(origin: &str, node_id: u64, key: &KeyFile) -> Result<String, StartError> {
     let name = format!("{origin}/node-{node_id}");
-    VerifierKey::new(&name, KeyType::CosignatureV1, key.public().clone())
+    VerifierKey::new(&name, KeyType::CosignatureV1, *key.public())
         .map(|key| key.name().to_owned())
         .map_err(|error| StartError::Configuration(error.to_string()))
 }

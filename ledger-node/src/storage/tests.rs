@@ -147,9 +147,12 @@ fn a_power_cut_keeps_what_was_synced() {
 #[test]
 fn a_scripted_fault_changes_nothing() {
     let store = MemoryStore::new();
-    store.set_script(Arc::new(|operation| match operation {
-        Operation::Write => Err(io::Error::other("scripted")),
-        _ => Ok(()),
+    store.set_script(Arc::new(|operation| {
+        if operation == Operation::Write {
+            Err(io::Error::other("scripted"))
+        } else {
+            Ok(())
+        }
     }));
     let mut one = Batch::new();
     one.put(Table::Log, b"1", b"a");
@@ -243,7 +246,7 @@ fn a_torn_end_is_cut_off_and_a_hole_is_not() {
     std::fs::remove_dir_all(&copy).unwrap();
 }
 
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for item in std::fs::read_dir(from).unwrap() {
         let item = item.unwrap();
