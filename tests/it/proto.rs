@@ -200,6 +200,7 @@ fn all_services_are_there() {
         "ClusterService",
         "IdentityService",
         "LedgerService",
+        "PeerService",
         "PolicyService",
         "SessionService",
     ];
