@@ -30,7 +30,7 @@ pub enum Precheck {
     Refused(Refusal),
 }
 
-/// Looks at a submission as [`Machine::apply`] would, and changes nothing. `now_us` is the caller's clock; a state that lags
+/// Looks at a submission as [`Machine::apply`](super::Machine::apply) would, and changes nothing. `now_us` is the caller's clock; a state that lags
 /// behind the log can be wrong about keys and request ids.
 ///
 /// # Errors

@@ -1,7 +1,8 @@
 //! `ledger-node start`: runs the node until it is asked to stop.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,6 +14,7 @@ use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, Overrides};
 use crate::keyfile::KeyFile;
 use crate::node::start::{Given, StartError};
+use crate::storage::Store;
 use crate::{genesis_file, logging, node};
 
 #[derive(Debug, Args)]
@@ -31,21 +33,37 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Fatal, format!("no threads can be made: {error}")))?;
+    let mut open = None;
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         listen_for_signals(&stop)?;
-        serve(config, stop).await
+        serve(config, stop, &mut open).await
     });
-    // What still runs is of no use any more; waiting for it could last for ever.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(CLOSE);
+    close(open.as_ref());
     ended.map(|()| Exit::Done)
+}
+
+/// How long what still runs has to let go of the store.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Waits until the last thread has let go of the store. A process that ended before would tear the database down under it.
+fn close(open: Option<&Weak<dyn Store>>) {
+    let begun = Instant::now();
+    while open.is_some_and(|store| store.strong_count() > 0) && begun.elapsed() < CLOSE {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
 }
 
 /// Runs a node until `stop` is cancelled and everything is drained, or until it fails.
 ///
 /// # Errors
 /// [`Failure`]: `Configuration` before anything was touched, `Data` if the node must rejoin under a new id, else `Fatal`.
-async fn serve(config: Config, stop: CancellationToken) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    stop: CancellationToken,
+    open: &mut Option<Weak<dyn Store>>,
+) -> Result<(), Failure> {
     let path = config.genesis_path();
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::configuration(format!(
@@ -62,7 +80,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<(), Failure> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
-    node::start::run(config, given, stop)
+    node::start::run(config, given, stop, open)
         .await
         .map_err(|error| match error {
             StartError::Configuration(what) => Failure::configuration(what),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ledger_core::machine::{Machine, Tip, genesis_digest};
@@ -49,6 +49,9 @@ use crate::submit::standing::Standing;
 /// How long leadership and open calls have to end in good order.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long calls in progress have after that. Streams of peers never end by themselves.
+const CALLS_END: Duration = Duration::from_secs(2);
+
 /// Why a node does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -86,11 +89,17 @@ pub struct Given {
     pub entropy: Arc<dyn Entropy>,
 }
 
-/// Runs a node until `stop` is cancelled and it has drained, or until it must not go on.
+/// Runs a node until `stop` is cancelled and it has drained, or until it must not go on. `open` is set to the store, which
+/// must be closed before the process ends.
 ///
 /// # Errors
 /// [`StartError`]
-pub async fn run(config: Config, given: Given, stop: CancellationToken) -> Result<(), StartError> {
+pub async fn run(
+    config: Config,
+    given: Given,
+    stop: CancellationToken,
+    open: &mut Option<Weak<dyn Store>>,
+) -> Result<(), StartError> {
     let digest = genesis_digest(&given.genesis);
     let marker = Arc::new(Marker::open(&config.data_dir).map_err(data)?);
     let store: Arc<dyn Store> = Arc::new(RocksStore::open(&config.data_dir).map_err(|error| {
@@ -98,6 +107,7 @@ pub async fn run(config: Config, given: Given, stop: CancellationToken) -> Resul
             "{error}. If the database is open elsewhere, stop that process; if it is damaged, run `ledger-node fsck`, and let the node rejoin under a new id with a new key"
         ))
     })?);
+    *open = Some(Arc::downgrade(&store));
     check_store(&*store, &marker.read(), config.node_id, &digest)?;
 
     let fatal_switch = Fatal::default();
@@ -134,7 +144,7 @@ pub async fn run(config: Config, given: Given, stop: CancellationToken) -> Resul
     }
     drain(&node, &ended).await;
     // Calls in progress have their answers or their deadline by now.
-    let _ = tokio::time::timeout(DRAIN, servers.done).await;
+    let _ = tokio::time::timeout(CALLS_END, servers.done).await;
     let _ = node.raft.shutdown().await;
     store.sync().map_err(fatal)?;
     tracing::info!("stopped");
