@@ -34,7 +34,8 @@ async fn an_old_copy_of_the_data_does_not_start() {
     cluster.restart(node);
     cluster.is_whole().await;
     let load = Load::start(&cluster, &actors);
-    load.flows(200, RECOVERY).await;
+    // The marker follows the log once a second: long enough for several looks.
+    load.flows(1_500, RECOVERY).await;
     load.finish().await;
     cluster.converge().await;
     cluster.kill(node);
