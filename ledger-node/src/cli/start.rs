@@ -1,8 +1,8 @@
 //! `ledger-node start`: runs the node until it is asked to stop.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,7 +14,7 @@ use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, Overrides};
 use crate::keyfile::KeyFile;
 use crate::node::start::{Given, StartError};
-use crate::storage::Store;
+use crate::storage::rocks::Closed;
 use crate::{genesis_file, logging, node};
 
 #[derive(Debug, Args)]
@@ -40,20 +40,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         serve(config, stop, &mut open).await
     });
     runtime.shutdown_timeout(CLOSE);
-    close(open.as_ref());
+    if open.is_some_and(|store| !store.wait(CLOSE)) {
+        tracing::warn!("the store is still in use; it will be recovered at the next start");
+    }
     ended.map(|()| Exit::Done)
 }
 
 /// How long what still runs has to let go of the store.
 const CLOSE: Duration = Duration::from_secs(5);
-
-/// Waits until the last thread has let go of the store. A process that ended before would tear the database down under it.
-fn close(open: Option<&Weak<dyn Store>>) {
-    let begun = Instant::now();
-    while open.is_some_and(|store| store.strong_count() > 0) && begun.elapsed() < CLOSE {
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
 
 /// Runs a node until `stop` is cancelled and everything is drained, or until it fails.
 ///
@@ -62,7 +56,7 @@ fn close(open: Option<&Weak<dyn Store>>) {
 async fn serve(
     config: Config,
     stop: CancellationToken,
-    open: &mut Option<Weak<dyn Store>>,
+    open: &mut Option<Closed>,
 ) -> Result<(), Failure> {
     let path = config.genesis_path();
     let text = std::fs::read_to_string(&path).map_err(|error| {

@@ -170,15 +170,13 @@ fn check_marker(
     let vote = vote.and_then(|bytes| wire::Vote::decode(bytes.as_slice()).ok());
     let last = [standing.last, standing.applied].into_iter().flatten();
     let last = last.max_by_key(order);
-    // Entries that are in the log are applied again at start, so the tree says nothing before that.
-    let is_applied = last.as_ref().map(order) == standing.applied.as_ref().map(order);
-    let tree = is_applied.then(|| RecoveredTree {
+    let tree = RecoveredTree {
         size: ground.size(),
         root_at_cosigned: marker
             .cosigned
             .filter(|cosigned| cosigned.size <= ground.size())
             .and_then(|cosigned| root_at(check, ground, cosigned.size).ok()),
-    });
+    };
     let recovered = Recovered {
         vote: vote.map(|vote| MarkedVote {
             term: vote.term,

@@ -1,5 +1,6 @@
 //! A running node: its parts put together.
 
+mod check;
 pub mod fatal;
 mod keeper;
 pub mod ledger;

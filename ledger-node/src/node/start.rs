@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_core::machine::{Machine, Tip, genesis_digest};
@@ -14,6 +14,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::check::{check_store, marked_vote};
 use super::fatal::Fatal;
 use super::keeper::Keeper;
 use super::ledger::{Ledger, Parts};
@@ -21,7 +22,7 @@ use super::reads::Reads;
 use super::serve;
 use super::view::StoreState;
 use crate::apply::applier;
-use crate::apply::applier::{AppliedState, Applier};
+use crate::apply::applier::Applier;
 use crate::apply::prepare::Preparer;
 use crate::apply::receipts::Notary;
 use crate::apply::waiters::Waiters;
@@ -30,15 +31,15 @@ use crate::config::Config;
 use crate::cosign::{self, Cosigner};
 use crate::keyfile::KeyFile;
 use crate::raft::flusher::Flusher;
-use crate::raft::log::{Log, OnVote, last_log_id, read_meta};
+use crate::raft::log::{Log, OnVote};
 use crate::raft::machine::StateMachine;
 use crate::raft::network::{MAX_PEER_MESSAGE, Network, Peers};
 use crate::raft::peer_service::{RaftHandle, Service};
 use crate::raft::snapshot::Snapshots;
-use crate::raft::types::{self, Peer, Vote};
+use crate::raft::types::Peer;
 use crate::raft::{Raft, Timings, raft_config};
-use crate::storage::marker::{MarkedLogId, MarkedVote, Marker, MarkerRecord, Recovered, behind};
-use crate::storage::rocks::RocksStore;
+use crate::storage::marker::Marker;
+use crate::storage::rocks::{Closed, RocksStore};
 use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
 use crate::submit::forward::{Forwarder, Receiving};
@@ -89,8 +90,8 @@ pub struct Given {
     pub entropy: Arc<dyn Entropy>,
 }
 
-/// Runs a node until `stop` is cancelled and it has drained, or until it must not go on. `open` is set to the store, which
-/// must be closed before the process ends.
+/// Runs a node until `stop` is cancelled and it has drained, or until it must not go on. `open` is set once there
+/// is a store, which must be closed before the process ends.
 ///
 /// # Errors
 /// [`StartError`]
@@ -98,17 +99,24 @@ pub async fn run(
     config: Config,
     given: Given,
     stop: CancellationToken,
-    open: &mut Option<Weak<dyn Store>>,
+    open: &mut Option<Closed>,
 ) -> Result<(), StartError> {
     let digest = genesis_digest(&given.genesis);
     let marker = Arc::new(Marker::open(&config.data_dir).map_err(data)?);
-    let store: Arc<dyn Store> = Arc::new(RocksStore::open(&config.data_dir).map_err(|error| {
+    let (store, closed) = RocksStore::open(&config.data_dir).map_err(|error| {
         StartError::Data(format!(
             "{error}. If the database is open elsewhere, stop that process; if it is damaged, run `ledger-node fsck`, and let the node rejoin under a new id with a new key"
         ))
-    })?);
-    *open = Some(Arc::downgrade(&store));
-    check_store(&*store, &marker.read(), config.node_id, &digest)?;
+    })?;
+    *open = Some(closed);
+    let store: Arc<dyn Store> = Arc::new(store);
+    check_store(
+        &*store,
+        &marker.read(),
+        config.node_id,
+        &digest,
+        &given.genesis.tree_hash,
+    )?;
 
     let fatal_switch = Fatal::default();
     let node = build(&config, given, Arc::clone(&store), marker, &fatal_switch).await?;
@@ -149,56 +157,6 @@ pub async fn run(
     store.sync().map_err(fatal)?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Compares what is on disk with who this node is and what it has promised.
-fn check_store(
-    store: &dyn Store,
-    marker: &MarkerRecord,
-    node_id: u64,
-    digest: &ledger_core::hash::Hash,
-) -> Result<(), StartError> {
-    let read = |key: &[u8]| store.get(Table::Meta, key).map_err(data);
-    let format = read(meta::FORMAT)?;
-    if format.as_deref() != Some(&meta::FORMAT_VERSION.to_be_bytes()) {
-        return Err(StartError::Configuration(format!(
-            "the data was written in another format than version {}; start the build that wrote it",
-            meta::FORMAT_VERSION
-        )));
-    }
-    let node = read(meta::NODE)?;
-    if node.as_deref() != Some(&node_id.to_be_bytes()) || marker.node_id != node_id {
-        return Err(StartError::Configuration(format!(
-            "the data directory belongs to node {}, the configuration is for node {node_id}",
-            marker.node_id
-        )));
-    }
-    let genesis = read(meta::GENESIS)?;
-    if genesis.as_deref() != Some(digest.as_bytes()) || marker.genesis_digest != *digest {
-        return Err(StartError::Configuration(
-            "the data directory belongs to another ledger than the genesis file".to_owned(),
-        ));
-    }
-    let vote: Option<ledger_proto::peer::v1::Vote> = read_meta(store, meta::VOTE).map_err(data)?;
-    let applied = AppliedState::read(store).map_err(data)?.last;
-    let last = last_log_id(store).map_err(data)?.max(applied);
-    let recovered = Recovered {
-        vote: vote.map(|vote| marked_vote(&types::vote(&vote))),
-        last_log: last.map(|id| MarkedLogId {
-            term: id.committed_leader_id().term,
-            index: id.index(),
-        }),
-        tree: None,
-    };
-    behind(marker, &recovered).map_err(data)
-}
-
-fn marked_vote(vote: &Vote) -> MarkedVote {
-    MarkedVote {
-        term: vote.leader_id.term,
-        node: vote.leader_id.voted_for,
-        committed: vote.committed,
-    }
 }
 
 /// The parts of a node that runs.

@@ -417,8 +417,8 @@ pub struct Recovered {
     pub vote: Option<MarkedVote>,
     /// The last log id: of the log, of what was purged from it, or of what was applied, whichever is the greatest.
     pub last_log: Option<MarkedLogId>,
-    /// The tree; none while entries that the log holds are still to be applied again.
-    pub tree: Option<RecoveredTree>,
+    /// The tree as it was applied: what was applied is durable before it is cosigned.
+    pub tree: RecoveredTree,
 }
 
 /// The tree that a start finds in the store.
@@ -473,7 +473,7 @@ pub fn behind(marker: &MarkerRecord, recovered: &Recovered) -> Result<(), Behind
     {
         return Err(Behind::Log(committed.index));
     }
-    let (Some(cosigned), Some(tree)) = (marker.cosigned, recovered.tree) else {
+    let (Some(cosigned), tree) = (marker.cosigned, recovered.tree) else {
         return Ok(());
     };
     if tree.size < cosigned.size {
@@ -616,10 +616,10 @@ mod tests {
         let same = Recovered {
             vote: marker.vote,
             last_log: marker.committed,
-            tree: Some(RecoveredTree {
+            tree: RecoveredTree {
                 size: TreeSize(80),
                 root_at_cosigned: marker.cosigned.map(|tree| tree.root),
-            }),
+            },
         };
         assert_eq!(behind(&marker, &same), Ok(()));
         let later = Recovered {
@@ -629,7 +629,7 @@ mod tests {
                 committed: false,
             }),
             last_log: Some(MarkedLogId { term: 6, index: 80 }),
-            tree: None,
+            ..same
         };
         assert_eq!(behind(&marker, &later), Ok(()));
         let old_vote = Recovered {
@@ -647,10 +647,10 @@ mod tests {
         };
         assert_eq!(behind(&marker, &short), Err(Behind::Log(90)));
         let with_tree = |size, root_at_cosigned| Recovered {
-            tree: Some(RecoveredTree {
+            tree: RecoveredTree {
                 size: TreeSize(size),
                 root_at_cosigned,
-            }),
+            },
             ..same
         };
         assert_eq!(

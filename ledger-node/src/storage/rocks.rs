@@ -4,12 +4,14 @@
 //! crash leaves either the old or the new. Everything else in the data directory that looks like a database is left over
 //! from such a moment and is removed at start.
 
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::time::Duration;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -49,6 +51,8 @@ struct Database {
     db: DB,
     folder: PathBuf,
     retired: AtomicBool,
+    /// Dropped after the database is closed: fields are dropped in this order.
+    _open: mpsc::Sender<Infallible>,
 }
 
 impl Drop for Database {
@@ -76,6 +80,20 @@ pub struct RocksStore {
     data_dir: PathBuf,
     live: RwLock<Arc<Database>>,
     cache: Cache,
+    open: mpsc::Sender<Infallible>,
+}
+
+/// Waits for a store to be closed. A process that ended before would tear the database down under its own threads.
+#[derive(Debug)]
+pub struct Closed(mpsc::Receiver<Infallible>);
+
+impl Closed {
+    /// Blocks until the last thread has let go of the store and it is closed, or until `at_most` has passed. True if it is
+    /// closed.
+    #[must_use]
+    pub fn wait(&self, at_most: Duration) -> bool {
+        self.0.recv_timeout(at_most) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
 }
 
 impl RocksStore {
@@ -90,23 +108,27 @@ impl RocksStore {
         }
         let folder = data_dir.join(format!("{FOLDER}1"));
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let database = open(&folder, &cache, true)?;
+        let (held, _) = mpsc::channel();
+        let database = open(&folder, &cache, true, held.clone())?;
         database.db.flush_wal(true).map_err(other)?;
         sync_dir(&folder)?;
         make_live(data_dir, &folder)?;
-        Ok(Self::with(data_dir, database, cache))
+        Ok(Self::with(data_dir, database, cache, held))
     }
 
-    /// Opens the store of a directory. A torn end of the write-ahead log is cut off; any other damage is an error.
+    /// Opens the store of a directory. A torn end of the write-ahead log is cut off; any other damage is an error. The second
+    /// value tells when the store, and all views of it, are gone.
     ///
     /// # Errors
     /// There is no store, it is open elsewhere, or it is damaged.
-    pub fn open(data_dir: &Path) -> io::Result<Self> {
+    pub fn open(data_dir: &Path) -> io::Result<(Self, Closed)> {
         let name = live_name(data_dir)?;
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let database = open(&data_dir.join(&name), &cache, false)?;
+        let (held, closed) = mpsc::channel();
+        let database = open(&data_dir.join(&name), &cache, false, held.clone())?;
         remove_leftovers(data_dir, &name)?;
-        Ok(Self::with(data_dir, database, cache))
+        let store = Self::with(data_dir, database, cache, held);
+        Ok((store, Closed(closed)))
     }
 
     /// Opens the store of a directory for reading: no file is changed, and writes fail. Nobody else may write to it meanwhile.
@@ -116,6 +138,7 @@ impl RocksStore {
     pub fn open_read_only(data_dir: &Path) -> io::Result<Self> {
         let folder = data_dir.join(live_name(data_dir)?);
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
+        let (held, _) = mpsc::channel();
         let db = DB::open_cf_descriptors_read_only(
             &options(false),
             &folder,
@@ -128,15 +151,22 @@ impl RocksStore {
             db,
             folder,
             retired: AtomicBool::new(false),
+            _open: held.clone(),
         };
-        Ok(Self::with(data_dir, database, cache))
+        Ok(Self::with(data_dir, database, cache, held))
     }
 
-    fn with(data_dir: &Path, database: Database, cache: Cache) -> Self {
+    fn with(
+        data_dir: &Path,
+        database: Database,
+        cache: Cache,
+        open: mpsc::Sender<Infallible>,
+    ) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
             live: RwLock::new(Arc::new(database)),
             cache,
+            open,
         }
     }
 
@@ -218,7 +248,7 @@ impl Store for RocksStore {
         let own = own(&old)?;
         drop(old);
         fs::rename(dir, &folder)?;
-        let database = open(&folder, &self.cache, false)?;
+        let database = open(&folder, &self.cache, false, self.open.clone())?;
         write(&database.db, &own)?;
         database.db.flush_wal(true).map_err(other)?;
         sync_files(&folder)?;
@@ -300,13 +330,19 @@ fn families(cache: &Cache) -> [ColumnFamilyDescriptor; 4] {
         .map(|table| ColumnFamilyDescriptor::new(table.family(), family_options(table, cache)))
 }
 
-fn open(folder: &Path, cache: &Cache, create: bool) -> io::Result<Database> {
+fn open(
+    folder: &Path,
+    cache: &Cache,
+    create: bool,
+    held: mpsc::Sender<Infallible>,
+) -> io::Result<Database> {
     let db = DB::open_cf_descriptors(&options(create), folder, families(cache))
         .map_err(|error| context(&other(error), "cannot open the database"))?;
     Ok(Database {
         db,
         folder: folder.to_owned(),
         retired: AtomicBool::new(false),
+        _open: held,
     })
 }
 

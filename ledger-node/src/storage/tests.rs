@@ -106,7 +106,7 @@ proptest! {
                 }
                 Step::Reopen => {
                     drop(rocks);
-                    rocks = RocksStore::open(dir.path()).unwrap();
+                    rocks = RocksStore::open(dir.path()).unwrap().0;
                     memory = memory.killed();
                 }
                 Step::Install => {
@@ -181,7 +181,7 @@ fn a_view_outlives_an_installation() {
     );
     drop(view);
     drop(store);
-    let again = RocksStore::open(dir.path()).unwrap();
+    let (again, _) = RocksStore::open(dir.path()).unwrap();
     assert_eq!(
         again.get(Table::State, b"k").unwrap(),
         Some(b"old".to_vec())
@@ -214,7 +214,7 @@ fn a_torn_end_is_cut_off_and_a_hole_is_not() {
     let whole = std::fs::read(&log).unwrap();
 
     std::fs::write(&log, &whole[..whole.len() - 100]).unwrap();
-    let store = RocksStore::open(&copy).unwrap();
+    let (store, _) = RocksStore::open(&copy).unwrap();
     assert!(
         store
             .get(Table::Log, &198_u32.to_be_bytes())

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use countersign_tests::cluster::load::Load;
+use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON};
+use ledger_core::hash::TreeSize;
+use ledger_node::storage::marker::Marker;
 
 /// The exit code that tells service managers not to start a node again.
 const EXIT_DATA: i32 = 65;
@@ -25,6 +28,7 @@ fn copy(from: &Path, to: &Path) {
 async fn an_old_copy_of_the_data_does_not_start() {
     let (mut cluster, actors) = Cluster::with_actors(Options::default(), 4).await;
     let node = cluster.follower().await;
+    let size = cluster.converge().await;
     cluster.stop(node).await;
     let data = cluster.file(node).data();
     let old = cluster.folder().join("old");
@@ -34,11 +38,13 @@ async fn an_old_copy_of_the_data_does_not_start() {
     cluster.restart(node);
     cluster.is_whole().await;
     let load = Load::start(&cluster, &actors);
-    // The marker follows the log once a second: long enough for several looks.
-    load.flows(1_500, RECOVERY).await;
-    load.finish().await;
-    cluster.converge().await;
+    until("the node promises more", RECOVERY, async || {
+        let promised = Marker::peek(&data).ok()?.cosigned?.size;
+        (promised > TreeSize(size)).then_some(())
+    })
+    .await;
     cluster.kill(node);
+    load.finish().await;
     std::fs::rename(&data, &newest).expect("moves");
     copy(&old, &data);
     std::fs::copy(newest.join("marker"), data.join("marker")).expect("a copy");
@@ -48,7 +54,7 @@ async fn an_old_copy_of_the_data_does_not_start() {
     assert_eq!(status.code(), Some(EXIT_DATA), "{status}");
     let log = std::fs::read_to_string(cluster.file(node).log()).expect("a log");
     let last = log.lines().last().unwrap_or_default();
-    assert!(last.contains("new id"), "says how to go on: {last}");
+    assert!(last.contains("new node id"), "says how to go on: {last}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
