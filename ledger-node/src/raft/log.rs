@@ -214,6 +214,23 @@ pub fn last_log_id(store: &dyn Read) -> io::Result<Option<LogId>> {
     }
 }
 
+/// Where the log begins. Whoever asks for more gets what there is from there on, unless it was not purged.
+fn first_index(store: &dyn Read) -> io::Result<u64> {
+    let everything = (Bound::Unbounded, Bound::Unbounded);
+    let first = store.range(Table::Log, everything, Direction::Ascending, 1)?;
+    let Some((_, value)) = first.into_iter().next() else {
+        return Ok(0);
+    };
+    let first = decode_entry(&value)?.log_id.index();
+    match read_log_id(store, meta::PURGED)? {
+        Some(purged) if first > purged.index().saturating_add(1) => Err(invalid(format!(
+            "the log was purged up to {} and begins only at {first}",
+            purged.index()
+        ))),
+        Some(_) | None => Ok(first),
+    }
+}
+
 impl RaftLogReader<Types> for Log {
     async fn entries_stream<RB>(
         &mut self,
@@ -248,6 +265,7 @@ impl RaftLogReader<Types> for Log {
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = half_open(&range);
+        let start = start.max(first_index(&*self.store)?);
         self.read(start, end, usize::MAX)
     }
 

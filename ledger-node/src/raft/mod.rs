@@ -1,6 +1,8 @@
 //! Raft: openraft's traits over our store, wire and machine. Its generics stop at this folder.
 
 pub mod clocks;
+#[cfg(test)]
+mod conformance;
 pub mod flusher;
 pub mod log;
 pub mod machine;

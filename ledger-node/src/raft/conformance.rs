@@ -1,0 +1,76 @@
+//! openraft's own suite for whoever stores a log and a state machine, on both engines.
+//!
+//! No check of it contradicts a decision of ours: all of them pass as they are. What it does not look at, syncs, crashes and
+//! broken disks, is looked at in `tests/it/cluster` and in `node::faults`.
+
+use std::sync::{Arc, mpsc};
+
+use ledger_core::machine::Machine;
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use super::flusher::Flusher;
+use super::log::Log;
+use super::machine::StateMachine;
+use super::snapshot::Snapshots;
+use super::types::Types;
+use crate::apply::applier::{Applier, Parts};
+use crate::apply::prepare::Preparer;
+use crate::cli::init::create_state;
+use crate::genesis_file::tests::genesis;
+use crate::node::fatal::Fatal;
+use crate::storage::Store;
+use crate::storage::memory::MemoryStore;
+use crate::storage::rocks::RocksStore;
+
+/// Makes the store of a node as `init` leaves it.
+struct Fresh {
+    on_disk: bool,
+}
+
+impl Fresh {
+    fn store(&self, dir: &TempDir) -> Arc<dyn Store> {
+        if self.on_disk {
+            Arc::new(RocksStore::create(dir.path()).unwrap())
+        } else {
+            Arc::new(MemoryStore::new())
+        }
+    }
+}
+
+impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
+    async fn build(&self) -> Result<(TempDir, Log, StateMachine), StorageError<Types>> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = self.store(&dir);
+        let genesis = genesis();
+        create_state(&*store, &genesis, 1, false).unwrap();
+        let fatal = Fatal::default();
+        let machine = Arc::new(Machine::new());
+        let preparer =
+            Preparer::start(Arc::clone(&store), &genesis.origin, Arc::clone(&machine)).unwrap();
+        let applier = Applier::start(Parts {
+            store: Arc::clone(&store),
+            machine,
+            preparer: Arc::clone(&preparer),
+            waiters: Arc::default(),
+            answers: mpsc::channel().0,
+            fatal: fatal.clone(),
+        })
+        .unwrap();
+        let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
+        let flusher = Flusher::start(Arc::clone(&store), fatal).unwrap();
+        let log = Log::new(store, flusher, Some(preparer), Arc::new(|_| Ok(())));
+        Ok((dir, log, StateMachine::new(applier, snapshots)))
+    }
+}
+
+#[tokio::test]
+async fn openraft_is_content_with_the_store_on_disk() {
+    Suite::test_all(Fresh { on_disk: true }).await.unwrap();
+}
+
+#[tokio::test]
+async fn openraft_is_content_with_the_store_in_memory() {
+    Suite::test_all(Fresh { on_disk: false }).await.unwrap();
+}
