@@ -24,7 +24,7 @@ use super::receipts::Answers;
 use super::waiters::{Outcome, Waiters};
 use crate::front::failure::Answer;
 use crate::index;
-use crate::node::fatal::Fatal;
+use crate::node::fatal::{Fatal, disk};
 use crate::node::ledger::Submitted;
 use crate::node::view::StoreState;
 use crate::raft::log::read_meta;
@@ -194,6 +194,15 @@ impl Applier {
     }
 }
 
+/// Data that is not what it should be says what to do itself.
+fn stopping(what: &str, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::InvalidData {
+        format!("{what}: {error}")
+    } else {
+        disk(what, error)
+    }
+}
+
 struct Worker {
     parts: Parts,
     applied: AppliedState,
@@ -218,7 +227,7 @@ impl Worker {
                 Job::Apply(entries, done) => {
                     let result = self.apply(&entries);
                     if let Err(error) = &result {
-                        self.parts.fatal.stop(format!("cannot apply: {error}"));
+                        self.parts.fatal.stop(stopping("cannot apply", error));
                     }
                     let _ = done.send(result);
                 }
@@ -231,7 +240,7 @@ impl Worker {
                     if let Err(error) = &result {
                         self.parts
                             .fatal
-                            .stop(format!("cannot install a snapshot: {error}"));
+                            .stop(stopping("cannot install a snapshot", error));
                     }
                     let _ = done.send(result);
                 }

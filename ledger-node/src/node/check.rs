@@ -1,20 +1,100 @@
 //! What is looked at before a node starts: that its data is its own, and not older than what it has promised.
 
+use std::io;
+use std::path::Path;
+
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{Hash, TreeHash, TreeSize};
-use ledger_core::machine::tip;
+use ledger_core::machine::{genesis_digest, tip};
 use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1;
 
+use super::fatal::disk;
 use super::start::StartError;
 use super::view::StoreState;
 use crate::apply::applier::AppliedState;
+use crate::fsck::ADVICE;
 use crate::raft::log::{last_log_id, read_meta};
 use crate::raft::types::{self, Vote};
 use crate::storage::marker::{
-    MarkedLogId, MarkedVote, MarkerRecord, Recovered, RecoveredTree, behind,
+    MarkedLogId, MarkedVote, Marker, MarkerError, MarkerRecord, Recovered, RecoveredTree, behind,
 };
+use crate::storage::rocks::{Closed, Memory, RocksStore, Unusable};
 use crate::storage::{Read, Table, meta};
+
+/// Who this node is.
+#[derive(Debug)]
+pub(super) struct Own {
+    node_id: u64,
+    digest: Hash,
+    tree_hash: String,
+}
+
+impl Own {
+    pub(super) fn new(node_id: u64, genesis: &v1::Genesis) -> Self {
+        Self {
+            node_id,
+            digest: genesis_digest(genesis),
+            tree_hash: genesis.tree_hash.clone(),
+        }
+    }
+}
+
+/// Opens the marker of a data directory.
+pub(super) fn open_marker(data_dir: &Path) -> Result<Marker, StartError> {
+    Marker::open(data_dir).map_err(|error| match error {
+        // Not a word about what it says: the disk may be well again.
+        MarkerError::Io(error) => StartError::Fatal(disk("the marker cannot be read", &error)),
+        MarkerError::Exists
+        | MarkerError::Missing(_)
+        | MarkerError::Locked
+        | MarkerError::Damaged
+        | MarkerError::Version(_)
+        | MarkerError::Back(_)
+        | MarkerError::Failed => data(error),
+    })
+}
+
+/// Opens the store. If its write-ahead log is damaged, what was written before the damage is enough if nothing is missing in it
+/// that this node has promised: a loss of power can leave the end of the log in shreds, and nothing in there was synced.
+pub(super) fn open_store(
+    data_dir: &Path,
+    memory: Memory,
+    marker: &MarkerRecord,
+    own: &Own,
+) -> Result<(RocksStore, Closed), StartError> {
+    let refused = match RocksStore::open(data_dir, memory) {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
+    if refused.kind() != io::ErrorKind::InvalidData {
+        return Err(StartError::Fatal(disk(
+            "the store cannot be opened",
+            &refused,
+        )));
+    }
+    tracing::warn!(error = %refused, "the store is damaged; what was written before the damage is compared with the marker");
+    let covers = |store: &dyn Read| check_store(store, marker, own);
+    let opened = RocksStore::open_until_damage(data_dir, memory, &covers);
+    let why = match opened {
+        Ok(opened) => {
+            tracing::warn!(
+                "what was written before the damage covers all that this node has promised, and is the store from now on"
+            );
+            return Ok(opened);
+        }
+        Err(Unusable::NotCovered(why)) => {
+            format!("what was written before the damage is not enough: {why}")
+        }
+        Err(Unusable::Unreadable(error)) => {
+            format!("what was written before the damage cannot be used either: {error}")
+        }
+    };
+    Err(StartError::Data(format!(
+        "the check of the store failed: {refused}; {why}. Run `ledger-node fsck` to see what is damaged; {ADVICE}"
+    )))
+}
 
 /// Compares what is on disk with who this node is and what it has promised.
 ///
@@ -23,11 +103,10 @@ use crate::storage::{Read, Table, meta};
 pub(super) fn check_store(
     store: &dyn Read,
     marker: &MarkerRecord,
-    node_id: u64,
-    digest: &Hash,
-    tree_hash: &str,
+    own: &Own,
 ) -> Result<(), StartError> {
-    let read = |key: &[u8]| store.get(Table::Meta, key).map_err(data);
+    let node_id = own.node_id;
+    let read = |key: &[u8]| store.get(Table::Meta, key).map_err(unreadable);
     let format = read(meta::FORMAT)?;
     if format.as_deref() != Some(&meta::FORMAT_VERSION.to_be_bytes()) {
         return Err(StartError::Configuration(format!(
@@ -43,21 +122,21 @@ pub(super) fn check_store(
         )));
     }
     let genesis = read(meta::GENESIS)?;
-    if genesis.as_deref() != Some(digest.as_bytes()) || marker.genesis_digest != *digest {
+    if genesis.as_deref() != Some(own.digest.as_bytes()) || marker.genesis_digest != own.digest {
         return Err(StartError::Configuration(
             "the data directory belongs to another ledger than the genesis file".to_owned(),
         ));
     }
-    let vote: Option<wire::Vote> = read_meta(store, meta::VOTE).map_err(data)?;
-    let applied = AppliedState::read(store).map_err(data)?.last;
-    let last = last_log_id(store).map_err(data)?.max(applied);
+    let vote: Option<wire::Vote> = read_meta(store, meta::VOTE).map_err(unreadable)?;
+    let applied = AppliedState::read(store).map_err(unreadable)?.last;
+    let last = last_log_id(store).map_err(unreadable)?.max(applied);
     let recovered = Recovered {
         vote: vote.map(|vote| marked_vote(&types::vote(&vote))),
         last_log: last.map(|id| MarkedLogId {
             term: id.committed_leader_id().term,
             index: id.index(),
         }),
-        tree: recovered_tree(store, marker, tree_hash)?,
+        tree: recovered_tree(store, marker, &own.tree_hash)?,
     };
     behind(marker, &recovered).map_err(data)
 }
@@ -70,7 +149,7 @@ fn recovered_tree(
     tree_hash: &str,
 ) -> Result<RecoveredTree, StartError> {
     let state = StoreState(store);
-    let size = tip(&state).map_err(data)?.size;
+    let size = tip(&state).map_err(damaged)?.size;
     let hash =
         TreeHash::parse(tree_hash).map_err(|error| StartError::Configuration(error.to_string()))?;
     let root_at = |size: TreeSize| Prover::new(&StateTiles(&state), hash, size).root();
@@ -79,7 +158,7 @@ fn recovered_tree(
         .filter(|cosigned| cosigned.size <= size)
         .map(|cosigned| root_at(cosigned.size))
         .transpose()
-        .map_err(data)?;
+        .map_err(damaged)?;
     Ok(RecoveredTree {
         size,
         root_at_cosigned,
@@ -97,4 +176,19 @@ pub(super) fn marked_vote(vote: &Vote) -> MarkedVote {
 
 fn data(error: impl std::fmt::Display) -> StartError {
     StartError::Data(error.to_string())
+}
+
+/// What a disk did not give out may still be there; what it gave out wrongly is damaged.
+fn unreadable(error: io::Error) -> StartError {
+    if error.kind() == io::ErrorKind::InvalidData {
+        damaged(error)
+    } else {
+        StartError::Fatal(disk("the store cannot be read", &error))
+    }
+}
+
+fn damaged(error: impl std::fmt::Display) -> StartError {
+    StartError::Data(format!(
+        "the check of the store failed: {error}. Run `ledger-node fsck` to see what is damaged; {ADVICE}"
+    ))
 }

@@ -3,7 +3,20 @@
 //! Whoever finds that going on could break a promise throws it, from any thread, with a message that says what to do. The
 //! first message counts. The node then answers nothing more and its process ends.
 
+use std::io;
+
 use tokio::sync::watch;
+
+/// What cannot be done because of the disk, why, and what to do about it.
+#[must_use]
+pub fn disk(what: &str, error: &io::Error) -> String {
+    let advice = if error.kind() == io::ErrorKind::StorageFull {
+        "Make room on the disk and start this node again; nothing that it acknowledged is lost"
+    } else {
+        "Check the disk; if it is sound, start this node again, else let it rejoin under a new node id with a new key"
+    };
+    format!("{what}: {error}. {advice}")
+}
 
 /// A handle on the switch.
 #[derive(Debug, Clone)]

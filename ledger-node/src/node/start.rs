@@ -14,7 +14,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::check::{check_store, marked_vote};
+use super::check::{Own, check_store, marked_vote, open_marker, open_store};
 use super::fatal::Fatal;
 use super::keeper::Keeper;
 use super::ledger::{Ledger, Parts};
@@ -39,7 +39,7 @@ use crate::raft::snapshot::Snapshots;
 use crate::raft::types::Peer;
 use crate::raft::{Raft, Timings, raft_config};
 use crate::storage::marker::Marker;
-use crate::storage::rocks::{Closed, RocksStore};
+use crate::storage::rocks::{Closed, Memory};
 use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
 use crate::submit::forward::{Forwarder, Receiving};
@@ -101,22 +101,30 @@ pub async fn run(
     stop: CancellationToken,
     open: &mut Option<Closed>,
 ) -> Result<(), StartError> {
-    let digest = genesis_digest(&given.genesis);
-    let marker = Arc::new(Marker::open(&config.data_dir).map_err(data)?);
-    let (store, closed) = RocksStore::open(&config.data_dir).map_err(|error| {
-        StartError::Data(format!(
-            "{error}. If the database is open elsewhere, stop that process; if it is damaged, run `ledger-node fsck`, and let the node rejoin under a new id with a new key"
-        ))
-    })?;
+    let marker = Arc::new(open_marker(&config.data_dir)?);
+    let memory = Memory {
+        block_cache: config.limits.block_cache_bytes,
+        write_buffers: config.limits.write_buffer_bytes,
+    };
+    let own = Own::new(config.node_id, &given.genesis);
+    let (store, closed) = open_store(&config.data_dir, memory, &marker.read(), &own)?;
     *open = Some(closed);
-    let store: Arc<dyn Store> = Arc::new(store);
-    check_store(
-        &*store,
-        &marker.read(),
-        config.node_id,
-        &digest,
-        &given.genesis.tree_hash,
-    )?;
+    run_on(config, given, marker, Arc::new(store), stop).await
+}
+
+/// Runs a node on a store that is open: the part of [`run`] that does not know what the store is made of.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn run_on(
+    config: Config,
+    given: Given,
+    marker: Arc<Marker>,
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
+    let own = Own::new(config.node_id, &given.genesis);
+    check_store(&*store, &marker.read(), &own)?;
 
     let fatal_switch = Fatal::default();
     let node = build(&config, given, Arc::clone(&store), marker, &fatal_switch).await?;
@@ -229,6 +237,7 @@ async fn build(
         flusher.clone(),
         Some(Arc::clone(&preparer)),
         follow_votes(&marker),
+        config.limits.log_tail_bytes,
     );
     let raft = Raft::build(
         config.node_id,

@@ -60,7 +60,13 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
         .unwrap();
         let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
         let flusher = Flusher::start(Arc::clone(&store), fatal).unwrap();
-        let log = Log::new(store, flusher, Some(preparer), Arc::new(|_| Ok(())));
+        let log = Log::new(
+            store,
+            flusher,
+            Some(preparer),
+            Arc::new(|_| Ok(())),
+            1 << 20,
+        );
         Ok((dir, log, StateMachine::new(applier, snapshots)))
     }
 }

@@ -11,7 +11,7 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{oneshot, watch};
 
 use super::types::{LogId, Types};
-use crate::node::fatal::Fatal;
+use crate::node::fatal::{Fatal, disk};
 use crate::storage::Store;
 
 enum Job {
@@ -24,6 +24,7 @@ enum Job {
 pub struct Flusher {
     jobs: Sender<Job>,
     durable: watch::Receiver<Option<LogId>>,
+    fatal: Fatal,
 }
 
 impl std::fmt::Debug for Flusher {
@@ -40,10 +41,20 @@ impl Flusher {
     pub fn start(store: Arc<dyn Store>, fatal: Fatal) -> io::Result<Self> {
         let (jobs, waiting) = channel();
         let (written, durable) = watch::channel(None);
+        let switch = fatal.clone();
         std::thread::Builder::new()
             .name("flusher".to_owned())
-            .spawn(move || run(&*store, &waiting, &written, &fatal))?;
-        Ok(Self { jobs, durable })
+            .spawn(move || run(&*store, &waiting, &written, &switch))?;
+        Ok(Self {
+            jobs,
+            durable,
+            fatal,
+        })
+    }
+
+    /// Stops the node because something cannot be written that others would rely on.
+    pub fn stop(&self, what: &str, error: &io::Error) {
+        self.fatal.stop(disk(what, error));
     }
 
     /// Answers once everything written before is durable. `last` is the end of the log then.
@@ -84,8 +95,9 @@ fn run(
         // The commit point of this replica.
         let synced = store.sync();
         if let Err(error) = &synced {
-            fatal.stop(format!(
-                "a sync of the store failed ({error}); nothing after the last one counts. Check the disk; if it is sound, start again, else rejoin under a new node id"
+            fatal.stop(disk(
+                "a sync of the store failed, so that nothing after the last one counts",
+                error,
             ));
         }
         for job in jobs {

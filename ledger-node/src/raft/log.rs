@@ -22,8 +22,6 @@ use crate::apply::prepare::Preparer;
 use crate::storage::meta::{self, log_key};
 use crate::storage::{Batch, Direction, Read, Store, Table};
 
-/// Most bytes of log entries kept in memory.
-const TAIL_LEN: usize = 64 << 20;
 /// Most bytes of entries read for one message, unless one entry alone is longer.
 const READ_LEN: usize = 4 << 20;
 
@@ -38,6 +36,7 @@ pub struct Log {
     preparer: Option<Arc<Preparer>>,
     on_vote: OnVote,
     tail: Arc<Mutex<Tail>>,
+    tail_len: usize,
     appended: Arc<AtomicU64>,
 }
 
@@ -55,7 +54,8 @@ struct Tail {
 }
 
 impl Tail {
-    fn push(&mut self, entry: Entry) {
+    /// Adds an entry, and forgets the oldest ones if there are more than `max_len` bytes.
+    fn push(&mut self, entry: Entry, max_len: usize) {
         if let Some(last) = self.entries.back()
             && last.log_id.index() + 1 != entry.log_id.index()
         {
@@ -63,7 +63,7 @@ impl Tail {
         }
         self.len += types::entry_len(&entry);
         self.entries.push_back(entry);
-        while self.len > TAIL_LEN && self.entries.len() > 1 {
+        while self.len > max_len && self.entries.len() > 1 {
             self.pop_front();
         }
     }
@@ -107,13 +107,14 @@ impl Tail {
 }
 
 impl Log {
-    /// The log of a store.
+    /// The log of a store, of which `tail_len` bytes of the newest entries stay in memory.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
         flusher: Flusher,
         preparer: Option<Arc<Preparer>>,
         on_vote: OnVote,
+        tail_len: usize,
     ) -> Self {
         Self {
             store,
@@ -121,6 +122,7 @@ impl Log {
             preparer,
             on_vote,
             tail: Arc::default(),
+            tail_len,
             appended: Arc::default(),
         }
     }
@@ -129,6 +131,13 @@ impl Log {
     #[must_use]
     pub fn appended_bytes(&self) -> u64 {
         self.appended.load(Ordering::Relaxed)
+    }
+
+    /// Writes a batch. A node that cannot write must stop.
+    fn write(&self, batch: &Batch) -> io::Result<()> {
+        self.store.write(batch).inspect_err(|error| {
+            self.flusher.stop("the log cannot be written", error);
+        })
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
@@ -315,9 +324,12 @@ impl RaftLogStorage<Types> for Log {
         let mut batch = Batch::new();
         let bytes = types::vote_to_wire(vote).encode_to_vec();
         batch.put(Table::Meta, meta::VOTE, bytes);
-        self.store.write(&batch)?;
+        self.write(&batch)?;
         self.flusher.barrier().await?;
-        (self.on_vote)(vote)
+        (self.on_vote)(vote).inspect_err(|error| {
+            self.flusher
+                .stop("a vote cannot be written to the marker", error);
+        })
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -329,7 +341,7 @@ impl RaftLogStorage<Types> for Log {
             }
             None => batch.delete(Table::Meta, meta::COMMITTED),
         }
-        self.store.write(&batch)
+        self.write(&batch)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
@@ -350,7 +362,7 @@ impl RaftLogStorage<Types> for Log {
             batch.put(Table::Log, log_key(entry.log_id.index()), bytes);
             appended.push(entry);
         }
-        self.store.write(&batch)?;
+        self.write(&batch)?;
         let last = appended.last().map(|entry| entry.log_id);
         {
             let mut tail = self.tail();
@@ -358,7 +370,7 @@ impl RaftLogStorage<Types> for Log {
                 if let Some(preparer) = &self.preparer {
                     preparer.prepare(&entry);
                 }
-                tail.push(entry);
+                tail.push(entry, self.tail_len);
             }
         }
         self.flusher.appended(callback, last);
@@ -373,7 +385,7 @@ impl RaftLogStorage<Types> for Log {
             batch.delete_range(Table::Log, log_key(first_gone), log_key(end));
         }
         self.tail().truncate_after(last.map(|id| id.index()));
-        self.store.write(&batch)
+        self.write(&batch)
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
@@ -400,6 +412,73 @@ impl RaftLogStorage<Types> for Log {
                 tail.pop_front();
             }
         }
-        self.store.write(&batch)
+        self.write(&batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::node::fatal::Fatal;
+    use crate::raft::types::{Proposal, Term};
+    use crate::storage::memory::MemoryStore;
+
+    /// Bytes of the payload of each entry.
+    const LEN: usize = 1_000;
+
+    fn entry(index: u64) -> Entry {
+        Entry {
+            log_id: LogId::new(Term { term: 1 }, index),
+            payload: EntryPayload::Normal(Proposal(vec![7; LEN].into())),
+        }
+    }
+
+    fn log(tail_len: usize) -> (Arc<MemoryStore>, Log) {
+        let store = Arc::new(MemoryStore::new());
+        let flusher = Flusher::start(Arc::clone(&store) as Arc<dyn Store>, Fatal::default());
+        let on_vote: OnVote = Arc::new(|_| Ok(()));
+        let log = Log::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            flusher.unwrap(),
+            None,
+            on_vote,
+            tail_len,
+        );
+        (store, log)
+    }
+
+    async fn append(log: &mut Log, indexes: std::ops::Range<u64>) {
+        for index in indexes {
+            log.append([entry(index)], IOFlushed::noop()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_holds_only_so_many_bytes_and_the_store_the_rest() {
+        let (_, mut log) = log(10 * LEN);
+        append(&mut log, 0..100).await;
+        assert!(log.tail().len <= 10 * LEN, "{}", log.tail().len);
+        let all = log.try_get_log_entries(0..100).await.unwrap();
+        let indexes: Vec<u64> = all.iter().map(|entry| entry.log_id.index()).collect();
+        assert_eq!(indexes, (0..100).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_is_missing_is_an_error() {
+        let (store, mut log) = log(0);
+        append(&mut log, 0..10).await;
+        log.purge(entry(3).log_id).await.unwrap();
+        assert_eq!(log.try_get_log_entries(0..10).await.unwrap().len(), 6);
+        let mut hole = Batch::new();
+        hole.delete(Table::Log, log_key(6));
+        store.write(&hole).unwrap();
+        log.try_get_log_entries(0..10).await.unwrap_err();
+        let mut beginning = Batch::new();
+        beginning.delete_range(Table::Log, log_key(4), log_key(8));
+        store.write(&beginning).unwrap();
+        log.try_get_log_entries(0..10).await.unwrap_err();
+        log.limited_get_log_entries(4, 10).await.unwrap_err();
     }
 }

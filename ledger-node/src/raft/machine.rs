@@ -12,6 +12,7 @@ use openraft::storage::{
 use super::snapshot::{SnapshotDir, Snapshots};
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
 use crate::apply::Applier;
+use crate::node::fatal::disk;
 
 /// Most bytes of entries applied with one write.
 const APPLY_LEN: usize = 8 << 20;
@@ -97,7 +98,10 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
     type SnapshotData = Arc<SnapshotDir>;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        as_raft(self.snapshots.build(&self.applier).await?)
+        let built = self.snapshots.build(&self.applier).await;
+        as_raft(built.map_err(|error| {
+            io::Error::new(error.kind(), disk("a snapshot cannot be made", &error))
+        })?)
     }
 }
 

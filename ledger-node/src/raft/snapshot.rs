@@ -17,6 +17,7 @@ use prost::Message;
 
 use super::types::{self, SnapshotMeta, invalid};
 use crate::apply::Applier;
+use crate::storage::folders::copy_linked;
 use crate::storage::meta::{self, log_key};
 use crate::storage::{Batch, Direction, Read, Table};
 
@@ -237,7 +238,7 @@ impl Snapshots {
         if copy.exists() {
             fs::remove_dir_all(&copy)?;
         }
-        copy_linked(&snapshot.path, &copy)?;
+        copy_linked(&snapshot.path, &copy, Some(MANIFEST))?;
         let last = covers
             .last_log_id
             .ok_or_else(|| invalid("a snapshot of nothing"))?;
@@ -408,23 +409,4 @@ fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
     let mut hasher = blake3::Hasher::new();
     let size = io::copy(&mut File::open(path)?, &mut hasher)?;
     Ok((size, hasher.finalize().as_bytes().to_vec()))
-}
-
-/// Copies a snapshot's files: tables, which never change, as hard links, the others byte by byte.
-fn copy_linked(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
-    for item in fs::read_dir(from)? {
-        let item = item?;
-        let name = item.file_name();
-        if name == MANIFEST {
-            continue;
-        }
-        let target = to.join(&name);
-        if Path::new(&name).extension().is_some_and(|end| end == "sst") {
-            fs::hard_link(item.path(), target)?;
-        } else {
-            fs::copy(item.path(), target)?;
-        }
-    }
-    Ok(())
 }

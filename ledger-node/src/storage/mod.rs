@@ -4,6 +4,7 @@
 //! memory with faults that a test scripts. A write is a [`Batch`]: all of it or nothing, visible at once, and durable only
 //! after the next [`Store::sync`]. Because all tables share one log, what was written earlier is durable no later.
 
+pub mod folders;
 pub mod marker;
 pub mod memory;
 pub mod meta;

@@ -1,12 +1,12 @@
 //! The store on disk: RocksDB, one column family per table, one write-ahead log.
 //!
-//! The live database is the folder that the file `LIVE` names; a snapshot becomes live by one rename of that file, so that a
-//! crash leaves either the old or the new. Everything else in the data directory that looks like a database is left over
-//! from such a moment and is removed at start.
+//! A torn end of the write-ahead log is the ordinary trace of a crash and is cut off. Any other damage is refused: what was
+//! acknowledged would disappear in silence. [`RocksStore::open_until_damage`] takes what is before the damage, on a copy, for
+//! a caller who can tell whether that is enough.
 
 use std::convert::Infallible;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,20 +20,49 @@ use rocksdb::{
 };
 use self_cell::self_cell;
 
-use super::{Batch, Change, Direction, KeyRange, Pair, Read, Store, Table};
+use super::{Batch, Change, Direction, KeyRange, Pair, Read, Store, Table, folders};
 
-/// Names the folder of the live database.
-const LIVE: &str = "LIVE";
-/// How folders of databases begin.
-const FOLDER: &str = "db-";
-/// Memory for blocks read from disk, in bytes, all tables together.
-const BLOCK_CACHE: usize = 128 << 20;
-/// Memory for what is written and not yet in tables, in bytes, all tables together.
-const WRITE_BUFFERS: usize = 96 << 20;
-/// Memory for one table's newest writes before they are flushed, in bytes.
-const WRITE_BUFFER: usize = 32 << 20;
 /// Past this many bytes of write-ahead log the oldest tables are flushed, so that the log can be deleted.
 const MAX_WAL: u64 = 512 << 20;
+
+/// How much memory a store takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// For blocks read from disk, all tables together.
+    pub block_cache: usize,
+    /// For what is written and not yet in files, all tables together.
+    pub write_buffers: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            block_cache: 128 << 20,
+            write_buffers: 64 << 20,
+        }
+    }
+}
+
+/// What a database is opened with.
+#[derive(Clone)]
+struct Opening {
+    cache: Cache,
+    write_buffers: usize,
+    recovery: DBRecoveryMode,
+    held: mpsc::Sender<Infallible>,
+}
+
+impl Opening {
+    fn new(memory: Memory, held: mpsc::Sender<Infallible>) -> Self {
+        Self {
+            cache: Cache::new_lru_cache(memory.block_cache),
+            write_buffers: memory.write_buffers,
+            // A torn last record is the ordinary trace of a crash; damage before it would silently lose acknowledged writes.
+            recovery: DBRecoveryMode::TolerateCorruptedTailRecords,
+            held,
+        }
+    }
+}
 
 impl Table {
     const fn family(self) -> &'static str {
@@ -79,8 +108,16 @@ self_cell! {
 pub struct RocksStore {
     data_dir: PathBuf,
     live: RwLock<Arc<Database>>,
-    cache: Cache,
-    open: mpsc::Sender<Infallible>,
+    opening: Opening,
+}
+
+/// A damaged store that cannot be used up to its damage either.
+#[derive(Debug)]
+pub enum Unusable<E> {
+    /// What is before the damage is not enough.
+    NotCovered(E),
+    /// What is before the damage cannot be read, or cannot be made live.
+    Unreadable(io::Error),
 }
 
 /// Waits for a store to be closed. A process that ended before would tear the database down under its own threads.
@@ -102,32 +139,73 @@ impl RocksStore {
     /// # Errors
     /// There is a store already, or the directory cannot be written.
     pub fn create(data_dir: &Path) -> io::Result<Self> {
-        if data_dir.join(LIVE).exists() {
+        if folders::has_live(data_dir) {
             let what = format!("{} holds a store already", data_dir.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
         }
-        let folder = data_dir.join(format!("{FOLDER}1"));
-        let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let (held, _) = mpsc::channel();
-        let database = open(&folder, &cache, true, held.clone())?;
+        let folder = folders::first(data_dir);
+        let opening = Opening::new(Memory::default(), mpsc::channel().0);
+        let database = open(&folder, &opening, true)?;
         database.db.flush_wal(true).map_err(other)?;
-        sync_dir(&folder)?;
-        make_live(data_dir, &folder)?;
-        Ok(Self::with(data_dir, database, cache, held))
+        folders::sync_dir(&folder)?;
+        folders::make_live(data_dir, &folder)?;
+        Ok(Self::with(data_dir, database, opening))
     }
 
     /// Opens the store of a directory. A torn end of the write-ahead log is cut off; any other damage is an error. The second
     /// value tells when the store, and all views of it, are gone.
     ///
     /// # Errors
-    /// There is no store, it is open elsewhere, or it is damaged.
-    pub fn open(data_dir: &Path) -> io::Result<(Self, Closed)> {
-        let name = live_name(data_dir)?;
-        let cache = Cache::new_lru_cache(BLOCK_CACHE);
+    /// There is no store, it is open elsewhere, or the disk fails; with [`io::ErrorKind::InvalidData`], it is damaged.
+    pub fn open(data_dir: &Path, memory: Memory) -> io::Result<(Self, Closed)> {
+        let folder = folders::live(data_dir)?;
         let (held, closed) = mpsc::channel();
-        let database = open(&data_dir.join(&name), &cache, false, held.clone())?;
-        remove_leftovers(data_dir, &name)?;
-        let store = Self::with(data_dir, database, cache, held);
+        let opening = Opening::new(memory, held);
+        let database = open(&folder, &opening, false)?;
+        folders::remove_leftovers(data_dir, &folder)?;
+        Ok((Self::with(data_dir, database, opening), Closed(closed)))
+    }
+
+    /// Opens a damaged store as it was before the first damage of its write-ahead log. That happens on a copy, which becomes
+    /// live only if `covers` finds that nothing is missing in it that others rely on. If not, nothing has changed.
+    ///
+    /// # Errors
+    /// [`Unusable`]
+    pub fn open_until_damage<E>(
+        data_dir: &Path,
+        memory: Memory,
+        covers: &dyn Fn(&dyn Read) -> Result<(), E>,
+    ) -> Result<(Self, Closed), Unusable<E>> {
+        let damaged = folders::live(data_dir).map_err(Unusable::Unreadable)?;
+        let copy = folders::next(&damaged).map_err(Unusable::Unreadable)?;
+        let opened = Self::open_copy(data_dir, memory, &damaged, &copy, covers);
+        if opened.is_err() {
+            // What stays behind is removed at the next start.
+            let _ = fs::remove_dir_all(&copy);
+        }
+        opened
+    }
+
+    fn open_copy<E>(
+        data_dir: &Path,
+        memory: Memory,
+        damaged: &Path,
+        copy: &Path,
+        covers: &dyn Fn(&dyn Read) -> Result<(), E>,
+    ) -> Result<(Self, Closed), Unusable<E>> {
+        folders::copy_linked(damaged, copy, None).map_err(Unusable::Unreadable)?;
+        let (held, closed) = mpsc::channel();
+        let mut opening = Opening::new(memory, held);
+        opening.recovery = DBRecoveryMode::PointInTime;
+        let database = open(copy, &opening, false).map_err(Unusable::Unreadable)?;
+        opening.recovery = DBRecoveryMode::TolerateCorruptedTailRecords;
+        let store = Self::with(data_dir, database, opening);
+        covers(&store).map_err(Unusable::NotCovered)?;
+        folders::sync_files(copy)
+            // The commit point: from here on the damaged one is a leftover.
+            .and_then(|()| folders::make_live(data_dir, copy))
+            .and_then(|()| folders::remove_leftovers(data_dir, copy))
+            .map_err(Unusable::Unreadable)?;
         Ok((store, Closed(closed)))
     }
 
@@ -136,37 +214,30 @@ impl RocksStore {
     /// # Errors
     /// There is no store, or it is damaged.
     pub fn open_read_only(data_dir: &Path) -> io::Result<Self> {
-        let folder = data_dir.join(live_name(data_dir)?);
-        let cache = Cache::new_lru_cache(BLOCK_CACHE);
-        let (held, _) = mpsc::channel();
+        let folder = folders::live(data_dir)?;
+        let opening = Opening::new(Memory::default(), mpsc::channel().0);
         let db = DB::open_cf_descriptors_read_only(
-            &options(false),
+            &options(&opening, false),
             &folder,
-            families(&cache),
+            families(&opening),
             // What was written last is only in the write-ahead log, and is read from there.
             false,
         )
-        .map_err(|error| context(&other(error), "cannot open the database"))?;
+        .map_err(cannot_open)?;
         let database = Database {
             db,
             folder,
             retired: AtomicBool::new(false),
-            _open: held.clone(),
+            _open: opening.held.clone(),
         };
-        Ok(Self::with(data_dir, database, cache, held))
+        Ok(Self::with(data_dir, database, opening))
     }
 
-    fn with(
-        data_dir: &Path,
-        database: Database,
-        cache: Cache,
-        open: mpsc::Sender<Infallible>,
-    ) -> Self {
+    fn with(data_dir: &Path, database: Database, opening: Opening) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
             live: RwLock::new(Arc::new(database)),
-            cache,
-            open,
+            opening,
         }
     }
 
@@ -228,39 +299,31 @@ impl Store for RocksStore {
         Checkpoint::new(&database.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
             .map_err(other)?;
-        sync_files(dir)
+        folders::sync_files(dir)
     }
 
     fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()> {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        let number = live
-            .folder
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_prefix(FOLDER)?.parse::<u64>().ok())
-            .ok_or_else(|| io::Error::other("the live database has no number"))?;
-        let folder = self.data_dir.join(format!("{FOLDER}{}", number + 1));
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
+        let folder = folders::next(&live.folder)?;
         let old = RocksView(Frozen::new(Arc::clone(&live), |database| {
             database.db.snapshot()
         }));
         let own = own(&old)?;
         drop(old);
         fs::rename(dir, &folder)?;
-        let database = open(&folder, &self.cache, false, self.open.clone())?;
+        let database = open(&folder, &self.opening, false)?;
         write(&database.db, &own)?;
         database.db.flush_wal(true).map_err(other)?;
-        sync_files(&folder)?;
+        folders::sync_files(&folder)?;
         // The commit point of an installation.
-        make_live(&self.data_dir, &folder)?;
+        folders::make_live(&self.data_dir, &folder)?;
         live.retired.store(true, Ordering::Release);
         *live = Arc::new(database);
         Ok(())
     }
 
     fn disk_bytes(&self) -> u64 {
-        folder_bytes(&self.database().folder)
+        folders::bytes(&self.database().folder)
     }
 }
 
@@ -291,32 +354,17 @@ impl Read for RocksView {
     }
 }
 
-/// Which folder holds the live database.
-fn live_name(data_dir: &Path) -> io::Result<String> {
-    let name = fs::read_to_string(data_dir.join(LIVE))
-        .map_err(|error| context(&error, "cannot read which database is live"))?;
-    let name = name.trim();
-    if !name.starts_with(FOLDER) || name.contains(['/', '\\']) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{LIVE} does not name a database: {name:?}"),
-        ));
-    }
-    Ok(name.to_owned())
-}
-
-fn options(create: bool) -> Options {
+fn options(opening: &Opening, create: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(create);
     options.create_missing_column_families(create);
     options.set_error_if_exists(create);
-    // A torn last record is the ordinary trace of a crash; damage before it would silently lose acknowledged writes.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_wal_recovery_mode(opening.recovery);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_wal_bytes_per_sync(0);
     options.set_bytes_per_sync(1 << 20);
     options.set_max_total_wal_size(MAX_WAL);
-    options.set_db_write_buffer_size(WRITE_BUFFERS);
+    options.set_db_write_buffer_size(opening.write_buffers);
     options.set_max_background_jobs(2);
     options.set_max_open_files(512);
     options.set_keep_log_file_num(2);
@@ -325,30 +373,25 @@ fn options(create: bool) -> Options {
     options
 }
 
-fn families(cache: &Cache) -> [ColumnFamilyDescriptor; 4] {
+fn families(opening: &Opening) -> [ColumnFamilyDescriptor; 4] {
     Table::ALL
-        .map(|table| ColumnFamilyDescriptor::new(table.family(), family_options(table, cache)))
+        .map(|table| ColumnFamilyDescriptor::new(table.family(), family_options(table, opening)))
 }
 
-fn open(
-    folder: &Path,
-    cache: &Cache,
-    create: bool,
-    held: mpsc::Sender<Infallible>,
-) -> io::Result<Database> {
-    let db = DB::open_cf_descriptors(&options(create), folder, families(cache))
-        .map_err(|error| context(&other(error), "cannot open the database"))?;
+fn open(folder: &Path, opening: &Opening, create: bool) -> io::Result<Database> {
+    let options = options(opening, create);
+    let db = DB::open_cf_descriptors(&options, folder, families(opening)).map_err(cannot_open)?;
     Ok(Database {
         db,
         folder: folder.to_owned(),
         retired: AtomicBool::new(false),
-        _open: held,
+        _open: opening.held.clone(),
     })
 }
 
-fn family_options(table: Table, cache: &Cache) -> Options {
+fn family_options(table: Table, opening: &Opening) -> Options {
     let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
+    blocks.set_block_cache(&opening.cache);
     blocks.set_block_size(16 << 10);
     blocks.set_format_version(5);
     blocks.set_cache_index_and_filter_blocks(true);
@@ -359,7 +402,8 @@ fn family_options(table: Table, cache: &Cache) -> Options {
     }
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_size(WRITE_BUFFER);
+    // Two tables take nearly all writes, the log and the state.
+    options.set_write_buffer_size(opening.write_buffers / 2);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
     options
@@ -427,66 +471,19 @@ fn collect(
         .collect()
 }
 
-/// Names a folder as the live database, durably.
-fn make_live(data_dir: &Path, folder: &Path) -> io::Result<()> {
-    let name = folder
-        .file_name()
-        .and_then(|name| name.to_str())
-        .ok_or_else(|| io::Error::other("a database folder without a name"))?;
-    let temporary = data_dir.join("LIVE.new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(name.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, data_dir.join(LIVE))?;
-    sync_dir(data_dir)
-}
-
-fn remove_leftovers(data_dir: &Path, live: &str) -> io::Result<()> {
-    for item in fs::read_dir(data_dir)? {
-        let item = item?;
-        let name = item.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if name.starts_with(FOLDER) && name != live {
-            fs::remove_dir_all(item.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes the files of a folder durable, and the folder itself.
-fn sync_files(dir: &Path) -> io::Result<()> {
-    for item in fs::read_dir(dir)? {
-        let item = item?;
-        if item.file_type()?.is_file() {
-            match File::open(item.path()) {
-                Ok(file) => file.sync_all()?,
-                // An open database removes what it no longer needs.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    sync_dir(dir)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn folder_bytes(dir: &Path) -> u64 {
-    let Ok(items) = fs::read_dir(dir) else {
-        return 0;
-    };
-    items
-        .filter_map(|item| item.ok()?.metadata().ok())
-        .map(|metadata| metadata.len())
-        .sum()
-}
-
 fn other(error: rocksdb::Error) -> io::Error {
-    io::Error::other(error)
+    let kind = if error.kind() == rocksdb::ErrorKind::Corruption {
+        io::ErrorKind::InvalidData
+    } else if error.as_ref().contains("No space left on device") {
+        // RocksDB passes on what the system said only in words.
+        io::ErrorKind::StorageFull
+    } else {
+        io::ErrorKind::Other
+    };
+    io::Error::new(kind, error)
 }
 
-fn context(error: &io::Error, what: &str) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
+fn cannot_open(error: rocksdb::Error) -> io::Error {
+    let error = other(error);
+    io::Error::new(error.kind(), format!("cannot open the database: {error}"))
 }

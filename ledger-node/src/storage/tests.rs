@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::memory::{MemoryStore, Operation};
-use super::rocks::RocksStore;
+use super::rocks::{Memory, RocksStore};
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ proptest! {
                 }
                 Step::Reopen => {
                     drop(rocks);
-                    rocks = RocksStore::open(dir.path()).unwrap().0;
+                    rocks = RocksStore::open(dir.path(), Memory::default()).unwrap().0;
                     memory = memory.killed();
                 }
                 Step::Install => {
@@ -181,7 +181,7 @@ fn a_view_outlives_an_installation() {
     );
     drop(view);
     drop(store);
-    let (again, _) = RocksStore::open(dir.path()).unwrap();
+    let (again, _) = RocksStore::open(dir.path(), Memory::default()).unwrap();
     assert_eq!(
         again.get(Table::State, b"k").unwrap(),
         Some(b"old".to_vec())
@@ -214,7 +214,7 @@ fn a_torn_end_is_cut_off_and_a_hole_is_not() {
     let whole = std::fs::read(&log).unwrap();
 
     std::fs::write(&log, &whole[..whole.len() - 100]).unwrap();
-    let (store, _) = RocksStore::open(&copy).unwrap();
+    let (store, _) = RocksStore::open(&copy, Memory::default()).unwrap();
     assert!(
         store
             .get(Table::Log, &198_u32.to_be_bytes())
@@ -237,7 +237,7 @@ fn a_torn_end_is_cut_off_and_a_hole_is_not() {
         let middle = holed.len() / 2;
         holed[middle] ^= 0xff;
         std::fs::write(&log, holed).unwrap();
-        let opened = RocksStore::open(&copy);
+        let opened = RocksStore::open(&copy, Memory::default());
         assert!(
             opened.is_err(),
             "acknowledged writes would be lost in silence"
