@@ -487,3 +487,41 @@ fn cannot_open(error: rocksdb::Error) -> io::Error {
     let error = other(error);
     io::Error::new(error.kind(), format!("cannot open the database: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_what_it_was_told() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(RocksStore::create(dir.path()).unwrap());
+        let memory = Memory {
+            block_cache: 3 << 20,
+            write_buffers: 2 << 20,
+        };
+        let (store, _closed) = RocksStore::open(dir.path(), memory).unwrap();
+        let database = store.database();
+        let number = |table: Table, name: &str| {
+            let family = family(&database.db, table).unwrap();
+            let value = database.db.property_int_value_cf(family, name);
+            value.unwrap().unwrap()
+        };
+        for table in Table::ALL {
+            let capacity = number(table, "rocksdb.block-cache-capacity");
+            assert_eq!(capacity, 3 << 20, "{table:?}");
+        }
+        let mut options = String::new();
+        for item in fs::read_dir(dir.path().join("db-1")).unwrap() {
+            let path = item.unwrap().path();
+            if path.to_str().unwrap().contains("OPTIONS-") {
+                options.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+        assert!(
+            options.contains("db_write_buffer_size=2097152"),
+            "{options}"
+        );
+        assert!(options.contains(" write_buffer_size=1048576"), "{options}");
+    }
+}

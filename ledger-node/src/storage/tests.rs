@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::memory::{MemoryStore, Operation};
-use super::rocks::{Memory, RocksStore};
+use super::rocks::{Memory, RocksStore, Unusable};
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -190,60 +190,76 @@ fn a_view_outlives_an_installation() {
     assert_eq!(folders, 2, "one database and the file that names it");
 }
 
-#[test]
-fn a_torn_end_is_cut_off_and_a_hole_is_not() {
+/// A store of 200 log entries as a process leaves it that is killed: the folder, and its write-ahead log.
+fn killed_after_200() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    {
-        let store = RocksStore::create(dir.path()).unwrap();
-        for number in 0..200_u32 {
-            let mut one = Batch::new();
-            one.put(Table::Log, number.to_be_bytes(), [7; 200]);
-            store.write(&one).unwrap();
-        }
-        store.sync().unwrap();
-        // A process that is killed does not flush; forgetting the store leaves only its write-ahead log.
-        copy_dir(dir.path(), &dir.path().with_extension("copy"));
+    let copy = tempfile::tempdir().unwrap();
+    let store = RocksStore::create(dir.path()).unwrap();
+    for number in 0..200_u32 {
+        let mut one = Batch::new();
+        one.put(Table::Log, number.to_be_bytes(), [7; 200]);
+        store.write(&one).unwrap();
     }
-    let copy = dir.path().with_extension("copy");
-    let log = std::fs::read_dir(copy.join("db-1"))
+    store.sync().unwrap();
+    // A process that is killed does not flush.
+    copy_dir(dir.path(), copy.path());
+    let log = std::fs::read_dir(copy.path().join("db-1"))
         .unwrap()
         .map(|item| item.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "log"))
         .max_by_key(|path| path.metadata().unwrap().len())
         .unwrap();
+    (copy, log)
+}
+
+fn has(store: &dyn Read, number: u32) -> bool {
+    let found = store.get(Table::Log, &number.to_be_bytes());
+    found.unwrap().is_some()
+}
+
+#[test]
+fn a_torn_end_is_cut_off() {
+    let (dir, log) = killed_after_200();
     let whole = std::fs::read(&log).unwrap();
-
     std::fs::write(&log, &whole[..whole.len() - 100]).unwrap();
-    let (store, _) = RocksStore::open(&copy, Memory::default()).unwrap();
-    assert!(
-        store
-            .get(Table::Log, &198_u32.to_be_bytes())
-            .unwrap()
-            .is_some()
-    );
-    assert!(
-        store
-            .get(Table::Log, &199_u32.to_be_bytes())
-            .unwrap()
-            .is_none()
-    );
-    drop(store);
-    std::fs::remove_dir_all(&copy).unwrap();
+    let (store, _) = RocksStore::open(dir.path(), Memory::default()).unwrap();
+    assert!(has(&store, 198));
+    assert!(!has(&store, 199));
+}
 
-    copy_dir(dir.path(), &copy);
-    let log = copy.join("db-1").join(log.file_name().unwrap());
-    if log.exists() {
-        let mut holed = whole;
-        let middle = holed.len() / 2;
-        holed[middle] ^= 0xff;
-        std::fs::write(&log, holed).unwrap();
-        let opened = RocksStore::open(&copy, Memory::default());
-        assert!(
-            opened.is_err(),
-            "acknowledged writes would be lost in silence"
-        );
-    }
-    std::fs::remove_dir_all(&copy).unwrap();
+#[test]
+fn what_is_before_a_hole_is_used_only_if_that_is_enough() {
+    let (dir, log) = killed_after_200();
+    let mut holed = std::fs::read(&log).unwrap();
+    let middle = holed.len() / 2;
+    holed[middle] ^= 0xff;
+    std::fs::write(&log, &holed).unwrap();
+    let open = || RocksStore::open(dir.path(), Memory::default());
+    let until_damage = |needed: u32| {
+        RocksStore::open_until_damage(dir.path(), Memory::default(), &|store: &dyn Read| {
+            if has(store, needed) {
+                Ok(())
+            } else {
+                Err(needed)
+            }
+        })
+    };
+    let error = open().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+
+    let refused = until_damage(199).unwrap_err();
+    assert!(matches!(refused, Unusable::NotCovered(199)), "{refused:?}");
+    assert_eq!(std::fs::read(&log).unwrap(), holed, "nothing has changed");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    assert!(open().is_err(), "and it is still refused");
+
+    let (store, closed) = until_damage(50).unwrap();
+    assert!(has(&store, 50) && !has(&store, 199));
+    drop(store);
+    assert!(closed.wait(std::time::Duration::from_secs(10)));
+    assert!(!log.exists(), "the damaged one is gone");
+    let (store, _) = open().unwrap();
+    assert!(has(&store, 50) && !has(&store, 199));
 }
 
 fn copy_dir(from: &Path, to: &Path) {

@@ -1,7 +1,9 @@
 //! Clusters of real processes under load and under faults, in short forms; `make soak` has the long ones.
 
 mod bad_input;
+mod in_process;
 mod kills;
 mod marker;
 mod membership;
 mod partitions;
+mod syncs;

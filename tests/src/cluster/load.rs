@@ -117,10 +117,8 @@ impl Cluster {
     pub async fn time_to_answer(&self, actor: &Actor) -> Duration {
         let start = std::time::Instant::now();
         let submission = self.signing.command(question(actor, 0));
-        let lines = self
-            .lines
-            .values()
-            .filter(|line| self.running.contains_key(&line.node));
+        let nodes = self.nodes();
+        let lines = nodes.iter().map(|node| self.line(*node));
         let mut lines = lines.cycle();
         until("a question is answered", super::RECOVERY, async || {
             let line = lines.next().expect("a node runs");

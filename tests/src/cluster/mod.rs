@@ -16,9 +16,10 @@ mod reading;
 pub mod scenarios;
 pub mod wait;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ impl Default for Options {
 pub struct Cluster {
     // Processes end before their folder goes.
     running: BTreeMap<u64, Process>,
+    /// Nodes that whoever tests runs itself, in its own process.
+    inside: BTreeSet<u64>,
     files: BTreeMap<u64, NodeFiles>,
     lines: BTreeMap<u64, Line>,
     /// The network between the nodes.
@@ -120,6 +123,22 @@ impl Cluster {
     /// # Panics
     /// If it does not.
     pub async fn start(options: Options) -> Self {
+        let members = options.nodes;
+        let mut cluster = Self::prepare(options).await;
+        let genesis = cluster.genesis();
+        for id in 1..=members {
+            cluster.file(id).init(&genesis, id == 1);
+            cluster.restart(id);
+        }
+        cluster.leader().await;
+        cluster
+    }
+
+    /// Makes what the nodes of a cluster need before they have data and run.
+    ///
+    /// # Panics
+    /// If the program refuses.
+    pub async fn prepare(options: Options) -> Self {
         let origin = match options.tree_hash {
             TreeHash::Sha256 => ORIGIN,
             TreeHash::Blake3 => ORIGIN_BLAKE3,
@@ -159,8 +178,9 @@ impl Cluster {
             .iter()
             .map(|(id, node)| (*id, Line::new(*id, &node.client.to_string())))
             .collect();
-        let mut cluster = Self {
+        Self {
             running: BTreeMap::new(),
+            inside: BTreeSet::new(),
             files,
             lines,
             network,
@@ -170,14 +190,7 @@ impl Cluster {
             origin: origin.to_owned(),
             folder: Folder(Some(folder)),
             _ports: ports,
-        };
-        let genesis = cluster.genesis();
-        for id in 1..=options.nodes {
-            cluster.file(id).init(&genesis, id == 1);
-            cluster.restart(id);
         }
-        cluster.leader().await;
-        cluster
     }
 
     /// The genesis file.
@@ -221,7 +234,17 @@ impl Cluster {
     /// The nodes that run, ascending.
     #[must_use]
     pub fn nodes(&self) -> Vec<u64> {
-        self.running.keys().copied().collect()
+        let running: BTreeSet<u64> = self.running.keys().chain(&self.inside).copied().collect();
+        running.into_iter().collect()
+    }
+
+    /// Says whether a node runs in the process of the test.
+    pub fn runs_inside(&mut self, node: u64, runs: bool) {
+        if runs {
+            self.inside.insert(node);
+        } else {
+            self.inside.remove(&node);
+        }
     }
 
     /// Starts a node that does not run.
@@ -232,6 +255,25 @@ impl Cluster {
         let files = self.file(node);
         let process = Process::start(&files.config(), &files.log());
         self.running.insert(node, process);
+    }
+
+    /// Starts a node that does not run under a tracer with these arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart_traced(&mut self, node: u64, tracer: &[String]) {
+        let files = self.file(node);
+        let process = Process::start_traced(&files.config(), &files.log(), tracer);
+        self.running.insert(node, process);
+    }
+
+    /// Waits until a node has ended by itself.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn must_end(&mut self, node: u64, at_most: Duration) -> ExitStatus {
+        let mut process = self.running.remove(&node).expect("a running node");
+        process.must_end(at_most).await
     }
 
     /// Ends a node without notice.

@@ -74,9 +74,34 @@ impl Process {
     /// If it cannot be started.
     #[must_use]
     pub fn start(config: &Path, log: &Path) -> Self {
+        Self::spawn(Command::new(program()), config, log)
+    }
+
+    /// Starts a node under strace, which is told what to do by these arguments. The process is the node's: strace is not its
+    /// parent, and ends after it.
+    ///
+    /// # Panics
+    /// If it cannot be started, or if there is no strace: a test without its faults would prove nothing.
+    #[must_use]
+    pub fn start_traced(config: &Path, log: &Path, tracer: &[String]) -> Self {
+        let version = Command::new("strace").arg("--version").output();
+        assert!(
+            version.is_ok_and(|version| version.status.success()),
+            "this test needs strace; run `make deps`"
+        );
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-D", "-qq", "--seccomp-bpf"])
+            .args(tracer)
+            .arg("--")
+            .arg(program());
+        Self::spawn(command, config, log)
+    }
+
+    fn spawn(mut command: Command, config: &Path, log: &Path) -> Self {
         let open =
             || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
-        let child = Command::new(program())
+        let child = command
             .args(["start", "--config"])
             .arg(config)
             .stdin(Stdio::null())
