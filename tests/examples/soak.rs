@@ -1,4 +1,5 @@
-//! The long forms of what `tests/it/cluster` does in short: `soak kills 30`, `soak partitions 60`, `soak entries 1000000`.
+//! The long forms of what `tests/it/cluster` does in short: `soak kills 30`, `soak partitions 60`, `soak entries 1000000`,
+//! `soak faults 20`.
 //! Prints figures, and fails if a promise is broken or a figure is beyond its limit.
 
 #![expect(
@@ -10,6 +11,7 @@
 
 use std::time::{Duration, Instant};
 
+use countersign_tests::cluster::faults::{SETTINGS, sweep};
 use countersign_tests::cluster::load::Load;
 use countersign_tests::cluster::scenarios::{Cut, UNAVAILABLE_MEDIAN, UNAVAILABLE_WORST};
 use countersign_tests::cluster::{Cluster, Options};
@@ -30,7 +32,10 @@ async fn main() {
         ("kills", Some(number)) => kills(number).await,
         ("partitions", Some(number)) => partitions(Duration::from_secs(number as u64)).await,
         ("entries", Some(number)) => entries(number).await,
-        _ => panic!("usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT"),
+        ("faults", Some(number)) => faults(number).await,
+        _ => panic!(
+            "usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT | soak faults NUMBERS"
+        ),
     }
 }
 
@@ -116,4 +121,38 @@ async fn entries(count: usize) {
     load.finish().await;
     cluster.converge().await;
     cluster.must_be_sound_on_disk().await;
+}
+
+/// Goes through every kind of fault, for each from the first call to the last of so many, or to one that is never made.
+async fn faults(numbers: usize) {
+    let options = Options {
+        settings: SETTINGS.to_owned(),
+        ..Options::default()
+    };
+    let (mut cluster, actors) = Cluster::with_actors(options, WRITERS).await;
+    let load = Load::start(&cluster, &actors);
+    let mut happened = 0;
+    for mut fault in sweep() {
+        for nth in 1..=numbers {
+            fault.nth = nth;
+            let node = cluster.follower().await;
+            if !cluster.suffers(&load, node, &fault).await {
+                println!(
+                    "{:?} {} {:?} {:?}: not more than {} in one thread",
+                    fault.phase,
+                    fault.call,
+                    fault.place,
+                    fault.effect,
+                    nth - 1
+                );
+                break;
+            }
+            happened += 1;
+        }
+    }
+    load.finish().await;
+    let case = cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+    println!("faults: {happened}");
+    println!("answered calls: {}", case.history.answered().count());
 }

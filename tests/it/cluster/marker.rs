@@ -79,6 +79,90 @@ async fn a_torn_tail_after_a_kill_starts() {
     cluster.must_be_sound_on_disk().await;
 }
 
+/// A record as RocksDB writes it, but with a checksum that does not hold: what is left when the pages of a write that was
+/// never synced reach the disk only in part.
+fn shreds(written: usize) -> Vec<u8> {
+    /// Records do not cross blocks of this many bytes.
+    const BLOCK: usize = 32 * 1024;
+    /// Checksum, length and kind.
+    const HEADER: usize = 7;
+    /// The kind of a record that is whole.
+    const FULL: u8 = 1;
+    let mut room = BLOCK - written % BLOCK;
+    let mut bytes = Vec::new();
+    if room <= HEADER {
+        bytes.resize(room, 0);
+        room = BLOCK;
+    }
+    let len = (room - HEADER).min(100);
+    bytes.extend_from_slice(&[0x5a; 4]);
+    bytes.extend_from_slice(&u16::try_from(len).expect("short").to_le_bytes());
+    bytes.push(FULL);
+    bytes.resize(bytes.len() + len, 0x11);
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_shreds_behind_all_promises_starts() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 4).await;
+    let load = Load::start(&cluster, &actors);
+    load.flows(200, RECOVERY).await;
+    let node = cluster.follower().await;
+    cluster.kill(node);
+    let data = cluster.file(node).data();
+    let wal = newest_wal(&data);
+    let mut bytes = std::fs::read(&wal).expect("a log");
+    bytes.extend(shreds(bytes.len()));
+    std::fs::write(&wal, bytes).expect("a log");
+    cluster.restart(node);
+    cluster.is_whole().await;
+    let live = std::fs::read_to_string(data.join("LIVE")).expect("a name");
+    assert_eq!(live, "db-2", "a copy was made live");
+    assert!(!data.join("db-1").exists());
+    load.flows(100, RECOVERY).await;
+    load.finish().await;
+    cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_damaged_before_a_promise_does_not_start() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 4).await;
+    let load = Load::start(&cluster, &actors);
+    load.flows(200, RECOVERY).await;
+    load.finish().await;
+    let node = cluster.follower().await;
+    let size = cluster.converge().await;
+    let data = cluster.file(node).data();
+    until("the node has promised all of it", RECOVERY, async || {
+        let promised = Marker::peek(&data).ok()?.cosigned?.size;
+        (promised >= TreeSize(size)).then_some(())
+    })
+    .await;
+    cluster.kill(node);
+    let wal = newest_wal(&data);
+    let mut bytes = std::fs::read(&wal).expect("a log");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&wal, &bytes).expect("a log");
+
+    cluster.restart(node);
+    let status = cluster.process(node).must_end(SOON).await;
+    assert_eq!(status.code(), Some(EXIT_DATA), "{status}");
+    let log = std::fs::read_to_string(cluster.file(node).log()).expect("a log");
+    let last = log.lines().last().unwrap_or_default();
+    for words in [
+        "the check of the store failed",
+        "Corruption",
+        "is not enough",
+        "ledger-node fsck",
+        "new node id",
+    ] {
+        assert!(last.contains(words), "{words:?} is not in: {last}");
+    }
+    assert_eq!(std::fs::read(&wal).expect("a log"), bytes, "left as it was");
+}
+
 /// The write-ahead log that was written last.
 fn newest_wal(folder: &Path) -> std::path::PathBuf {
     let mut found = Vec::new();

@@ -145,6 +145,9 @@ async fn nothing_is_lost_when_all_nodes_lose_power() {
     let (mut world, actors) = world(8).await;
     let load = Load::start(&world.cluster, &actors);
     for _ in 0..3 {
+        for inside in world.nodes.values() {
+            inside.disk.slow(SLOW);
+        }
         load.flows(100, RECOVERY).await;
         for (node, kept) in world.lose_power() {
             world.run(node, kept);

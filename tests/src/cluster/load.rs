@@ -75,6 +75,12 @@ impl Load {
         }
     }
 
+    /// How many calls were answered so far.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.recorder.answered()
+    }
+
     /// Waits until so many more calls are answered.
     ///
     /// # Panics

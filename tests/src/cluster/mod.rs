@@ -4,6 +4,7 @@
 //! comes through gRPC, and what happens to them is what happens to processes and cables.
 
 pub mod client;
+pub mod faults;
 mod files;
 pub mod history;
 pub mod invariants;
@@ -19,7 +20,6 @@ pub mod wait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -267,15 +267,6 @@ impl Cluster {
         self.running.insert(node, process);
     }
 
-    /// Waits until a node has ended by itself.
-    ///
-    /// # Panics
-    /// If it does not.
-    pub async fn must_end(&mut self, node: u64, at_most: Duration) -> ExitStatus {
-        let mut process = self.running.remove(&node).expect("a running node");
-        process.must_end(at_most).await
-    }
-
     /// Ends a node without notice.
     pub fn kill(&mut self, node: u64) {
         if let Some(mut process) = self.running.remove(&node) {
@@ -296,11 +287,7 @@ impl Cluster {
 
     /// What a node says about itself; nothing if it does not answer.
     pub async fn status(&self, node: u64) -> Option<v1::GetNodeStatusResponse> {
-        const PATH: &str = "/countersign.v1.ClusterService/GetNodeStatus";
-        let request = v1::GetNodeStatusRequest {};
-        let request = self.signing.read(&admin(), PATH, request);
-        let answer = self.line(node).call(PATH, request, Duration::from_secs(2));
-        answer.await.ok()
+        status(&self.signing, self.line(node)).await
     }
 
     /// The leader, once most running nodes agree on one that runs and takes commands.
@@ -427,6 +414,14 @@ impl Cluster {
             }
         }
     }
+}
+
+/// What a node says about itself; nothing if it does not answer.
+async fn status(signing: &Signing, line: &Line) -> Option<v1::GetNodeStatusResponse> {
+    const PATH: &str = "/countersign.v1.ClusterService/GetNodeStatus";
+    let request = signing.read(&admin(), PATH, v1::GetNodeStatusRequest {});
+    let answer = line.call(PATH, request, Duration::from_secs(2));
+    answer.await.ok()
 }
 
 /// The admin of test ledgers, who may also read everything.

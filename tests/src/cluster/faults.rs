@@ -1,0 +1,289 @@
+//! Disks that fail under real processes: strace makes one call of the system fail, or ends the process in the middle of it.
+//!
+//! A fault is a call, where it is made, which time of it, and what happens. The node must stop and say why, or end where it
+//! is killed; what it leaves behind must be sound, and it must come back with all that it acknowledged.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use super::load::Load;
+use super::wait::until;
+use super::{Cluster, RECOVERY, SOON};
+
+/// The exit code of a node that stopped because of its disk.
+const EXIT_FATAL: i32 = 70;
+/// The signal that nobody can catch.
+const SIGKILL: i32 = 9;
+/// Write-ahead logs that a database of a test may get to.
+const LOGS: u32 = 120;
+/// Calls that are answered while a node is away, so that the others have purged what it would need: it gets a snapshot.
+const AWAY: usize = 1_500;
+/// Calls that are answered before a fault is said not to have happened.
+const UNHURT: usize = 400;
+
+/// Snapshots after every mebibyte of log, and nothing kept behind them; a store that takes little memory.
+pub const SETTINGS: &str = "[snapshot]\nlog_bytes = 1048576\nlog_keep_entries = 0\n\n\
+                            [limits]\nlog_tail_bytes = 4194304\nblock_cache_bytes = 4194304\nwrite_buffer_bytes = 8388608\n";
+
+/// When a fault happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// While the node starts, or later, whichever comes first.
+    Running,
+    /// While it installs a snapshot, because it was away for long.
+    Installing,
+}
+
+/// What happens in place of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It fails with an input or output error.
+    Eio,
+    /// It fails because the disk is full.
+    Enospc,
+    /// The process is killed before it.
+    Kill,
+}
+
+/// The files that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// All of them.
+    Anywhere,
+    /// The write-ahead logs.
+    Wal,
+    /// One file of the data directory.
+    File(&'static str),
+}
+
+/// A fault.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    /// When.
+    pub phase: Phase,
+    /// The calls, as strace names them.
+    pub call: &'static str,
+    /// Where.
+    pub place: Place,
+    /// Which time that one thread makes such a call there, from 1.
+    pub nth: usize,
+    /// What happens.
+    pub effect: Effect,
+    /// What the node says as it stops; nothing is said by one that is killed.
+    pub says: &'static [&'static str],
+}
+
+impl Fault {
+    /// What strace is told.
+    fn tracer(&self, data: &Path, trace: &Path) -> Vec<String> {
+        let effect = match self.effect {
+            Effect::Eio => "error=EIO",
+            Effect::Enospc => "error=ENOSPC",
+            Effect::Kill => "signal=KILL",
+        };
+        let mut arguments = vec![
+            "-o".to_owned(),
+            trace.display().to_string(),
+            format!("--trace={}", self.call),
+            format!("--inject={}:{effect}:when={}", self.call, self.nth),
+        ];
+        let mut path = |path: &str| {
+            arguments.push("-P".to_owned());
+            arguments.push(data.join(path).display().to_string());
+        };
+        match self.place {
+            Place::Anywhere => {}
+            Place::File(name) => path(name),
+            Place::Wal => {
+                for database in 1..=3 {
+                    for number in 1..LOGS {
+                        path(&format!("db-{database}/{number:06}.log"));
+                    }
+                }
+            }
+        }
+        arguments
+    }
+}
+
+impl Cluster {
+    /// Lets a node suffer a fault under load, and brings it back. False if the fault never happened: the node then ran well.
+    ///
+    /// # Panics
+    /// If the node does not end as it should, leaves damage behind, or does not come back.
+    pub async fn suffers(&mut self, load: &Load, node: u64, fault: &Fault) -> bool {
+        self.kill(node);
+        if fault.phase == Phase::Installing {
+            load.flows(AWAY, RECOVERY).await;
+        }
+        let (data, log) = (self.file(node).data(), self.file(node).log());
+        let said_before = std::fs::read_to_string(&log).unwrap_or_default().len();
+        let trace = self.folder().join(format!("strace-{node}.txt"));
+        self.restart_traced(node, &fault.tracer(&data, &trace));
+        let Some(status) = self.ends_or_runs_well(load, node).await else {
+            self.kill(node);
+            self.restart(node);
+            self.is_whole().await;
+            return false;
+        };
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let said = said.get(said_before..).unwrap_or_default();
+        if fault.effect == Effect::Kill {
+            assert_eq!(
+                status.signal(),
+                Some(SIGKILL),
+                "{fault:?}: {status}\n{said}"
+            );
+        } else {
+            assert_eq!(
+                status.code(),
+                Some(EXIT_FATAL),
+                "{fault:?}: {status}\n{said}"
+            );
+            let last = said.lines().last().unwrap_or_default();
+            assert!(last.starts_with("ledger-node: "), "{fault:?}: {last}");
+            for words in fault.says {
+                assert!(
+                    last.contains(words),
+                    "{fault:?}: {words:?} is not in: {last}"
+                );
+            }
+        }
+        self.must_be_sound(node);
+        self.restart(node);
+        self.is_whole().await;
+        true
+    }
+
+    /// Waits until the process of a node has ended, or nothing can happen to it any more.
+    async fn ends_or_runs_well(&mut self, load: &Load, node: u64) -> Option<ExitStatus> {
+        let mut unhurt_at = None;
+        let process = self.running.get_mut(&node)?;
+        let line = self.lines.get(&node)?;
+        let (signing, answered) = (&self.signing, load);
+        let status = until(
+            "the fault has happened, or cannot",
+            RECOVERY + SOON,
+            async || {
+                if let Some(status) = process.ended() {
+                    return Some(Some(status));
+                }
+                let serves = super::status(signing, line)
+                    .await
+                    .is_some_and(|status| status.ready);
+                let now = answered.answered();
+                if serves {
+                    let at = *unhurt_at.get_or_insert(now + UNHURT);
+                    return (now >= at).then_some(None);
+                }
+                None
+            },
+        )
+        .await;
+        if status.is_some() {
+            self.running.remove(&node);
+        }
+        status
+    }
+}
+
+/// Faults of each kind, each known to happen: the short form.
+pub const KINDS: &[Fault] = &[
+    Fault {
+        phase: Phase::Running,
+        call: "fdatasync",
+        place: Place::Anywhere,
+        nth: 1,
+        effect: Effect::Eio,
+        says: &["the store cannot be opened", "Check the disk"],
+    },
+    Fault {
+        phase: Phase::Running,
+        call: "rename",
+        place: Place::File("db-1/CURRENT"),
+        nth: 1,
+        effect: Effect::Kill,
+        says: &[],
+    },
+    Fault {
+        phase: Phase::Running,
+        call: "fdatasync",
+        place: Place::Wal,
+        nth: 9,
+        effect: Effect::Eio,
+        says: &["a sync of the store failed", "Check the disk"],
+    },
+    Fault {
+        phase: Phase::Running,
+        call: "write",
+        place: Place::Wal,
+        nth: 17,
+        effect: Effect::Enospc,
+        says: &["No space left on device", "Make room on the disk"],
+    },
+    Fault {
+        phase: Phase::Running,
+        call: "fdatasync",
+        place: Place::Wal,
+        nth: 12,
+        effect: Effect::Kill,
+        says: &[],
+    },
+    Fault {
+        phase: Phase::Running,
+        call: "write",
+        place: Place::Wal,
+        nth: 40,
+        effect: Effect::Kill,
+        says: &[],
+    },
+    Fault {
+        phase: Phase::Running,
+        call: "rename",
+        place: Place::File("snapshots/building"),
+        nth: 1,
+        effect: Effect::Eio,
+        says: &["a snapshot cannot be made", "Check the disk"],
+    },
+    Fault {
+        phase: Phase::Installing,
+        call: "rename",
+        place: Place::File("LIVE.new"),
+        nth: 1,
+        effect: Effect::Kill,
+        says: &[],
+    },
+];
+
+/// Every call, place and effect that a long run goes through, with the number left to be counted up.
+#[must_use]
+pub fn sweep() -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for phase in [Phase::Running, Phase::Installing] {
+        for call in ["fdatasync", "fsync", "rename", "link"] {
+            for effect in [Effect::Kill, Effect::Eio, Effect::Enospc] {
+                // A sync does not run out of room; what it could not write is an error of the disk.
+                if effect == Effect::Enospc && call != "link" {
+                    continue;
+                }
+                faults.push((phase, call, Place::Anywhere, effect));
+            }
+        }
+        for effect in [Effect::Kill, Effect::Eio, Effect::Enospc] {
+            faults.push((phase, "write", Place::Wal, effect));
+        }
+        for effect in [Effect::Kill, Effect::Eio] {
+            faults.push((phase, "fdatasync", Place::File("marker"), effect));
+        }
+    }
+    let fault = |(phase, call, place, effect)| Fault {
+        phase,
+        call,
+        place,
+        nth: 1,
+        effect,
+        says: &[],
+    };
+    faults.into_iter().map(fault).collect()
+}
