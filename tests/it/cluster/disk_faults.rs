@@ -72,7 +72,7 @@ async fn an_answer_is_sent_after_a_quorum_has_synced_its_entry() {
         cluster.stop(node).await;
         let trace = cluster.folder().join(format!("order-{node}"));
         let arguments = format!(
-            "-ff -ttt -T -yy -xx -s 100000 -o {} --trace=fdatasync,write,writev,sendto,sendmsg",
+            "--seccomp-bpf -ff -ttt -T -yy -xx -s 100000 -o {} --trace=fdatasync,write,writev,sendto,sendmsg",
             trace.display()
         );
         let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
@@ -89,12 +89,13 @@ async fn an_answer_is_sent_after_a_quorum_has_synced_its_entry() {
     }
 
     let id = escaped(&request_id(&submission));
+    let log_name = format!("{}>", escaped(b".log"));
     let mut synced = BTreeMap::new();
     let mut answered = None;
     for node in 1..=3 {
         let traces = traces(&folder, node);
         let all: Vec<(Span, &str)> = traces.iter().flat_map(|text| calls(text)).collect();
-        let is_log = |call: &str| call.contains(".log>");
+        let is_log = |call: &str| call.contains(&log_name);
         let written = all
             .iter()
             .filter(|(_, call)| call.starts_with("write") && is_log(call) && call.contains(&id))

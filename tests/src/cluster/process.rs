@@ -91,7 +91,7 @@ impl Process {
         );
         let mut command = Command::new("strace");
         command
-            .args(["-f", "-D", "-qq", "--seccomp-bpf"])
+            .args(["-f", "-D", "-qq"])
             .args(tracer)
             .arg("--")
             .arg(program());
