@@ -16,7 +16,7 @@ NEXTEST := $(shell command -v cargo-nextest)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## Install what cargo cannot bring: a C++ compiler and libclang (YES=1 does not ask)
+deps: ## Install what cargo cannot bring: a C++ compiler, libclang, strace (YES=1 does not ask)
 	@scripts/deps
 
 demo: deps ## Tell the whole story once: register, decide, record, prove, tamper, find out
@@ -45,10 +45,11 @@ ci: lint test ## What the merge gate runs: lint, and the test command of the REA
 fmt: ## Format the code
 	cargo fmt --all
 
-soak: deps ## Kill, cut and fill clusters for SOAK_KILLS (30), SOAK_SECONDS (60) a cut, SOAK_ENTRIES (1000000)
+soak: deps ## Kill, cut, break and fill clusters: SOAK_KILLS (30), SOAK_SECONDS (60), SOAK_FAULTS (20), SOAK_ENTRIES (1000000)
 	cargo build --locked --workspace --bins --example soak
 	"$$CARGO_TARGET_DIR/debug/examples/soak" kills "$${SOAK_KILLS:-30}"
 	"$$CARGO_TARGET_DIR/debug/examples/soak" partitions "$${SOAK_SECONDS:-60}"
+	"$$CARGO_TARGET_DIR/debug/examples/soak" faults "$${SOAK_FAULTS:-20}"
 	"$$CARGO_TARGET_DIR/debug/examples/soak" entries "$${SOAK_ENTRIES:-1000000}"
 
 fuzz: deps ## Run every fuzz target for FUZZ_SECONDS (600) each; needs cargo-fuzz

@@ -19,10 +19,17 @@ struct Machine {
 }
 
 impl Machine {
-    /// Every machine has Rust.
+    /// Every machine has Rust, and most have strace.
     fn new() -> Self {
         let programs = tempfile::tempdir().expect("a temporary folder can be made");
-        Self { programs }.with("cargo", "exit 0")
+        Self { programs }
+            .with("cargo", "exit 0")
+            .with("strace", "exit 0")
+    }
+
+    fn without(self, name: &str) -> Self {
+        fs::remove_file(self.programs.path().join(name)).expect("the stand-in is there");
+        self
     }
 
     /// The machine with one more program, a line of shell. What it is called with goes to the file `calls`.
@@ -114,6 +121,18 @@ fn root_installs_what_is_missing_and_only_that() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_tests_break_disks_with_is_installed_too() {
+    let machine = Machine::debian(0)
+        .without("strace")
+        .with("dpkg-query", LIBCLANG_THERE)
+        .with("g++", "exit 0");
+    let output = machine.deps(&[], false);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(machine.installs().ends_with(" strace\n"));
+}
+
 #[test]
 fn others_are_asked_or_say_yes() {
     let machine = Machine::debian(1000)
@@ -164,8 +183,7 @@ fn elsewhere_it_says_what_to_install() {
 
 #[test]
 fn a_machine_without_rust_is_told_so() {
-    let machine = Machine::debian(0);
-    fs::remove_file(machine.programs.path().join("cargo")).expect("the stand-in is there");
+    let machine = Machine::debian(0).without("cargo");
     let output = machine.deps(&[], true);
     assert!(!output.status.success());
     assert!(stderr(&output).contains("cargo is missing"));

@@ -57,7 +57,10 @@ pub(super) fn open_marker(data_dir: &Path) -> Result<Marker, StartError> {
 }
 
 /// Opens the store. If its write-ahead log is damaged, what was written before the damage is enough if nothing is missing in it
-/// that this node has promised: a loss of power can leave the end of the log in shreds, and nothing in there was synced.
+/// that this node has promised: a loss of power can leave the end of the log in shreds, and what was never synced may go.
+///
+/// The marker hears of synced entries once a second, and of votes and cosigned trees at once. So damage to entries that were
+/// synced within the last second before the end, and not cosigned, is not told from shreds.
 pub(super) fn open_store(
     data_dir: &Path,
     memory: Memory,

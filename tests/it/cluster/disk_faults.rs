@@ -26,21 +26,27 @@ async fn a_disk_that_fails_stops_its_node_and_nothing_is_lost() {
     cluster.must_be_sound_on_disk().await;
 }
 
-/// When a call of the system began and ended, in seconds.
+/// When a call of the system began and ended, in microseconds.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    begin: f64,
-    end: f64,
+    begin: u64,
+    end: u64,
+}
+
+/// Seconds with six decimals, in microseconds.
+fn micros(seconds: &str) -> Option<u64> {
+    let (whole, decimals) = seconds.split_once('.')?;
+    (decimals.len() == 6).then_some(())?;
+    format!("{whole}{decimals}").parse().ok()
 }
 
 /// Calls of one thread: time, text up to the result, duration.
 fn calls(text: &str) -> Vec<(Span, &str)> {
     let lines = text.lines().filter_map(|line| {
         let (time, call) = line.split_once(' ')?;
-        let begin: f64 = time.parse().ok()?;
+        let begin = micros(time)?;
         let (call, took) = call.rsplit_once(" <")?;
-        let took: f64 = took.strip_suffix('>')?.parse().ok()?;
-        let end = begin + took;
+        let end = begin + micros(took.strip_suffix('>')?)?;
         Some((Span { begin, end }, call))
     });
     lines.collect()
@@ -100,7 +106,7 @@ async fn an_answer_is_sent_after_a_quorum_has_synced_its_entry() {
             .iter()
             .filter(|(_, call)| call.starts_with("write") && is_log(call) && call.contains(&id))
             .map(|(span, _)| span.end)
-            .min_by(f64::total_cmp);
+            .min();
         let written = written.unwrap_or_else(|| panic!("node {node} has not written the entry"));
         let sync = all
             .iter()
@@ -108,7 +114,7 @@ async fn an_answer_is_sent_after_a_quorum_has_synced_its_entry() {
                 call.starts_with("fdatasync") && is_log(call) && span.begin >= written
             })
             .map(|(span, _)| span.end)
-            .min_by(f64::total_cmp);
+            .min();
         synced.extend(sync.map(|sync| (node, sync)));
         if node == leader {
             answered = all
@@ -117,7 +123,7 @@ async fn an_answer_is_sent_after_a_quorum_has_synced_its_entry() {
                     call.contains(&format!("TCP:[{client}->")) && call.contains(&id)
                 })
                 .map(|(span, _)| span.begin)
-                .min_by(f64::total_cmp);
+                .min();
         }
     }
     let answered = answered.expect("the leader has sent the answer to a client");

@@ -15,12 +15,12 @@ use super::{Cluster, RECOVERY, SOON};
 const EXIT_FATAL: i32 = 70;
 /// The signal that nobody can catch.
 const SIGKILL: i32 = 9;
-/// Write-ahead logs that a database of a test may get to.
-const LOGS: u32 = 120;
+/// Numbers of files that a database may use up while a test looks at it.
+const NUMBERS: u32 = 200;
 /// Calls that are answered while a node is away, so that the others have purged what it would need: it gets a snapshot.
 const AWAY: usize = 1_500;
 /// Calls that are answered before a fault is said not to have happened: enough for a snapshot.
-const UNHURT: usize = 3_000;
+const UNHURT: usize = 8_000;
 
 /// Snapshots after every mebibyte of log, and nothing kept behind them; a store that takes little memory.
 pub const SETTINGS: &str = "[snapshot]\nlog_bytes = 1048576\nlog_keep_entries = 0\n\n\
@@ -93,10 +93,12 @@ impl Fault {
             Place::Anywhere => {}
             Place::File(name) => paths.push(name.to_owned()),
             Place::Wal => {
-                for database in 1..=3 {
-                    for number in 1..LOGS {
-                        paths.push(format!("db-{database}/{number:06}.log"));
-                    }
+                let (database, last) = live(data);
+                for number in 0..NUMBERS {
+                    let number = last + number;
+                    paths.push(format!("db-{database}/{number:06}.log"));
+                    // A snapshot that is installed brings the numbers of another node.
+                    paths.push(format!("db-{}/{number:06}.log", database + 1));
                 }
             }
         }
@@ -110,6 +112,26 @@ impl Fault {
         }
         arguments
     }
+}
+
+/// The number of the live database, and the greatest number of a file in it.
+fn live(data: &Path) -> (u32, u32) {
+    let name = std::fs::read_to_string(data.join("LIVE")).expect("a name");
+    let folder = std::fs::read_dir(data.join(&name)).expect("a folder");
+    let numbers = folder.filter_map(|item| {
+        let name = item.expect("an item").file_name();
+        let digits: String = name
+            .to_str()?
+            .chars()
+            .skip_while(|letter| !letter.is_ascii_digit())
+            .take_while(char::is_ascii_digit)
+            .collect();
+        // Logs that were put away carry a time.
+        digits.parse().ok()
+    });
+    let last = numbers.filter(|number| *number < 1_000_000).max();
+    let database = name.strip_prefix("db-").expect("a number");
+    (database.parse().expect("a number"), last.unwrap_or(1))
 }
 
 impl Cluster {
@@ -266,10 +288,10 @@ pub const KINDS: &[Fault] = &[
 pub fn sweep() -> Vec<Fault> {
     let mut faults = Vec::new();
     for phase in [Phase::Running, Phase::Installing] {
-        for call in ["fdatasync", "fsync", "rename", "link"] {
+        for call in ["fdatasync", "fsync", "rename", "link,linkat"] {
             for effect in [Effect::Kill, Effect::Eio, Effect::Enospc] {
                 // A sync does not run out of room; what it could not write is an error of the disk.
-                if effect == Effect::Enospc && call != "link" {
+                if effect == Effect::Enospc && call != "link,linkat" {
                     continue;
                 }
                 faults.push((phase, call, Place::Anywhere, effect));
