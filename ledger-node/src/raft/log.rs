@@ -17,6 +17,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use prost::Message;
 
 use super::flusher::Flusher;
+use super::tail::Tail;
 use super::types::{self, Entry, LogId, Types, Vote, invalid};
 use crate::apply::prepare::Preparer;
 use crate::storage::meta::{self, log_key};
@@ -43,66 +44,6 @@ pub struct Log {
 impl Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Log")
-    }
-}
-
-/// The newest entries without gaps, the last one included, if there is any.
-#[derive(Default)]
-struct Tail {
-    entries: VecDeque<Entry>,
-    len: usize,
-}
-
-impl Tail {
-    /// Adds an entry, and forgets the oldest ones if there are more than `max_len` bytes.
-    fn push(&mut self, entry: Entry, max_len: usize) {
-        if let Some(last) = self.entries.back()
-            && last.log_id.index() + 1 != entry.log_id.index()
-        {
-            *self = Self::default();
-        }
-        self.len += types::entry_len(&entry);
-        self.entries.push_back(entry);
-        while self.len > max_len && self.entries.len() > 1 {
-            self.pop_front();
-        }
-    }
-
-    fn pop_front(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
-            self.len -= types::entry_len(&entry);
-        }
-    }
-
-    fn truncate_after(&mut self, last: Option<u64>) {
-        while let Some(entry) = self.entries.back()
-            && last.is_none_or(|last| entry.log_id.index() > last)
-        {
-            self.len -= types::entry_len(entry);
-            self.entries.pop_back();
-        }
-    }
-
-    /// Entries from `start` to before `end`, as many as fit; none if the first is not here.
-    fn read(&self, start: u64, end: u64, max_len: usize) -> Option<Vec<Entry>> {
-        let first = self.entries.front()?.log_id.index();
-        let skip = usize::try_from(start.checked_sub(first)?).ok()?;
-        if skip >= self.entries.len() {
-            return None;
-        }
-        let mut len = 0_usize;
-        let entries = self
-            .entries
-            .iter()
-            .skip(skip)
-            .take_while(|entry| {
-                let fits = len == 0 || len + types::entry_len(entry) <= max_len;
-                len += types::entry_len(entry);
-                fits && entry.log_id.index() < end
-            })
-            .cloned()
-            .collect();
-        Some(entries)
     }
 }
 
@@ -402,16 +343,7 @@ impl RaftLogStorage<Types> for Log {
             log_key(from),
             log_key(upto.index().saturating_add(1)),
         );
-        {
-            let mut tail = self.tail();
-            while tail
-                .entries
-                .front()
-                .is_some_and(|entry| entry.log_id.index() <= upto.index())
-            {
-                tail.pop_front();
-            }
-        }
+        self.tail().purge(upto.index());
         self.write(&batch)
     }
 }
@@ -459,7 +391,8 @@ mod tests {
     async fn memory_holds_only_so_many_bytes_and_the_store_the_rest() {
         let (_, mut log) = log(10 * LEN);
         append(&mut log, 0..100).await;
-        assert!(log.tail().len <= 10 * LEN, "{}", log.tail().len);
+        let len = log.tail().len();
+        assert!(len <= 10 * LEN, "{len}");
         let all = log.try_get_log_entries(0..100).await.unwrap();
         let indexes: Vec<u64> = all.iter().map(|entry| entry.log_id.index()).collect();
         assert_eq!(indexes, (0..100).collect::<Vec<_>>());

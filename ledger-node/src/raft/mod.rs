@@ -9,6 +9,7 @@ pub mod machine;
 pub mod network;
 pub mod peer_service;
 pub mod snapshot;
+mod tail;
 pub mod types;
 
 use std::sync::Arc;

@@ -30,7 +30,7 @@ use ledger_proto::v1;
 
 use client::{Line, Signing};
 pub use files::{ADMIN, NodeFiles};
-use history::{Recorder, Seen};
+use history::Recorder;
 use ports::Ports;
 use process::Process;
 use proxy::Network;
@@ -332,53 +332,6 @@ impl Cluster {
         let leader = self.leader().await;
         let mut others = self.nodes().into_iter().filter(|node| *node != leader);
         others.next().expect("a cluster of more than one node")
-    }
-
-    /// Waits until all running nodes hold the same ledger, cosigned by a quorum, and gives its size.
-    ///
-    /// # Panics
-    /// If they do not.
-    pub async fn converge(&self) -> u64 {
-        until(
-            "all nodes hold the same cosigned ledger",
-            RECOVERY,
-            async || {
-                let mut size = None;
-                for node in self.nodes() {
-                    let status = self.status(node).await?;
-                    if *size.get_or_insert(status.tree_size) != status.tree_size {
-                        return None;
-                    }
-                }
-                let size = size?;
-                for node in self.nodes() {
-                    let note = self.checkpoint(node, size).await?;
-                    let at = self.recorder.now();
-                    let seen = Seen::of_note(node, at, &note);
-                    self.recorder
-                        .write(|history| history.checkpoints.push(seen));
-                }
-                Some(size)
-            },
-        )
-        .await
-    }
-
-    /// Waits until the ledger has so many entries, however long that takes as long as it grows.
-    ///
-    /// # Panics
-    /// If it stops growing.
-    pub async fn grows_to(&self, entries: usize) {
-        let target = u64::try_from(entries).expect("few entries");
-        let mut before = 0;
-        while before < target {
-            before = until("the ledger grows", RECOVERY, async || {
-                let node = self.nodes().into_iter().next()?;
-                let size = self.status(node).await?.tree_size;
-                (size > before).then_some(size)
-            })
-            .await;
-        }
     }
 
     /// The resident memory of each running node, ascending by node.
