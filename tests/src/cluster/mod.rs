@@ -4,6 +4,7 @@
 //! comes through gRPC, and what happens to them is what happens to processes and cables.
 
 pub mod client;
+pub mod documents;
 mod files;
 pub mod history;
 pub mod invariants;
