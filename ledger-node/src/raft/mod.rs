@@ -6,6 +6,8 @@ pub mod log;
 pub mod machine;
 pub mod network;
 pub mod peer_service;
+pub mod peers;
+mod send_snapshot;
 pub mod snapshot;
 pub mod types;
 

@@ -359,6 +359,16 @@ impl Cluster {
         self.running.values().map(Process::resident_bytes).collect()
     }
 
+    /// How often a node became the leader, as the nodes' logs tell.
+    #[must_use]
+    pub fn elections(&self) -> usize {
+        let logs = self.files.values().map(|files| {
+            let log = std::fs::read_to_string(files.log()).unwrap_or_default();
+            log.matches("standing leading=This").count()
+        });
+        logs.sum()
+    }
+
     /// What the store's own check says about a node that does not run.
     ///
     /// # Panics
