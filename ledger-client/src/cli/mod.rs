@@ -1,6 +1,7 @@
 //! The command line `ledger-client`: data on standard output, everything else on standard error, exit codes that scripts can
 //! rely on.
 
+mod connection;
 mod policy;
 mod verify;
 
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
+
+use crate::error::Error;
 
 /// What the process says when it ends. Numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,16 +24,28 @@ pub enum Exit {
     Internal = 1,
     /// Called wrongly.
     Usage = 2,
-    /// Denied, or not proven; a check or test failed.
+    /// Denied, or not (yet) proven; a check or test failed.
     Denied = 3,
+    /// An approval is required.
+    Escalated = 4,
+    /// Nobody could answer. Nothing happened.
+    Unavailable = 6,
+    /// It is not known whether anything happened; send the same request id again.
+    Undetermined = 7,
+    /// The caller may not do this.
+    NotPermitted = 8,
     /// A signature is invalid.
     Signature = 10,
     /// An inclusion proof is invalid.
     Inclusion = 11,
     /// A quorum of cosignatures is missing.
     Quorum = 12,
+    /// The ledger is not the one that was seen before.
+    Inconsistent = 13,
     /// Evidence is incomplete or damaged.
     Evidence = 14,
+    /// A decision comes out otherwise when it is evaluated again.
+    Replay = 15,
     /// A file that configures the command is bad.
     Configuration = 64,
 }
@@ -48,6 +63,24 @@ impl Failure {
             exit,
             message: message.into(),
         }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Configuration(_) => Exit::Configuration,
+            Error::Invalid(_) | Error::NotFound(_) => Exit::Usage,
+            Error::NotPermitted(_) => Exit::NotPermitted,
+            Error::Unavailable(_) => Exit::Unavailable,
+            Error::Undetermined { .. } => Exit::Undetermined,
+            Error::Unproven(error) => verify::exit_of(error),
+            Error::Contradiction(_) => Exit::Evidence,
+            Error::Inconsistent(_) => Exit::Inconsistent,
+            Error::NotAllowed(_) => Exit::Denied,
+            Error::Internal(_) => Exit::Internal,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 
