@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ledger_core::hash::Hash;
-use ledger_core::id::RequestId;
+use ledger_core::id::{Identity, RequestId};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::tree::verify::verify_consistency;
 use ledger_proto::v1;
@@ -16,7 +16,7 @@ use crate::answer::{Level, Proven};
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::paths;
-use crate::signing::{Ask, Author, Signed, sign, signed_read};
+use crate::signing::{Ask, Author, Signed, sign, signed_read, unsigned};
 use crate::transport::Endpoints;
 use crate::trust::Trust;
 use crate::upgrade::{Upgrades, Upgrading};
@@ -161,7 +161,15 @@ impl Client {
             .ok_or_else(|| Error::Internal("nothing was signed".to_owned()))
     }
 
-    /// Signs and sends a command other than Authorize and Record.
+    /// A command that nobody has signed, as Simulate takes it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] without randomness.
+    pub fn unsigned(&self, author: &Identity, ask: Ask) -> Result<v1::Submission, Error> {
+        unsigned(author, ask)
+    }
+
+    /// Signs and sends a command other than Authorize.
     ///
     /// # Errors
     /// [`Error`]. What became of the command is in the entry; this does not look at it.

@@ -14,7 +14,6 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use ledger_core::id::Identity;
 use ledger_core::keys::{PublicKey, possession_message};
 use ledger_core::signer::{PUBLIC_KEY_LEN, SIGNATURE_LEN, Signer};
-use ledger_proto::v1;
 
 use crate::error::Error;
 use crate::files::write_new;
@@ -121,25 +120,10 @@ impl KeyFile {
         self.identity.as_ref()
     }
 
-    /// The enrolment that registers this key: the key, and its proof that it belongs to this identity of this ledger.
-    /// `not_after_us` is in microseconds since 1970; 0 for the ledger's default.
+    /// The proof that whoever holds this key asks for this identity in this ledger.
     #[must_use]
-    pub fn enrolment(
-        &self,
-        origin: &str,
-        identity: &Identity,
-        not_after_us: u64,
-    ) -> v1::KeyEnrolment {
-        let proof = Signer::sign(&self.key, &possession_message(origin, identity));
-        v1::KeyEnrolment {
-            key: Some(v1::PublicKey {
-                algorithm: v1::KeyAlgorithm::Ed25519.into(),
-                bytes: self.public.as_bytes().to_vec(),
-                not_before_us: 0,
-                not_after_us,
-            }),
-            proof_of_possession: proof.to_vec(),
-        }
+    pub fn proof_of_possession(&self, origin: &str, identity: &Identity) -> [u8; SIGNATURE_LEN] {
+        Signer::sign(&self.key, &possession_message(origin, identity))
     }
 }
 

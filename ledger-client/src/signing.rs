@@ -165,7 +165,7 @@ pub(crate) fn sign(
     cosigners.sort_by_key(|by| (i32::from(by.identity.kind()), by.identity.id()));
     let mut unsigned = Vec::with_capacity(asks.len());
     for ask in asks {
-        unsigned.push(prepare(author, &cosigners, ask)?);
+        unsigned.push(prepare(&author.identity, &cosigners, ask)?);
     }
     let commands: Vec<&[u8]> = unsigned
         .iter()
@@ -198,9 +198,21 @@ pub(crate) fn sign(
         .collect())
 }
 
+/// A command without signatures.
+pub(crate) fn unsigned(author: &Identity, ask: Ask) -> Result<v1::Submission, Error> {
+    let (_, command, compartments) = prepare(author, &[], ask)?;
+    Ok(v1::Submission {
+        signed: Some(v1::SignedCommand {
+            command,
+            signatures: Vec::new(),
+        }),
+        compartments,
+    })
+}
+
 type Unsigned = ([u8; 16], Vec<u8>, Vec<v1::Compartment>);
 
-fn prepare(author: &Author, cosigners: &[&Author], ask: Ask) -> Result<Unsigned, Error> {
+fn prepare(author: &Identity, cosigners: &[&Author], ask: Ask) -> Result<Unsigned, Error> {
     let request_id = match ask.request_id {
         Some(id) => id,
         None => random()?,
@@ -224,7 +236,7 @@ fn prepare(author: &Author, cosigners: &[&Author], ask: Ask) -> Result<Unsigned,
     let command = v1::Command {
         request_id: request_id.to_vec(),
         issued_at_us: now_us(),
-        author: Some(author.identity.to_message()),
+        author: Some(author.to_message()),
         commitments,
         cosigners: cosigners
             .iter()

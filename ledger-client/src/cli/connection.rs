@@ -65,8 +65,6 @@ pub(super) enum Speaker {
     Operator,
     /// Whoever there is: the operator first.
     Any,
-    /// Nobody: open reads only.
-    Nobody,
 }
 
 impl Connection {
@@ -77,15 +75,46 @@ impl Connection {
         Ok(client)
     }
 
+    /// The same for a caller that fulfils these critical conditions.
+    pub(super) async fn open_knowing(
+        &self,
+        speaker: Speaker,
+        known: &[String],
+    ) -> Result<Client, Failure> {
+        let client = self.build(speaker, &self.endpoints, known)?;
+        client.check().await?;
+        Ok(client)
+    }
+
+    /// One client for each endpoint.
+    pub(super) fn each(&self, speaker: Speaker) -> Result<Vec<(String, Client)>, Failure> {
+        let urls = self.endpoints.iter();
+        urls.map(|url| {
+            let client = self.build(speaker, std::slice::from_ref(url), &[])?;
+            Ok((url.clone(), client))
+        })
+        .collect()
+    }
+
     /// A client; nothing is dialled yet.
     pub(super) fn client(&self, speaker: Speaker) -> Result<Client, Failure> {
+        self.build(speaker, &self.endpoints, &[])
+    }
+
+    fn build(
+        &self,
+        speaker: Speaker,
+        endpoints: &[String],
+        known: &[String],
+    ) -> Result<Client, Failure> {
         let trust = self.trust.as_deref().ok_or_else(|| {
             configuration("no trust policy is given; set COUNTERSIGN_TRUST or --trust to the ledger's trust policy file")
         })?;
         let trust = Trust::open(trust, None)?;
         let memory = self.state_dir(trust.origin())?.join("checkpoint");
         let trust = Trust::new(trust.policy(), Some(memory))?;
-        let mut settings = Settings::new(self.endpoints.clone());
+        let mut settings = Settings::new(endpoints.to_vec());
+        settings.known_conditions = known.iter().cloned().collect();
         settings.timeout = Duration::from_secs(self.timeout.max(1));
         settings.level = match self.level {
             ReceiptLevel::Committed => Level::Committed,
@@ -99,7 +128,6 @@ impl Connection {
 
     fn author(&self, speaker: Speaker) -> Result<Option<Author>, Failure> {
         let (path, missing) = match speaker {
-            Speaker::Nobody => return Ok(None),
             Speaker::Key => (
                 self.key.as_deref(),
                 "no key is given; set COUNTERSIGN_KEY or --key to the key file of an agent or gateway",

@@ -1,15 +1,26 @@
 //! The command line `ledger-client`: data on standard output, everything else on standard error, exit codes that scripts can
 //! rely on.
 
+mod agent;
+mod authorize;
+mod cluster;
 mod connection;
+mod gateway;
+mod governing;
+mod halt;
+mod key;
+mod namespace;
+mod operator;
 mod policy;
+mod session;
+mod show;
 mod verify;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -111,8 +122,59 @@ enum Command {
         #[command(subcommand)]
         command: policy::Command,
     },
+    /// Ask whether an action may run. Exits with 0 only if it may: 3 for DENY, 4 for ESCALATE.
+    Authorize(Box<authorize::Authorize>),
+    /// Record what was executed.
+    Record(authorize::Record),
+    /// Ask what would be answered; records nothing.
+    Simulate(Box<authorize::Simulate>),
+    /// Make, register and retire keys.
+    Key {
+        #[command(subcommand)]
+        command: key::Command,
+    },
+    /// Manage operators.
+    Operator {
+        #[command(subcommand)]
+        command: operator::Command,
+    },
+    /// Manage namespaces.
+    Namespace {
+        #[command(subcommand)]
+        command: namespace::Command,
+    },
+    /// Manage agents.
+    Agent {
+        #[command(subcommand)]
+        command: agent::Command,
+    },
+    /// Manage gateways.
+    Gateway {
+        #[command(subcommand)]
+        command: gateway::Command,
+    },
+    /// Open, close and list sessions.
+    Session {
+        #[command(subcommand)]
+        command: session::Command,
+    },
+    /// Stop everything, or a part, at once.
+    Halt {
+        #[command(subcommand)]
+        command: halt::Command,
+    },
+    /// Look after the nodes.
+    Cluster {
+        #[command(subcommand)]
+        command: cluster::Command,
+    },
     /// Check evidence offline and explain what it proves.
     Verify(verify::Arguments),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs the command line of this process.
@@ -120,10 +182,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = io::stdout().lock();
-    let result = match &arguments.command {
-        Command::Policy { command } => policy::run(command, arguments.json, &mut out),
-        Command::Verify(verify) => verify::run(verify, arguments.json, &mut out),
-    };
+    let result = dispatch(&arguments, &mut out);
     let exit = match result.and_then(|exit| Ok(out.flush().map(|()| exit)?)) {
         Ok(exit) => exit,
         Err(failure) => {
@@ -133,6 +192,32 @@ pub fn run() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let json = arguments.json;
+    match &arguments.command {
+        Command::Policy { command } => policy::run(command, json, out),
+        Command::Authorize(ask) => authorize::authorize(ask, json, out),
+        Command::Record(record) => authorize::record(record, json, out),
+        Command::Simulate(ask) => authorize::simulate(ask, json, out),
+        Command::Key { command } => key::run(command, json, out),
+        Command::Operator { command } => operator::run(command, json, out),
+        Command::Namespace { command } => namespace::run(command, json, out),
+        Command::Agent { command } => agent::run(command, json, out),
+        Command::Gateway { command } => gateway::run(command, json, out),
+        Command::Session { command } => session::run(command, json, out),
+        Command::Halt { command } => halt::run(command, json, out),
+        Command::Cluster { command } => cluster::run(command, json, out),
+        Command::Verify(verify) => verify::run(verify, json, out),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            let name = "ledger-client";
+            clap_complete::generate(*shell, &mut Arguments::command(), name, &mut script);
+            out.write_all(&script)?;
+            Ok(Exit::Done)
+        }
+    }
 }
 
 /// Reads a file of at most `limit` bytes.
