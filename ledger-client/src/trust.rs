@@ -79,6 +79,12 @@ impl Trust {
         &self.origin
     }
 
+    /// The policy that was pinned.
+    #[must_use]
+    pub const fn pinned(&self) -> &TlogPolicy {
+        &self.pinned
+    }
+
     /// The policy in force.
     #[must_use]
     pub fn policy(&self) -> TlogPolicy {

@@ -65,6 +65,8 @@ pub(super) enum Speaker {
     Operator,
     /// Whoever there is: the operator first.
     Any,
+    /// Nobody: open reads only.
+    Nobody,
 }
 
 impl Connection {
@@ -128,6 +130,7 @@ impl Connection {
 
     fn author(&self, speaker: Speaker) -> Result<Option<Author>, Failure> {
         let (path, missing) = match speaker {
+            Speaker::Nobody => return Ok(None),
             Speaker::Key => (
                 self.key.as_deref(),
                 "no key is given; set COUNTERSIGN_KEY or --key to the key file of an agent or gateway",

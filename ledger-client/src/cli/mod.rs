@@ -5,6 +5,7 @@ mod agent;
 mod authorize;
 mod cluster;
 mod connection;
+mod entry;
 mod gateway;
 mod governing;
 mod halt;
@@ -12,6 +13,7 @@ mod key;
 mod namespace;
 mod operator;
 mod policy;
+mod prove;
 mod session;
 mod show;
 mod verify;
@@ -168,6 +170,15 @@ enum Command {
         #[command(subcommand)]
         command: cluster::Command,
     },
+    /// Show what is in the ledger.
+    Entry {
+        #[command(subcommand)]
+        command: entry::Command,
+    },
+    /// Write evidence about a decision or a session, checked before it is written.
+    Prove(prove::Prove),
+    /// Print the newest checkpoint that a quorum vouches for, after comparing it with the one seen before.
+    Checkpoint(prove::Checkpoint),
     /// Check evidence offline and explain what it proves.
     Verify(verify::Arguments),
     /// Print completions for a shell.
@@ -209,6 +220,9 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
         Command::Session { command } => session::run(command, json, out),
         Command::Halt { command } => halt::run(command, json, out),
         Command::Cluster { command } => cluster::run(command, json, out),
+        Command::Entry { command } => entry::run(command, json, out),
+        Command::Prove(what) => prove::prove(what, json, out),
+        Command::Checkpoint(what) => prove::checkpoint(what, json, out),
         Command::Verify(verify) => verify::run(verify, json, out),
         Command::Completions { shell } => {
             let mut script = Vec::new();
