@@ -275,7 +275,20 @@ impl Info {
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Error::NotPermitted(message),
             Code::NotFound => Error::NotFound(message),
-            _ => Error::Invalid(message),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::DeadlineExceeded
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Error::Invalid(message),
         }
     }
 }

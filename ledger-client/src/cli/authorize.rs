@@ -4,6 +4,7 @@ use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use ledger_core::id::Identity;
 use ledger_core::limits::{MAX_INPUT_LEN, MAX_OUTPUT_LEN};
 use ledger_proto::v1::{self, ExecutionStatus, Verdict};
 use serde::{Deserialize, Serialize};
@@ -151,8 +152,11 @@ fn question(asking: &Asking, client: &Client) -> Result<Question, Failure> {
     let agent = match &asking.agent {
         Some(agent) => agent.clone(),
         None => match &client.author()?.identity {
-            ledger_core::id::Identity::Agent(id) => id.clone(),
-            other => {
+            Identity::Agent(id) => id.clone(),
+            other @ (Identity::Operator(_)
+            | Identity::Gateway(_)
+            | Identity::Node(_)
+            | Identity::Recovery) => {
                 let what = format!("--agent is needed: the key is that of {other}");
                 return Err(Failure::new(Exit::Usage, what));
             }
@@ -295,8 +299,7 @@ pub(super) fn simulate(
             Failure::new(Exit::Usage, "--agent is needed: whose request to simulate")
         })?;
         let question = question(&arguments.asking, &client)?;
-        let submission =
-            client.unsigned(&ledger_core::id::Identity::Agent(agent), question.ask())?;
+        let submission = client.unsigned(&Identity::Agent(agent), question.ask())?;
         let message = v1::SimulateRequest {
             submission: Some(submission),
             consistency: None,

@@ -48,10 +48,9 @@ pub(super) fn print_applied(
         print_json(out, &object)?;
     } else {
         for (name, value) in more {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             writeln!(out, "{name}: {value}")?;
         }
         writeln!(out, "entry {}: APPLIED", proven.index)?;

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use ledger_core::id::{Identity, KeyId};
 use ledger_proto::v1::{self, command::Body};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::connection::{Speaker, block_on, configuration};
 use super::governing::{Governing, print_applied};
@@ -245,15 +245,14 @@ async fn list(
         print_json(out, &json!({ "keys": keys }))?;
     } else {
         for key in keys {
-            let state = if key["retired"] == true {
-                "retired"
-            } else {
-                "active"
-            };
+            let retired = key.get("retired") == Some(&Value::Bool(true));
+            let state = if retired { "retired" } else { "active" };
             writeln!(
                 out,
                 "{}  {state}",
-                key["key_id"].as_str().unwrap_or_default()
+                key.get("key_id")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
             )?;
         }
     }

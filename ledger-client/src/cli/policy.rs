@@ -91,21 +91,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         Command::Pack {
             bundle: directory,
             out: file,
-        } => {
-            let bundle = sound(directory)?.0;
-            write_file(file, &bundle.pack())?;
-            let packed = Packed {
-                name: bundle.name(),
-                digest: bundle.digest().to_string(),
-                bytes: bundle.pack().len(),
-            };
-            if json {
-                print_json(out, &packed)?;
-            } else {
-                writeln!(out, "{}", packed.digest)?;
-            }
-            Ok(Exit::Done)
-        }
+        } => pack(directory, file, json, out),
         Command::Publish {
             bundle,
             namespace,
@@ -149,6 +135,22 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             Ok(Exit::Done)
         }
     }
+}
+
+fn pack(directory: &Path, file: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let bundle = sound(directory)?.0;
+    write_file(file, &bundle.pack())?;
+    let packed = Packed {
+        name: bundle.name(),
+        digest: bundle.digest().to_string(),
+        bytes: bundle.pack().len(),
+    };
+    if json {
+        print_json(out, &packed)?;
+    } else {
+        writeln!(out, "{}", packed.digest)?;
+    }
+    Ok(Exit::Done)
 }
 
 async fn list(

@@ -263,6 +263,12 @@ impl Cluster {
         answer.await.ok()
     }
 
+    /// Where clients reach a node.
+    #[must_use]
+    pub fn endpoint(&self, node: u64) -> String {
+        format!("http://{}", self.file(node).client)
+    }
+
     /// The leader, once most running nodes agree on one that runs and takes commands.
     ///
     /// # Panics
