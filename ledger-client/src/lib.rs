@@ -29,6 +29,7 @@
 
 mod action;
 mod answer;
+mod belief;
 pub mod bundle_dir;
 pub mod cli;
 mod client;

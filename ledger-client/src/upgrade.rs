@@ -103,7 +103,7 @@ async fn run(client: Weak<Inner>, wake: Arc<Notify>) {
         let Some(inner) = client.upgrade() else {
             return;
         };
-        let Some((checkpoint, since)) = inner.upgrading().first() else {
+        let Some((checkpoint, since)) = inner.upgrading.first() else {
             drop(inner);
             wake.notified().await;
             continue;
@@ -111,14 +111,14 @@ async fn run(client: Weak<Inner>, wake: Arc<Notify>) {
         let client = Client(inner);
         let size = checkpoint.size().0;
         match vouch(&client, &checkpoint).await {
-            Ok(cosigned) => client.0.upgrading().done(size, cosigned),
+            Ok(cosigned) => client.0.upgrading.done(size, cosigned),
             Err(Error::Inconsistent(what)) => {
-                client.0.upgrading().alarm(what);
-                client.0.upgrading().done(size, 0);
+                client.0.upgrading.alarm(what);
+                client.0.upgrading.done(size, 0);
             }
             Err(error) => {
                 if since.elapsed() >= ALARM {
-                    client.0.upgrading().alarm(format!(
+                    client.0.upgrading.alarm(format!(
                         "the tree of {size} entries has been provisional for more than {} s: {error}",
                         ALARM.as_secs()
                     ));

@@ -1,23 +1,21 @@
-//! `ledger-client authorize`, `record` and `simulate`: the execution boundary for scripts and gateways.
+//! `ledger-client authorize` and `simulate`: the execution boundary for scripts and gateways.
 
-use std::io::{Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ledger_core::id::Identity;
-use ledger_core::limits::{MAX_INPUT_LEN, MAX_OUTPUT_LEN};
-use ledger_proto::v1::{self, ExecutionStatus, Verdict};
-use serde::{Deserialize, Serialize};
+use ledger_core::limits::MAX_INPUT_LEN;
+use ledger_proto::v1::{self, Verdict};
 use serde_json::{Value, json};
 
+use super::argument::text;
 use super::connection::{Connection, Speaker, block_on};
 use super::session::parse_session;
 use super::show::printable;
-use super::{Exit, Failure, print_json};
-use crate::action::{Execution, Question, Recorded};
+use super::{Exit, Failure, permits, print_json};
+use crate::action::Question;
 use crate::client::Client;
 use crate::decision::Decision;
-use crate::files;
 use crate::paths;
 
 /// One question.
@@ -73,81 +71,6 @@ pub(super) struct Simulate {
     asking: Asking,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Record {
-    /// The entry of the decision.
-    decision: u64,
-    /// How the execution ended.
-    #[arg(long, value_enum)]
-    status: Status,
-    /// The arguments that were executed, a JSON object; `@FILE` reads a file, `-` standard input. Compared with those that were
-    /// authorized.
-    #[arg(long, value_name = "JSON")]
-    input: Option<String>,
-    /// The tool's output, kept beside the outcome; `@FILE` reads a file, `-` standard input.
-    #[arg(long, value_name = "TEXT")]
-    output: Option<String>,
-    #[command(flatten)]
-    connection: Connection,
-}
-
-/// How an execution ended.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Status {
-    /// It did what was asked.
-    Succeeded,
-    /// It failed without effects.
-    Failed,
-    /// Some effects happened, not all.
-    Partial,
-    /// It was never begun.
-    NotExecuted,
-    /// Nobody can tell.
-    Unknown,
-}
-
-impl Status {
-    const fn message(self) -> ExecutionStatus {
-        match self {
-            Self::Succeeded => ExecutionStatus::Succeeded,
-            Self::Failed => ExecutionStatus::Failed,
-            Self::Partial => ExecutionStatus::Partial,
-            Self::NotExecuted => ExecutionStatus::NotExecuted,
-            Self::Unknown => ExecutionStatus::Unknown,
-        }
-    }
-}
-
-/// What is kept between `authorize` and `record`: without the salt nobody can say whether the input was changed.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    request_id: String,
-    input_salt: String,
-}
-
-/// The text of an argument that may name a file.
-fn text(argument: &str, limit: u64) -> Result<Vec<u8>, Failure> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    if argument == "-" {
-        let mut bytes = Vec::new();
-        let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        std::io::stdin()
-            .lock()
-            .take(bound)
-            .read_to_end(&mut bytes)
-            .map_err(|error| Failure::new(Exit::Usage, format!("standard input: {error}")))?;
-        if bytes.len() > limit {
-            let what = format!("standard input is longer than {limit} bytes");
-            return Err(Failure::new(Exit::Usage, what));
-        }
-        return Ok(bytes);
-    }
-    match argument.strip_prefix('@') {
-        Some(path) => Ok(files::read(Path::new(path), limit)?),
-        None => Ok(argument.as_bytes().to_vec()),
-    }
-}
-
 fn question(asking: &Asking, client: &Client) -> Result<Question, Failure> {
     let agent = match &asking.agent {
         Some(agent) => agent.clone(),
@@ -197,39 +120,9 @@ pub(super) fn authorize(
             question.request_id = Some(id);
         }
         let decision = client.authorize(question).await?;
-        keep(connection, &client, &decision)?;
+        permits::keep(connection, &client, &decision)?;
         show(&decision, json, out)
     })
-}
-
-fn permits(connection: &Connection, client: &Client, index: u64) -> Result<PathBuf, Failure> {
-    let dir = connection.state_dir(client.origin())?.join("permits");
-    std::fs::create_dir_all(&dir).map_err(|error| {
-        Failure::new(
-            Exit::Internal,
-            format!("{} cannot be made: {error}", dir.display()),
-        )
-    })?;
-    Ok(dir.join(format!("{index}.json")))
-}
-
-/// Keeps what an outcome will need, for decisions that can have one.
-fn keep(connection: &Connection, client: &Client, decision: &Decision) -> Result<(), Failure> {
-    let Some(salt) = decision
-        .input_salt
-        .filter(|_| decision.verdict() == Verdict::Allow)
-    else {
-        return Ok(());
-    };
-    let kept = Kept {
-        request_id: hex::encode(decision.request_id.to_vec()),
-        input_salt: hex::encode(salt),
-    };
-    let text = serde_json::to_vec(&kept).map_err(std::io::Error::from)?;
-    Ok(files::replace(
-        &permits(connection, client, decision.proven.index)?,
-        &text,
-    )?)
 }
 
 fn exit_of(decision: &Decision) -> Exit {
@@ -330,90 +223,4 @@ pub(super) fn simulate(
             Verdict::Deny | Verdict::Unspecified => Exit::Denied,
         })
     })
-}
-
-pub(super) fn record(arguments: &Record, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    block_on(async {
-        let connection = &arguments.connection;
-        let client = connection.open(Speaker::Key).await?;
-        let path = permits(connection, &client, arguments.decision)?;
-        let mut salt = None;
-        if path.exists() {
-            let kept: Kept =
-                serde_json::from_slice(&files::read(&path, 4_096)?).map_err(|error| {
-                    Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
-                })?;
-            salt = hex::decode(kept.input_salt)
-                .ok()
-                .and_then(|salt| salt.try_into().ok());
-        }
-        let input = arguments
-            .input
-            .as_deref()
-            .map(|input| text(input, MAX_INPUT_LEN));
-        let output = arguments
-            .output
-            .as_deref()
-            .map(|output| text(output, MAX_OUTPUT_LEN));
-        let input = input.transpose()?;
-        if input.is_some() && salt.is_none() {
-            let what = format!(
-                "the decision at entry {} was not asked for from here: its salt is not in {}, so the ledger could not compare the input; record without --input, or where it was asked",
-                arguments.decision,
-                path.display()
-            );
-            return Err(Failure::new(Exit::Configuration, what));
-        }
-        let execution = Execution {
-            decision: arguments.decision,
-            status: arguments.status.message(),
-            input_salt: salt,
-            input,
-            keep_input: false,
-            output: output.transpose()?,
-            result_digest: None,
-            started_at_us: 0,
-            finished_at_us: 0,
-        };
-        let recorded = client.record(execution).await?;
-        show_recorded(&recorded, json, out)
-    })
-}
-
-fn show_recorded(recorded: &Recorded, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let short = |name: &'static str, prefix: &str| name.strip_prefix(prefix).unwrap_or(name);
-    let drift = recorded
-        .drift
-        .iter()
-        .map(|one| short(one.as_str_name(), "DRIFT_"));
-    let drift: Vec<&str> = drift.collect();
-    let notices = recorded
-        .notices
-        .iter()
-        .map(|one| short(one.as_str_name(), "NOTICE_"));
-    let notices: Vec<&str> = notices.collect();
-    let proven = &recorded.submitted.proven;
-    if json {
-        let value = json!({
-            "index": proven.index,
-            "level": proven.level.name(),
-            "drift": drift,
-            "notices": notices,
-        });
-        print_json(out, &value)?;
-    } else {
-        writeln!(
-            out,
-            "recorded as entry {}, {}",
-            proven.index,
-            proven.level.name()
-        )?;
-        for one in drift {
-            writeln!(out, "drift: {one}")?;
-        }
-        for one in notices {
-            writeln!(out, "notice: {one}")?;
-        }
-    }
-    Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 //! rely on.
 
 mod agent;
+mod argument;
 mod authorize;
 mod cluster;
 mod connection;
@@ -12,8 +13,10 @@ mod halt;
 mod key;
 mod namespace;
 mod operator;
+mod permits;
 mod policy;
 mod prove;
+mod record;
 mod session;
 mod show;
 mod verify;
@@ -127,7 +130,7 @@ enum Command {
     /// Ask whether an action may run. Exits with 0 only if it may: 3 for DENY, 4 for ESCALATE.
     Authorize(Box<authorize::Authorize>),
     /// Record what was executed.
-    Record(authorize::Record),
+    Record(record::Record),
     /// Ask what would be answered; records nothing.
     Simulate(Box<authorize::Simulate>),
     /// Make, register and retire keys.
@@ -210,7 +213,7 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
     match &arguments.command {
         Command::Policy { command } => policy::run(command, json, out),
         Command::Authorize(ask) => authorize::authorize(ask, json, out),
-        Command::Record(record) => authorize::record(record, json, out),
+        Command::Record(record) => record::record(record, json, out),
         Command::Simulate(ask) => authorize::simulate(ask, json, out),
         Command::Key { command } => key::run(command, json, out),
         Command::Operator { command } => operator::run(command, json, out),
