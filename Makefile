@@ -19,9 +19,9 @@ help: ## List the targets
 deps: ## Install what cargo cannot bring: a C++ compiler, libclang, strace (YES=1 does not ask)
 	@scripts/deps
 
-demo: deps ## Tell the whole story once: register, decide, record, prove, tamper, find out
-	cargo build --locked --workspace --bins --example story
-	@"$$CARGO_TARGET_DIR/debug/examples/story"
+demo: deps ## Tell the whole story once, on three real processes: decide, record, halt, prove, tamper
+	cargo build --locked --workspace --bins
+	@scripts/demo
 
 # Tests of clusters start the program, which cargo does not build for them.
 test: deps ## Run all tests

@@ -198,6 +198,38 @@ impl Identity {
         }
     }
 
+    /// Parses the form that people and key files write: `operator:ada`, `agent:refund-bot`, `gateway:bank`, `node:3`, `recovery`.
+    ///
+    /// # Errors
+    /// [`IdError`]
+    pub fn from_text(text: &str) -> Result<Self, IdError> {
+        let (kind, id) = text.split_once(':').unwrap_or((text, RECOVERY_ID));
+        let kind = match kind {
+            "operator" => v1::IdentityKind::Operator,
+            "agent" => v1::IdentityKind::Agent,
+            "gateway" => v1::IdentityKind::Gateway,
+            "node" => v1::IdentityKind::Node,
+            "recovery" => v1::IdentityKind::Recovery,
+            _ => return Err(IdError::Kind),
+        };
+        Self::parse(&v1::Identity {
+            kind: kind.into(),
+            id: id.to_owned(),
+        })
+    }
+
+    /// The form that [`Identity::from_text`] reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Operator(id) => format!("operator:{id}"),
+            Self::Agent(id) => format!("agent:{id}"),
+            Self::Gateway(id) => format!("gateway:{id}"),
+            Self::Node(node) => format!("node:{node}"),
+            Self::Recovery => RECOVERY_ID.to_owned(),
+        }
+    }
+
     /// The message.
     #[must_use]
     pub fn to_message(&self) -> v1::Identity {

@@ -53,6 +53,25 @@ pub fn signing_message(domain: SignatureDomain, origin: &str, size: u32, root: &
     message
 }
 
+/// The bytes that a read signs, as `call.proto` says: `method` is the full gRPC path, `request` the canonical encoding of the
+/// request message, `time_us` is in microseconds since 1970.
+#[must_use]
+pub fn read_message(
+    origin: &str,
+    method: &str,
+    time_us: u64,
+    nonce: &[u8; 16],
+    request: &[u8],
+) -> Vec<u8> {
+    let mut message = b"countersign-read-v1\0".to_vec();
+    push_str(&mut message, origin);
+    push_str(&mut message, method);
+    message.extend_from_slice(&time_us.to_be_bytes());
+    message.extend_from_slice(nonce);
+    message.extend_from_slice(blake3::hash(request).as_bytes());
+    message
+}
+
 /// Signs a batch of commands with one signature. Returns one signature message per command, in order.
 ///
 /// # Errors

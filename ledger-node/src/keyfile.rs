@@ -13,6 +13,7 @@ use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::spki::der::zeroize::Zeroizing;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use ledger_core::id::Identity;
 use ledger_core::keys::PublicKey;
 use ledger_core::signer::{PUBLIC_KEY_LEN, SIGNATURE_LEN, Signer};
 use thiserror::Error;
@@ -23,6 +24,9 @@ use crate::clock::Entropy;
 const MAX_KEY_FILE_LEN: usize = 4 * 1024;
 /// The permission bits that must not be set: group and others, whatever for.
 const OTHERS: u32 = 0o077;
+
+/// Where the key itself begins; what stands before it is for people and for `ledger-client`.
+const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// Why a key file cannot be made or used.
 #[derive(Debug, Error)]
@@ -60,11 +64,15 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    /// Makes a key and writes its file, durably.
+    /// Makes a key and writes its file, durably. The line before the key says whose it is; the log's key is nobody's.
     ///
     /// # Errors
     /// [`KeyFileError::Exists`], or no randomness, or the file cannot be written.
-    pub fn create(path: &Path, entropy: &dyn Entropy) -> Result<Self, KeyFileError> {
+    pub fn create(
+        path: &Path,
+        identity: Option<&Identity>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, KeyFileError> {
         let failed = |error| KeyFileError::Io {
             path: path.to_owned(),
             error,
@@ -76,6 +84,10 @@ impl KeyFile {
             .key
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|error| failed(io::Error::other(error)))?;
+        let whose = identity.map_or_else(String::new, |identity| {
+            format!("identity: {}\n", identity.to_text())
+        });
+        let text = Zeroizing::new(format!("{whose}{}", pem.as_str()));
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -89,7 +101,7 @@ impl KeyFile {
                 }
             })?;
         let written = file
-            .write_all(pem.as_bytes())
+            .write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
             .and_then(|()| sync_dir_of(path));
         if let Err(error) = written {
@@ -125,6 +137,7 @@ impl KeyFile {
         let text = std::str::from_utf8(&pem)
             .ok()
             .filter(|text| text.len() <= MAX_KEY_FILE_LEN)
+            .and_then(|text| text.get(text.find(BEGIN)?..))
             .ok_or_else(|| KeyFileError::Format(path.to_owned()))?;
         let key =
             SigningKey::from_pkcs8_pem(text).map_err(|_| KeyFileError::Format(path.to_owned()))?;
@@ -183,7 +196,7 @@ mod tests {
     fn a_key_is_read_back_and_signs_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
-        let made = KeyFile::create(&path, &SystemEntropy).unwrap();
+        let made = KeyFile::create(&path, Some(&Identity::Node(3)), &SystemEntropy).unwrap();
         let read = KeyFile::open(&path).unwrap();
         assert_eq!(made.public_key(), read.public_key());
         assert_eq!(made.sign(b"m"), read.sign(b"m"));
@@ -191,16 +204,19 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let pem = std::fs::read_to_string(&path).unwrap();
-        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "{pem}");
+        assert!(
+            pem.starts_with("identity: node:3\n-----BEGIN PRIVATE KEY-----\n"),
+            "{pem}"
+        );
     }
 
     #[test]
     fn a_key_is_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
-        KeyFile::create(&path, &SeededEntropy::new(1)).unwrap();
+        KeyFile::create(&path, None, &SeededEntropy::new(1)).unwrap();
         let before = std::fs::read(&path).unwrap();
-        let error = KeyFile::create(&path, &SeededEntropy::new(2)).unwrap_err();
+        let error = KeyFile::create(&path, None, &SeededEntropy::new(2)).unwrap_err();
         assert!(matches!(error, KeyFileError::Exists(_)));
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
@@ -209,7 +225,7 @@ mod tests {
     fn a_key_that_others_can_use_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
-        KeyFile::create(&path, &SystemEntropy).unwrap();
+        KeyFile::create(&path, None, &SystemEntropy).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let error = KeyFile::open(&path).unwrap_err().to_string();
@@ -225,7 +241,7 @@ mod tests {
     fn what_is_no_key_is_refused_and_a_key_is_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
-        let key = KeyFile::create(&path, &SeededEntropy::new(1)).unwrap();
+        let key = KeyFile::create(&path, None, &SeededEntropy::new(1)).unwrap();
         let pem = std::fs::read_to_string(&path).unwrap();
         let secret = hex::encode(key.key.to_bytes());
         assert!(!format!("{key:?}").contains(&secret));

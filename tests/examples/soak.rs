@@ -120,6 +120,9 @@ async fn entries(count: usize) {
     }
     load.finish().await;
     cluster.converge().await;
+    let elections = cluster.elections();
+    println!("elections, the first included: {elections}");
+    assert_eq!(elections, 1, "a leader was lost under load");
     cluster.must_be_sound_on_disk().await;
 }
 

@@ -145,7 +145,7 @@ fn provisional_is_not_proof() {
     let cosigned = world.checkpoint(&[1, 3]);
     let receipt =
         evidence::receipt(&world.state, index, &cosigned, v1::ReceiptLevel::Cosigned).unwrap();
-    let entry = evidence::verify_receipt(&receipt, &trusted).unwrap();
+    let (entry, _) = evidence::verify_receipt(&receipt, &trusted).unwrap();
     assert_eq!(entry, world.entry(index.0));
 }
 

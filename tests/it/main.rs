@@ -28,7 +28,6 @@ mod manifests;
 #[cfg(test)]
 mod proto;
 #[cfg(test)]
-mod story;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -1,15 +1,34 @@
 //! The command line `ledger-client`: data on standard output, everything else on standard error, exit codes that scripts can
 //! rely on.
 
+mod agent;
+mod argument;
+mod authorize;
+mod cluster;
+mod connection;
+mod entry;
+mod gateway;
+mod governing;
+mod halt;
+mod key;
+mod namespace;
+mod operator;
+mod permits;
 mod policy;
+mod prove;
+mod record;
+mod session;
+mod show;
 mod verify;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
+
+use crate::error::Error;
 
 /// What the process says when it ends. Numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,16 +40,28 @@ pub enum Exit {
     Internal = 1,
     /// Called wrongly.
     Usage = 2,
-    /// Denied, or not proven; a check or test failed.
+    /// Denied, or not (yet) proven; a check or test failed.
     Denied = 3,
+    /// An approval is required.
+    Escalated = 4,
+    /// Nobody could answer. Nothing happened.
+    Unavailable = 6,
+    /// It is not known whether anything happened; send the same request id again.
+    Undetermined = 7,
+    /// The caller may not do this.
+    NotPermitted = 8,
     /// A signature is invalid.
     Signature = 10,
     /// An inclusion proof is invalid.
     Inclusion = 11,
     /// A quorum of cosignatures is missing.
     Quorum = 12,
+    /// The ledger is not the one that was seen before.
+    Inconsistent = 13,
     /// Evidence is incomplete or damaged.
     Evidence = 14,
+    /// A decision comes out otherwise when it is evaluated again.
+    Replay = 15,
     /// A file that configures the command is bad.
     Configuration = 64,
 }
@@ -48,6 +79,24 @@ impl Failure {
             exit,
             message: message.into(),
         }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::Configuration(_) => Exit::Configuration,
+            Error::Invalid(_) | Error::NotFound(_) => Exit::Usage,
+            Error::NotPermitted(_) => Exit::NotPermitted,
+            Error::Unavailable(_) => Exit::Unavailable,
+            Error::Undetermined { .. } => Exit::Undetermined,
+            Error::Unproven(error) => verify::exit_of(error),
+            Error::Contradiction(_) => Exit::Evidence,
+            Error::Inconsistent(_) => Exit::Inconsistent,
+            Error::NotAllowed(_) => Exit::Denied,
+            Error::Internal(_) => Exit::Internal,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 
@@ -78,8 +127,68 @@ enum Command {
         #[command(subcommand)]
         command: policy::Command,
     },
+    /// Ask whether an action may run. Exits with 0 only if it may: 3 for DENY, 4 for ESCALATE.
+    Authorize(Box<authorize::Authorize>),
+    /// Record what was executed.
+    Record(record::Record),
+    /// Ask what would be answered; records nothing.
+    Simulate(Box<authorize::Simulate>),
+    /// Make, register and retire keys.
+    Key {
+        #[command(subcommand)]
+        command: key::Command,
+    },
+    /// Manage operators.
+    Operator {
+        #[command(subcommand)]
+        command: operator::Command,
+    },
+    /// Manage namespaces.
+    Namespace {
+        #[command(subcommand)]
+        command: namespace::Command,
+    },
+    /// Manage agents.
+    Agent {
+        #[command(subcommand)]
+        command: agent::Command,
+    },
+    /// Manage gateways.
+    Gateway {
+        #[command(subcommand)]
+        command: gateway::Command,
+    },
+    /// Open, close and list sessions.
+    Session {
+        #[command(subcommand)]
+        command: session::Command,
+    },
+    /// Stop everything, or a part, at once.
+    Halt {
+        #[command(subcommand)]
+        command: halt::Command,
+    },
+    /// Look after the nodes.
+    Cluster {
+        #[command(subcommand)]
+        command: cluster::Command,
+    },
+    /// Show what is in the ledger.
+    Entry {
+        #[command(subcommand)]
+        command: entry::Command,
+    },
+    /// Write evidence about a decision or a session, checked before it is written.
+    Prove(prove::Prove),
+    /// Print the newest checkpoint that a quorum vouches for, after comparing it with the one seen before.
+    Checkpoint(prove::Checkpoint),
     /// Check evidence offline and explain what it proves.
     Verify(verify::Arguments),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs the command line of this process.
@@ -87,10 +196,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = io::stdout().lock();
-    let result = match &arguments.command {
-        Command::Policy { command } => policy::run(command, arguments.json, &mut out),
-        Command::Verify(verify) => verify::run(verify, arguments.json, &mut out),
-    };
+    let result = dispatch(&arguments, &mut out);
     let exit = match result.and_then(|exit| Ok(out.flush().map(|()| exit)?)) {
         Ok(exit) => exit,
         Err(failure) => {
@@ -100,6 +206,35 @@ pub fn run() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let json = arguments.json;
+    match &arguments.command {
+        Command::Policy { command } => policy::run(command, json, out),
+        Command::Authorize(ask) => authorize::authorize(ask, json, out),
+        Command::Record(record) => record::record(record, json, out),
+        Command::Simulate(ask) => authorize::simulate(ask, json, out),
+        Command::Key { command } => key::run(command, json, out),
+        Command::Operator { command } => operator::run(command, json, out),
+        Command::Namespace { command } => namespace::run(command, json, out),
+        Command::Agent { command } => agent::run(command, json, out),
+        Command::Gateway { command } => gateway::run(command, json, out),
+        Command::Session { command } => session::run(command, json, out),
+        Command::Halt { command } => halt::run(command, json, out),
+        Command::Cluster { command } => cluster::run(command, json, out),
+        Command::Entry { command } => entry::run(command, json, out),
+        Command::Prove(what) => prove::prove(what, json, out),
+        Command::Checkpoint(what) => prove::checkpoint(what, json, out),
+        Command::Verify(verify) => verify::run(verify, json, out),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            let name = "ledger-client";
+            clap_complete::generate(*shell, &mut Arguments::command(), name, &mut script);
+            out.write_all(&script)?;
+            Ok(Exit::Done)
+        }
+    }
 }
 
 /// Reads a file of at most `limit` bytes.

@@ -4,11 +4,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use ledger_proto::v1;
 use policy_engine::{Bundle, Compiled, Diagnostic, Severity, add_missing_ids, check, run_cases};
 use serde::Serialize;
 
+use super::connection::{Connection, Speaker, block_on};
+use super::governing::{Governing, print_applied};
+use super::show::print_table;
 use super::{Exit, Failure, print_json, write_file};
-use crate::bundle_dir;
+use crate::{bundle_dir, paths};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -33,6 +37,37 @@ pub(super) enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Publish a bundle for a namespace; it decides nothing until it is activated.
+    Publish {
+        /// The bundle's directory.
+        bundle: PathBuf,
+        /// For which namespace.
+        #[arg(long)]
+        namespace: String,
+        #[command(flatten)]
+        by: Governing,
+    },
+    /// Make a bundle decide from the next entry on. Publishes it first if it is given as a directory.
+    Activate {
+        /// The bundle's directory, or the digest that `publish` printed.
+        bundle: String,
+        /// For which namespace.
+        #[arg(long)]
+        namespace: String,
+        /// Activate although a new rule looks further back than the ledger has kept events for it.
+        #[arg(long)]
+        accept_short_history: bool,
+        #[command(flatten)]
+        by: Governing,
+    },
+    /// List the bundles of a namespace.
+    List {
+        /// The namespace.
+        #[arg(long)]
+        namespace: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Print the schema that the rules are checked against, generated from manifests where there are any.
     Schema {
         /// The bundle's directory.
@@ -56,27 +91,97 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         Command::Pack {
             bundle: directory,
             out: file,
-        } => {
-            let bundle = sound(directory)?.0;
-            write_file(file, &bundle.pack())?;
-            let packed = Packed {
-                name: bundle.name(),
-                digest: bundle.digest().to_string(),
-                bytes: bundle.pack().len(),
+        } => pack(directory, file, json, out),
+        Command::Publish {
+            bundle,
+            namespace,
+            by,
+        } => block_on(async {
+            let (bundle, _) = sound(bundle)?;
+            let client = by.connection.open(Speaker::Operator).await?;
+            let done = client.publish(namespace, &bundle).await?;
+            let digest = serde_json::json!(bundle.digest().to_string());
+            print_applied(&done, &[("digest", digest)], json, out)
+        }),
+        Command::Activate {
+            bundle,
+            namespace,
+            accept_short_history,
+            by,
+        } => block_on(async {
+            let client = by.connection.open(Speaker::Operator).await?;
+            let digest = match hex::decode(bundle) {
+                Ok(digest) if digest.len() == 32 => digest,
+                Ok(_) | Err(_) => {
+                    let (bundle, _) = sound(Path::new(bundle))?;
+                    client.publish(namespace, &bundle).await?;
+                    bundle.digest().0.to_vec()
+                }
             };
-            if json {
-                print_json(out, &packed)?;
-            } else {
-                writeln!(out, "{}", packed.digest)?;
-            }
-            Ok(Exit::Done)
-        }
+            let short = *accept_short_history;
+            let done = client
+                .activate(namespace, &digest, short, by.reason())
+                .await?;
+            let digest = serde_json::json!(hex::encode(digest));
+            print_applied(&done, &[("digest", digest)], json, out)
+        }),
+        Command::List {
+            namespace,
+            connection,
+        } => block_on(list(namespace, connection, json, out)),
         Command::Schema { bundle } => {
             let bundle = sound(bundle)?.0;
             write!(out, "{}", bundle.schema().text)?;
             Ok(Exit::Done)
         }
     }
+}
+
+fn pack(directory: &Path, file: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let bundle = sound(directory)?.0;
+    write_file(file, &bundle.pack())?;
+    let packed = Packed {
+        name: bundle.name(),
+        digest: bundle.digest().to_string(),
+        bytes: bundle.pack().len(),
+    };
+    if json {
+        print_json(out, &packed)?;
+    } else {
+        writeln!(out, "{}", packed.digest)?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(
+    namespace: &str,
+    connection: &Connection,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let client = connection.open(Speaker::Operator).await?;
+    let message = v1::ListBundlesRequest {
+        namespace: namespace.to_owned(),
+        page_size: 1_000,
+        ..v1::ListBundlesRequest::default()
+    };
+    let answer: v1::ListBundlesResponse = client.read(paths::LIST_BUNDLES, message).await?;
+    let bundles = answer.bundles.iter().map(|bundle| {
+        let state = bundle.compile_state().as_str_name();
+        serde_json::json!({
+            "digest": hex::encode(&bundle.digest),
+            "active": bundle.active,
+            "state": state.strip_prefix("COMPILE_STATE_").unwrap_or(state),
+            "bytes": bundle.record.as_ref().map_or(0, |record| record.size),
+        })
+    });
+    let bundles: Vec<_> = bundles.collect();
+    if json {
+        print_json(out, &serde_json::json!({ "bundles": bundles }))?;
+    } else {
+        print_table(out, &bundles)?;
+    }
+    Ok(Exit::Done)
 }
 
 #[derive(Serialize)]

@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments, json: bool, out: &mut dyn Write) -> Res
     Ok(Exit::Done)
 }
 
-fn exit_of(error: &EvidenceError) -> Exit {
+pub(super) fn exit_of(error: &EvidenceError) -> Exit {
     match error {
         EvidenceError::Checkpoint(CheckpointVerifyError::QuorumNotMet { .. }) => Exit::Quorum,
         EvidenceError::Checkpoint(_) | EvidenceError::Signature { .. } => Exit::Signature,

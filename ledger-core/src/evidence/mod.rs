@@ -20,4 +20,4 @@ pub use build::{BuildError, Sources, StateTiles, decision, receipt, session, ses
 pub use file::{FileError, MAX_EVIDENCE_LEN, decode, encode};
 pub use json::{from_json, to_json};
 pub use report::{Basis, Fact, Report};
-pub use verify::{EvidenceError, verify, verify_receipt};
+pub use verify::{EvidenceError, follow_trust, verify, verify_provisional, verify_receipt};

@@ -7,7 +7,9 @@ use ledger_proto::v1;
 use super::verify::EvidenceError;
 use crate::entry;
 use crate::hash::{Hash, LeafIndex};
+use crate::note::checkpoint::Checkpoint;
 use crate::note::verify::VerifiedCheckpoint;
+use crate::tree::verify::verify_inclusion;
 
 /// An entry that is in the ledger.
 #[derive(Debug, Clone)]
@@ -19,21 +21,30 @@ pub(super) struct Proven {
     pub(super) leaf_hash: Hash,
 }
 
-/// Checks one entry against a checkpoint.
+/// Checks one entry against a checkpoint that a quorum vouches for.
 pub(super) fn prove(
     proven: &v1::ProvenEntry,
     checkpoint: &VerifiedCheckpoint,
 ) -> Result<Proven, EvidenceError> {
+    include(proven, checkpoint.checkpoint())
+}
+
+/// Checks that an entry is in the tree of a checkpoint, whoever vouches for that one.
+pub(super) fn include(
+    proven: &v1::ProvenEntry,
+    checkpoint: &Checkpoint,
+) -> Result<Proven, EvidenceError> {
     let index = proven.index;
-    let leaf_hash = checkpoint.checkpoint().tree_hash().leaf(&proven.entry);
+    let hash = checkpoint.tree_hash();
+    let leaf_hash = hash.leaf(&proven.entry);
     let path: Option<Vec<Hash>> = proven
         .path
         .iter()
         .map(|hash| Hash::from_slice(hash))
         .collect();
     let path = path.ok_or(EvidenceError::PathShape { index })?;
-    checkpoint
-        .includes(&leaf_hash, LeafIndex(index), &path)
+    let (size, root) = (checkpoint.size(), checkpoint.root());
+    verify_inclusion(hash, &leaf_hash, LeafIndex(index), size, &path, &root)
         .map_err(|source| EvidenceError::Inclusion { index, source })?;
     let entry =
         entry::decode(&proven.entry).map_err(|source| EvidenceError::Entry { index, source })?;

@@ -5,15 +5,18 @@ use thiserror::Error;
 
 use super::about_decision::explain_decision;
 use super::about_session::explain_session;
-use super::proven::{Proven, ProvenEntries, prove};
+use super::proven::{Proven, ProvenEntries, include, prove};
 use super::report::{Basis, Report, utc};
 use super::trust::follow;
 use crate::canonical::CanonicalError;
 use crate::compartment;
 use crate::hash::LeafIndex;
 use crate::limits::SECOND_US;
+use crate::note::checkpoint::Checkpoint;
 use crate::note::tlog_policy::TlogPolicy;
-use crate::note::verify::{CheckpointVerifyError, VerifiedCheckpoint, verify_checkpoint};
+use crate::note::verify::{
+    CheckpointVerifyError, VerifiedCheckpoint, verify_checkpoint, verify_log_signature,
+};
 use crate::tree::verify::ProofError;
 
 /// Why evidence does not prove what it is about.
@@ -120,10 +123,38 @@ pub fn verify(evidence: &v1::Evidence, pinned: &TlogPolicy) -> Result<Report, Ev
 pub fn verify_receipt(
     receipt: &v1::Receipt,
     policy: &TlogPolicy,
-) -> Result<v1::Entry, EvidenceError> {
+) -> Result<(v1::Entry, Checkpoint), EvidenceError> {
     let checkpoint = verify_checkpoint(receipt.checkpoint.as_bytes(), policy)?;
     let entry = receipt.entry.as_ref().ok_or(EvidenceError::Order)?;
-    prove(entry, &checkpoint).map(|proven| proven.entry)
+    let proven = prove(entry, &checkpoint)?;
+    Ok((proven.entry, checkpoint.checkpoint().clone()))
+}
+
+/// Checks a receipt that no quorum vouches for yet: that the log's key signed a tree which holds the entry. That is the word of
+/// the node that answered, and no proof.
+///
+/// # Errors
+/// [`EvidenceError`], never with `QuorumNotMet`.
+pub fn verify_provisional(
+    receipt: &v1::Receipt,
+    policy: &TlogPolicy,
+) -> Result<(v1::Entry, Checkpoint), EvidenceError> {
+    let checkpoint = verify_log_signature(receipt.checkpoint.as_bytes(), policy)?;
+    let entry = receipt.entry.as_ref().ok_or(EvidenceError::Order)?;
+    let proven = include(entry, &checkpoint)?;
+    Ok((proven.entry, checkpoint))
+}
+
+/// Follows changes of the trust policy from the one that the verifier pinned to the one in force at their end.
+///
+/// # Errors
+/// [`EvidenceError`]: a step is missing, or not vouched for by the policy before it.
+pub fn follow_trust(
+    origin: &str,
+    pinned: &TlogPolicy,
+    steps: &[v1::TrustStep],
+) -> Result<TlogPolicy, EvidenceError> {
+    follow(origin, pinned, steps).map(|followed| followed.policy)
 }
 
 fn describe_checkpoint(report: &mut Report, checkpoint: &VerifiedCheckpoint, epoch: Option<u64>) {

@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
         )),
         None => None,
     };
-    let log = KeyFile::create(&arguments.log_key, &SystemEntropy)?;
+    let log = KeyFile::create(&arguments.log_key, None, &SystemEntropy)?;
     let made = make(Ingredients {
         origin: arguments.origin.clone(),
         tree_hash: arguments.tree_hash.clone(),

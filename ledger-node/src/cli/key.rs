@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ledger_core::id::Identity;
 use ledger_core::keys::PublicKey;
 use serde::Serialize;
 
@@ -78,14 +79,19 @@ pub(super) fn run(command: &Command, out: &mut dyn Write) -> Result<Exit, Failur
             if let Ok(key) = try_out {
                 card(&key)?;
             }
-            let key = KeyFile::create(&new.out, &SystemEntropy)?;
+            let key =
+                KeyFile::create(&new.out, Some(&Identity::Node(new.node_id)), &SystemEntropy)?;
             let card = card(key.public())?.proven(&new.origin, &key);
             give(&card, new.card.as_ref(), out)
         }
         Command::Admin(admin) => {
             ledger_core::id::check_text(&admin.id, ledger_core::limits::MAX_ID_LEN)
                 .map_err(|error| Failure::configuration(error.to_string()))?;
-            let key = KeyFile::create(&admin.out, &SystemEntropy)?;
+            let key = KeyFile::create(
+                &admin.out,
+                Some(&Identity::Operator(admin.id.clone())),
+                &SystemEntropy,
+            )?;
             let card = OperatorFile::new(&admin.origin, &admin.id, &admin.name, &key);
             give(&card, admin.card.as_ref(), out)
         }

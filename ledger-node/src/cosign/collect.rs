@@ -18,7 +18,7 @@ use prost::Message;
 
 use super::Cosigner;
 use crate::node::view::StoreState;
-use crate::raft::network::Purpose;
+use crate::raft::peers::Purpose;
 use crate::submit::standing::Leading;
 
 /// How long the nodes have for one checkpoint.

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::node::fatal::Fatal;
 use crate::node::view::StoreState;
 use crate::raft::flusher::Flusher;
-use crate::raft::network::Peers;
+use crate::raft::peers::Peers;
 use crate::storage::marker::{MarkedTree, Marker};
 use crate::storage::{Batch, Direction, Store, Table, meta};
 use crate::submit::standing::Standing;

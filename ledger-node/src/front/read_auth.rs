@@ -5,6 +5,7 @@
 
 use ledger_core::id::{Identity, KeyId};
 use ledger_core::keys::PublicKey;
+use ledger_core::signature::read_message;
 use ledger_core::signer::Signer;
 use ledger_core::state::{Key, State, read};
 use ledger_proto::v1::{self, ErrorReason};
@@ -13,8 +14,6 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use super::failure::{Answer, Failure};
 
-/// What precedes everything else that a read signs.
-const READ_DOMAIN: &[u8] = b"countersign-read-v1\0";
 /// How far the time of a read may be from the node's clock, in microseconds: 60 s.
 const MAX_SKEW_US: u64 = 60_000_000;
 
@@ -149,7 +148,6 @@ pub fn sign<R: ReadRequest>(
     request
 }
 
-/// The bytes that a read signs.
 fn message<R: ReadRequest>(
     origin: &str,
     method: &str,
@@ -157,17 +155,7 @@ fn message<R: ReadRequest>(
     nonce: &[u8; 16],
     request: &R,
 ) -> Vec<u8> {
-    let mut message = READ_DOMAIN.to_vec();
-    for text in [origin, method] {
-        // Both are far below 64 KiB: an origin is a key name, a method is one of ours.
-        let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        message.extend_from_slice(&len.to_be_bytes());
-        message.extend_from_slice(text.as_bytes());
-    }
-    message.extend_from_slice(&time_us.to_be_bytes());
-    message.extend_from_slice(nonce);
-    message.extend_from_slice(blake3::hash(&request.encode_to_vec()).as_bytes());
-    message
+    read_message(origin, method, time_us, nonce, &request.encode_to_vec())
 }
 
 /// True if the key may sign now: the rule of the machine's admission, at the node's time.

@@ -27,7 +27,7 @@ use crate::raft::Raft;
 use crate::raft::clocks::MAX_OFFSET_US;
 use crate::raft::flusher::Flusher;
 use crate::raft::log::Log;
-use crate::raft::network::Peers;
+use crate::raft::peers::Peers;
 use crate::raft::types::{Peer, Types};
 use crate::storage::marker::{MarkedLogId, Marker};
 use crate::submit::standing::{Leading, Standing};

@@ -8,6 +8,8 @@ pub mod log;
 pub mod machine;
 pub mod network;
 pub mod peer_service;
+pub mod peers;
+mod send_snapshot;
 pub mod snapshot;
 mod tail;
 pub mod types;

@@ -1,19 +1,14 @@
-//! Talking to peers: cached connections, one for the log, one for votes and heartbeats, one for snapshots, one for the rest,
-//! so that a snapshot on its way cannot hold up a heartbeat.
+//! openraft's side of talking to peers: votes, appends, leadership transfer and snapshots over the cached connections.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use ledger_core::hash::Hash;
-use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::peer::v1::peer_service_client::PeerServiceClient;
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
@@ -24,150 +19,21 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
-use super::clocks::Clocks;
 use super::machine::RaftSnapshot;
+use super::peers::{PeerClient, Peers, Purpose};
+use super::send_snapshot::chunks;
 use super::snapshot::{SnapshotDir, snapshot_name};
 use super::types::{self, Peer, Types, Vote};
-use crate::clock::Clock;
 
-/// Longest message between peers, in bytes.
-pub const MAX_PEER_MESSAGE: usize = 16 << 20;
-/// Bytes of a snapshot in one message.
-const CHUNK_LEN: usize = 512 << 10;
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Least time that a short call may take; openraft's own limit can be less.
 const MIN_TTL: Duration = Duration::from_millis(400);
-
-/// Metadata keys of every peer call.
-pub mod keys {
-    /// The digest of the genesis.
-    pub const GENESIS: &str = "countersign-genesis-bin";
-    /// The sender.
-    pub const FROM: &str = "countersign-from";
-    /// Whom the sender means.
-    pub const TO: &str = "countersign-to";
-    /// The version of the wire.
-    pub const VERSION: &str = "countersign-cluster-version";
-}
-
-/// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// The log.
-    Log,
-    /// Votes and heartbeats.
-    Heartbeat,
-    /// Snapshots.
-    Snapshot,
-    /// Forwarded submissions, cosignatures, reads.
-    Other,
-}
-
-/// A client of a peer.
-pub type PeerClient = PeerServiceClient<Channel>;
 
 type StreamOf<'s, T> = Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 /// Results of appends, one by one.
 type AppendResults<'s> = StreamOf<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 type FutureOf<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
-
-/// Connections to peers.
-pub struct Peers {
-    /// This node.
-    pub node_id: u64,
-    /// The digest of the genesis.
-    pub genesis: Hash,
-    /// Where to dial instead of what the ledger says.
-    pub overrides: HashMap<u64, String>,
-    /// What peers' clocks say.
-    pub clocks: Clocks,
-    /// This node's clock.
-    pub clock: Arc<dyn Clock>,
-    channels: Mutex<HashMap<(String, Purpose), Channel>>,
-}
-
-impl std::fmt::Debug for Peers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Peers")
-            .field("node_id", &self.node_id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Peers {
-    /// No connections yet.
-    #[must_use]
-    pub fn new(
-        node_id: u64,
-        genesis: Hash,
-        overrides: HashMap<u64, String>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            node_id,
-            genesis,
-            overrides,
-            clocks: Clocks::default(),
-            clock,
-            channels: Mutex::default(),
-        }
-    }
-
-    /// A client of a peer, on a connection that may be in use already.
-    ///
-    /// # Errors
-    /// The address is not one.
-    pub fn client(&self, to: u64, address: &str, purpose: Purpose) -> io::Result<PeerClient> {
-        let address = self.overrides.get(&to).map_or(address, String::as_str);
-        let key = (address.to_owned(), purpose);
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = match channels.get(&key) {
-            Some(channel) => channel.clone(),
-            None => {
-                let channel = Endpoint::from_shared(format!("http://{address}"))
-                    .map_err(io::Error::other)?
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .tcp_nodelay(true)
-                    .http2_keep_alive_interval(Duration::from_secs(5))
-                    .keep_alive_timeout(Duration::from_secs(5))
-                    .initial_stream_window_size(8 << 20)
-                    .initial_connection_window_size(16 << 20)
-                    .connect_lazy();
-                channels.insert(key, channel.clone());
-                channel
-            }
-        };
-        Ok(PeerServiceClient::new(channel)
-            .max_decoding_message_size(MAX_PEER_MESSAGE)
-            .max_encoding_message_size(MAX_PEER_MESSAGE))
-    }
-
-    /// A request with the metadata that the peer asks for.
-    pub fn request<T>(&self, to: u64, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let metadata: &mut MetadataMap = request.metadata_mut();
-        metadata.insert_bin(
-            keys::GENESIS,
-            MetadataValue::from_bytes(self.genesis.as_bytes()),
-        );
-        metadata.insert(keys::FROM, MetadataValue::from(self.node_id));
-        metadata.insert(keys::TO, MetadataValue::from(to));
-        metadata.insert(keys::VERSION, MetadataValue::from(CLUSTER_VERSION));
-        request
-    }
-
-    /// This node's clock in microseconds since 1970.
-    #[must_use]
-    pub fn now_us(&self) -> u64 {
-        self.clock.now_us()
-    }
-}
 
 /// Makes openraft's clients.
 #[derive(Debug, Clone)]
@@ -473,51 +339,6 @@ impl Connection {
             .ok_or_else(|| failed(Status::internal("an answer without a vote")))?;
         Ok(SnapshotResponse::new(types::vote(&answer)))
     }
-}
-
-/// The bytes that the receiver lacks, in parts. A file that cannot be read ends the stream early; the receiver then finds files
-/// incomplete.
-fn chunks(
-    snapshot: Arc<SnapshotDir>,
-    name: [u8; 32],
-    have: Vec<u64>,
-) -> impl Stream<Item = wire::SendSnapshotRequest> {
-    let files = snapshot.manifest().files.len();
-    let (parts, receiver) = tokio::sync::mpsc::channel(4);
-    tokio::spawn(async move {
-        for number in 0..files {
-            let mut offset = have.get(number).copied().unwrap_or_default();
-            let Some(path) = snapshot.file(number) else {
-                return;
-            };
-            let Ok(mut file) = tokio::fs::File::open(path).await else {
-                return;
-            };
-            if file.seek(io::SeekFrom::Start(offset)).await.is_err() {
-                return;
-            }
-            loop {
-                let mut part = Vec::with_capacity(CHUNK_LEN);
-                let limit = u64::try_from(CHUNK_LEN).unwrap_or(u64::MAX);
-                let read = (&mut file).take(limit).read_to_end(&mut part).await;
-                let Ok(len) = read else { return };
-                if len == 0 {
-                    break;
-                }
-                let message = wire::SendSnapshotRequest {
-                    snapshot: name.to_vec(),
-                    file: u32::try_from(number).unwrap_or(u32::MAX),
-                    offset,
-                    bytes: Bytes::from(part),
-                };
-                offset += u64::try_from(len).unwrap_or_default();
-                if parts.send(message).await.is_err() {
-                    return;
-                }
-            }
-        }
-    });
-    tokio_stream::wrappers::ReceiverStream::new(receiver)
 }
 
 fn rpc_error(status: &Status) -> RPCError<Types> {

@@ -18,7 +18,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
-use super::network::{Peers, keys};
+use super::peers::{Peers, keys};
 use super::snapshot::{Incoming, Snapshots};
 use super::types::{self, Types};
 use crate::cosign::Cosigner;

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::queue::{Queue, QueueFull};
 use super::standing::{Leading, Standing};
 use crate::front::failure::Failure;
-use crate::raft::network::{Peers, Purpose};
+use crate::raft::peers::{Peers, Purpose};
 
 /// Most submissions on the way to the leader that it has not taken yet.
 const MAX_UNANSWERED: usize = 1_024;

@@ -1,7 +1,10 @@
 //! Clusters of real processes under load and under faults, in short forms; `make soak` has the long ones.
 
 mod bad_input;
+mod client;
+mod demo;
 mod disk_faults;
+mod documents;
 mod in_process;
 mod kills;
 mod marker;

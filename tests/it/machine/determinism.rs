@@ -205,8 +205,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "4e7872621b7fc4e868c00aa85f8de4416e5681c32ba70dcc22bebd23cadd1779",
-        "d00c56041dadd421a01948fa91647e4461d304339734e6e6a50fb69fb4228612",
+        "e028ed30b57fe7f3f780249b4bd48a3fb91151ee76992130ea57b9d4a3f15a34",
+        "dabb41e3fc2fbb3f94d9eb066cfd25f79d4d1d971b2d0077e23281e06d99da34",
     );
 }
 
@@ -214,8 +214,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "ade90ae51dca555c6a7d3f3b5e1f1530de3a8180fcfb994a016ee92dd2b6108d",
-        "d9836e4184adaee96d097bea218fc0726ef3994e8a78c99b483181ca51f16409",
+        "d47ccb2011467a12616c80be5f43bd354007ac6fcccdccc996775bf060d58478",
+        "4c0c745e4ef99713687b009e7ac7f2c2a1dc426fee00de9262f75cc0709e945d",
     );
 }
 

@@ -28,16 +28,8 @@ const LONG_FILES: &[(&str, &str)] = &[
         "one file format, written and read",
     ),
     (
-        "ledger-node/src/index.rs",
-        "one table: its keys, what writes them and what reads them",
-    ),
-    (
         "ledger-node/src/node/start.rs",
         "the order of a start, from the disk to the open ports, read from top to bottom",
-    ),
-    (
-        "ledger-node/src/raft/network.rs",
-        "one trait of openraft after the other on one connection",
     ),
     (
         "ledger-node/src/raft/snapshot.rs",

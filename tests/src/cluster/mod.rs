@@ -4,6 +4,7 @@
 //! comes through gRPC, and what happens to them is what happens to processes and cables.
 
 pub mod client;
+pub mod documents;
 pub mod faults;
 mod files;
 pub mod history;
@@ -15,6 +16,7 @@ pub mod process;
 pub mod proxy;
 mod reading;
 pub mod scenarios;
+mod signs;
 pub mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -290,6 +292,12 @@ impl Cluster {
         status(&self.signing, self.line(node)).await
     }
 
+    /// Where clients reach a node.
+    #[must_use]
+    pub fn endpoint(&self, node: u64) -> String {
+        format!("http://{}", self.file(node).client)
+    }
+
     /// The leader, once most running nodes agree on one that runs and takes commands.
     ///
     /// # Panics
@@ -332,40 +340,6 @@ impl Cluster {
         let leader = self.leader().await;
         let mut others = self.nodes().into_iter().filter(|node| *node != leader);
         others.next().expect("a cluster of more than one node")
-    }
-
-    /// The resident memory of each running node, ascending by node.
-    #[must_use]
-    pub fn resident_bytes(&self) -> Vec<u64> {
-        self.running.values().map(Process::resident_bytes).collect()
-    }
-
-    /// What the store's own check says about a node that does not run.
-    ///
-    /// # Panics
-    /// If it finds anything.
-    pub fn must_be_sound(&self, node: u64) {
-        let config = self.file(node).config();
-        let config = config.to_str().expect("temporary folders have plain names");
-        let _ = process::must_run(&["fsck", "--config", config]);
-    }
-
-    /// Panics if a process has ended that should run, or if a node's log tells of a panic.
-    ///
-    /// # Panics
-    /// If so.
-    pub fn must_be_alive(&mut self) {
-        for (node, process) in &mut self.running {
-            if let Some(status) = process.ended() {
-                panic!("node {node} has ended by itself: {status}");
-            }
-        }
-        for (node, files) in &self.files {
-            let log = std::fs::read_to_string(files.log()).unwrap_or_default();
-            if let Some(line) = log.lines().find(|line| line.contains("panicked at")) {
-                panic!("node {node} has panicked: {line}");
-            }
-        }
     }
 }
 

@@ -44,6 +44,11 @@ impl Ports {
         panic!("all {BLOCKS} blocks of ports are in use");
     }
 
+    /// The first port, a multiple of ten.
+    pub(super) const fn first(&self) -> u16 {
+        self.next
+    }
+
     /// The next port that nobody listens on.
     ///
     /// # Panics

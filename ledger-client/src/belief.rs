@@ -1,0 +1,203 @@
+//! What the client believes: receipts with a proof, checkpoints that meet the pinned trust policy, and a ledger that only grows.
+
+use std::time::{Duration, Instant};
+
+use ledger_core::hash::Hash;
+use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::tree::verify::verify_consistency;
+use ledger_proto::v1;
+
+use crate::answer::{Level, Proven};
+use crate::client::Client;
+use crate::error::Error;
+use crate::paths;
+
+/// How long a ledger that looks shorter than before may take to show that it is not.
+const CATCH_UP: Duration = Duration::from_secs(3);
+/// Steps of the trust policy asked for at a time.
+const STEPS: u32 = 100;
+
+impl Client {
+    /// Checks a receipt: its entry, its proof, and who vouches for it. A provisional one is vouched for in the background.
+    ///
+    /// # Errors
+    /// [`Error::Unproven`], [`Error::Inconsistent`]
+    pub async fn prove(&self, receipt: Option<v1::Receipt>) -> Result<Proven, Error> {
+        let receipt = receipt.ok_or_else(|| Error::Contradiction("there is no receipt".into()))?;
+        let mut proven = Proven::verify(&receipt, &self.0.trust.policy())?;
+        let promised = receipt.level() == v1::ReceiptLevel::Cosigned;
+        if promised && proven.level == Level::Committed {
+            // The trust policy may have changed since it was pinned.
+            self.follow_trust().await?;
+            proven = Proven::verify(&receipt, &self.0.trust.policy())?;
+        }
+        match proven.level {
+            Level::Cosigned => self.observe(&proven.checkpoint).await?,
+            Level::Committed => {
+                self.contradicts_seen(&proven.checkpoint)?;
+                self.0.upgrading.add(self, &proven.checkpoint);
+            }
+        }
+        Ok(proven)
+    }
+
+    /// The newest checkpoint that meets the trust policy and covers a tree of at least this size, as text and parsed.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn checkpoint(&self, min_size: u64) -> Result<(String, Checkpoint), Error> {
+        self.checkpoint_by(min_size, self.deadline()).await
+    }
+
+    pub(crate) async fn checkpoint_by(
+        &self,
+        min_size: u64,
+        deadline: Instant,
+    ) -> Result<(String, Checkpoint), Error> {
+        let message = v1::GetCheckpointRequest {
+            min_tree_size: min_size,
+            receipt_level: v1::ReceiptLevel::Cosigned.into(),
+        };
+        let answer: v1::GetCheckpointResponse = self
+            .open_read_by(paths::GET_CHECKPOINT, message, deadline)
+            .await?;
+        let note = answer.checkpoint;
+        let checkpoint = match self.0.trust.verify(&note) {
+            Ok(checkpoint) => checkpoint,
+            Err(Error::Unproven(error)) if Error::lacks_quorum(&error) => {
+                self.follow_trust().await?;
+                self.0.trust.verify(&note)?
+            }
+            Err(error) => return Err(error),
+        };
+        if checkpoint.size().0 < min_size {
+            return Err(Error::Contradiction(format!(
+                "a checkpoint of size {} was given where {min_size} was asked for",
+                checkpoint.size()
+            )));
+        }
+        Ok((note, checkpoint))
+    }
+
+    /// Compares the cluster with what this client has seen before. A ledger that was cut short, rewritten or put back from an
+    /// old copy is found out here.
+    ///
+    /// # Errors
+    /// [`Error::Inconsistent`], or why the question could not be answered.
+    pub async fn check(&self) -> Result<(), Error> {
+        let Some(seen) = self.0.trust.seen() else {
+            return Ok(());
+        };
+        let (_, newest) = self.checkpoint(0).await?;
+        if newest.size() >= seen.size() {
+            return self.observe(&newest).await;
+        }
+        let deadline = Instant::now() + CATCH_UP.min(self.0.settings.timeout);
+        match self.checkpoint_by(seen.size().0, deadline).await {
+            Ok((_, later)) => self.observe(&later).await,
+            Err(_) => Err(Error::Inconsistent(format!(
+                "the cluster vouches for {} entries, and this client has seen {} of them with a quorum's signatures: \
+                 the ledger was put back from an old copy, or the nodes that answer lag far behind; \
+                 find out which before you go on",
+                newest.size(),
+                seen.size()
+            ))),
+        }
+    }
+
+    /// Demands that a cosigned checkpoint is consistent with the one seen before, and remembers the larger one.
+    pub(crate) async fn observe(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        if let Some(seen) = self.0.trust.seen() {
+            let (old, new) = if seen.size() <= checkpoint.size() {
+                (&seen, checkpoint)
+            } else {
+                (checkpoint, &seen)
+            };
+            self.must_extend(old, new, self.deadline()).await?;
+        }
+        self.0.trust.remember(checkpoint)
+    }
+
+    /// Demands that one tree is the beginning of another.
+    pub(crate) async fn must_extend(
+        &self,
+        old: &Checkpoint,
+        new: &Checkpoint,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let forked = |why: &str| {
+            Error::Inconsistent(format!(
+                "the ledger of {} entries with root {} does not contain the ledger of {} entries with root {} that was seen before ({why}): \
+                 it was rewritten or forked; keep this client's memory and both roots as evidence",
+                new.size(),
+                new.root(),
+                old.size(),
+                old.root()
+            ))
+        };
+        if old.size() == new.size() {
+            return if old.root() == new.root() {
+                Ok(())
+            } else {
+                Err(forked("two roots for one size"))
+            };
+        }
+        let message = v1::GetConsistencyProofRequest {
+            old_tree_size: old.size().0,
+            new_tree_size: new.size().0,
+        };
+        let answer: v1::GetConsistencyProofResponse = self
+            .open_read_by(paths::GET_CONSISTENCY_PROOF, message, deadline)
+            .await?;
+        let path: Option<Vec<Hash>> = answer
+            .path
+            .iter()
+            .map(|hash| Hash::from_slice(hash))
+            .collect();
+        let path = path.ok_or_else(|| forked("its proof holds something that is no hash"))?;
+        verify_consistency(
+            new.tree_hash(),
+            old.size(),
+            &old.root(),
+            new.size(),
+            &new.root(),
+            &path,
+        )
+        .map_err(|error| forked(&error.to_string()))
+    }
+
+    /// Two roots for one size are a fork, whoever signed them.
+    fn contradicts_seen(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let seen = self.0.trust.seen();
+        match seen.filter(|seen| seen.size() == checkpoint.size()) {
+            Some(seen) if seen.root() != checkpoint.root() => Err(Error::Inconsistent(format!(
+                "a node vouches for the root {} at {} entries, and this client has seen the root {}: the ledger is forked",
+                checkpoint.root(),
+                checkpoint.size(),
+                seen.root()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Fetches and checks the changes of the trust policy since the pinned one.
+    async fn follow_trust(&self) -> Result<(), Error> {
+        let mut steps = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let message = v1::ListTrustStepsRequest {
+                after_epoch: 0,
+                page_size: STEPS,
+                page_token: page_token.clone(),
+            };
+            let answer: v1::ListTrustStepsResponse =
+                self.open_read(paths::LIST_TRUST_STEPS, message).await?;
+            steps.extend(answer.trust_steps);
+            if answer.next_page_token.is_empty() {
+                break;
+            }
+            page_token = answer.next_page_token;
+        }
+        self.0.trust.follow(&steps)
+    }
+}

@@ -1,0 +1,226 @@
+//! `ledger-client authorize` and `simulate`: the execution boundary for scripts and gateways.
+
+use std::io::Write;
+
+use clap::Args;
+use ledger_core::id::Identity;
+use ledger_core::limits::MAX_INPUT_LEN;
+use ledger_proto::v1::{self, Verdict};
+use serde_json::{Value, json};
+
+use super::argument::text;
+use super::connection::{Connection, Speaker, block_on};
+use super::session::parse_session;
+use super::show::printable;
+use super::{Exit, Failure, permits, print_json};
+use crate::action::Question;
+use crate::client::Client;
+use crate::decision::Decision;
+use crate::paths;
+
+/// One question.
+#[derive(Debug, Args)]
+pub(super) struct Asking {
+    /// The agent that acts. Default: the agent of `--key`.
+    #[arg(long)]
+    agent: Option<String>,
+    /// Its session.
+    #[arg(long, value_name = "ID")]
+    session: String,
+    /// What it wants to do: `server/tool`, or `tool`.
+    #[arg(long)]
+    action: String,
+    /// The tool's arguments, a JSON object; `@FILE` reads a file, `-` standard input.
+    #[arg(long, value_name = "JSON")]
+    input: String,
+    /// What the action is about, if it is not the tool itself.
+    #[arg(long, value_name = "ID")]
+    resource: Option<String>,
+    /// The application's type of the resource.
+    #[arg(long, value_name = "TYPE", requires = "resource")]
+    resource_type: Option<String>,
+    /// A fact about the resource; counts when a gateway that may assert it asks; can be repeated.
+    #[arg(
+        long = "resource-attribute",
+        value_name = "NAME=VALUE",
+        requires = "resource"
+    )]
+    resource_attributes: Vec<String>,
+    /// The model's name for the call.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    tool_call_id: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Authorize {
+    #[command(flatten)]
+    asking: Asking,
+    /// The request id to use, in hexadecimal digits: the same id with the same question gives the same entry.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// A critical condition that the caller fulfils; can be repeated. A decision under any other is taken for a DENY.
+    #[arg(long = "knows", value_name = "CONDITION")]
+    known: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+fn question(asking: &Asking, client: &Client) -> Result<Question, Failure> {
+    let agent = match &asking.agent {
+        Some(agent) => agent.clone(),
+        None => match &client.author()?.identity {
+            Identity::Agent(id) => id.clone(),
+            other @ (Identity::Operator(_)
+            | Identity::Gateway(_)
+            | Identity::Node(_)
+            | Identity::Recovery) => {
+                let what = format!("--agent is needed: the key is that of {other}");
+                return Err(Failure::new(Exit::Usage, what));
+            }
+        },
+    };
+    let input = String::from_utf8(text(&asking.input, MAX_INPUT_LEN)?)
+        .map_err(|_| Failure::new(Exit::Usage, "the input is not UTF-8"))?;
+    let session = parse_session(&asking.session)?;
+    let mut question = Question::new(agent, session, asking.action.clone(), input);
+    question.tool_call_id.clone_from(&asking.tool_call_id);
+    if let Some(id) = &asking.resource {
+        question.resource = Some(v1::ResourceFacts {
+            id: id.clone(),
+            r#type: asking.resource_type.clone().unwrap_or_default(),
+            parents: Vec::new(),
+            attributes: super::show::attributes(&asking.resource_attributes)?,
+        });
+    }
+    Ok(question)
+}
+
+pub(super) fn authorize(
+    arguments: &Authorize,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let connection = &arguments.asking.connection;
+    block_on(async {
+        let client = connection
+            .open_knowing(Speaker::Key, &arguments.known)
+            .await?;
+        let mut question = question(&arguments.asking, &client)?;
+        if let Some(id) = &arguments.request_id {
+            let bytes = hex::decode(id).unwrap_or_default();
+            let id: [u8; 16] = bytes
+                .try_into()
+                .map_err(|_| Failure::new(Exit::Usage, "a request id has 32 hexadecimal digits"))?;
+            question.request_id = Some(id);
+        }
+        let decision = client.authorize(question).await?;
+        permits::keep(connection, &client, &decision)?;
+        show(&decision, json, out)
+    })
+}
+
+fn exit_of(decision: &Decision) -> Exit {
+    match decision.verdict() {
+        Verdict::Allow if decision.permits_now() => Exit::Done,
+        Verdict::Escalate => Exit::Escalated,
+        Verdict::Allow | Verdict::Deny | Verdict::Unspecified => Exit::Denied,
+    }
+}
+
+fn show(decision: &Decision, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let refusal = decision.refusal();
+    if json {
+        let conditions = decision.decision.conditions.iter().map(|condition| {
+            json!({
+                "type": condition.r#type,
+                "value": condition.value,
+                "critical": condition.critical,
+            })
+        });
+        let conditions: Vec<Value> = conditions.collect();
+        print_json(
+            out,
+            &json!({
+                "permitted": decision.permits_now(),
+                "verdict": decision.verdict_name(),
+                "reason": decision.reason_name(),
+                "rules": decision.rules(),
+                "conditions": conditions,
+                "index": decision.proven.index,
+                "level": decision.proven.level.name(),
+                "request_id": hex::encode(decision.request_id.to_vec()),
+                "permit_expires_at_us": decision.decision.permit_expires_at_us,
+                "replayed": decision.replayed,
+                "refusal": refusal,
+            }),
+        )?;
+    } else {
+        let rules = decision.rules().join(", ");
+        let by = if rules.is_empty() {
+            String::new()
+        } else {
+            format!(" by {}", printable(&rules))
+        };
+        let (verdict, reason) = (decision.verdict_name(), decision.reason_name());
+        writeln!(out, "{verdict}: {reason}{by}")?;
+        let level = decision.proven.level.name();
+        writeln!(out, "entry {}, {level}", decision.proven.index)?;
+        if decision.verdict() == Verdict::Allow
+            && let Some(why) = refusal
+        {
+            writeln!(out, "not permitted now: {}", printable(&why))?;
+        }
+    }
+    Ok(exit_of(decision))
+}
+
+pub(super) fn simulate(
+    arguments: &Simulate,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    block_on(async {
+        let connection = &arguments.asking.connection;
+        let client = connection.open(Speaker::Operator).await?;
+        let agent = arguments.asking.agent.clone().ok_or_else(|| {
+            Failure::new(Exit::Usage, "--agent is needed: whose request to simulate")
+        })?;
+        let question = question(&arguments.asking, &client)?;
+        let submission = client.unsigned(&Identity::Agent(agent), question.ask())?;
+        let message = v1::SimulateRequest {
+            submission: Some(submission),
+            consistency: None,
+        };
+        let answer: v1::SimulateResponse = client.read(paths::SIMULATE, message).await?;
+        let decision = answer.decision.unwrap_or_default();
+        let verdict = decision.verdict().as_str_name();
+        let verdict = verdict.strip_prefix("VERDICT_").unwrap_or(verdict);
+        let reason = decision.reason().as_str_name();
+        let reason = reason.strip_prefix("DECISION_REASON_").unwrap_or(reason);
+        let rules = decision.rules.clone().unwrap_or_default().ids;
+        if json {
+            let value =
+                json!({ "verdict": verdict, "reason": reason, "rules": rules, "simulated": true });
+            print_json(out, &value)?;
+        } else {
+            let by = if rules.is_empty() {
+                String::new()
+            } else {
+                format!(" by {}", rules.join(", "))
+            };
+            writeln!(out, "would be {verdict}: {reason}{}", printable(&by))?;
+            writeln!(out, "nothing was recorded; this permits nothing")?;
+        }
+        Ok(match decision.verdict() {
+            Verdict::Allow => Exit::Done,
+            Verdict::Escalate => Exit::Escalated,
+            Verdict::Deny | Verdict::Unspecified => Exit::Denied,
+        })
+    })
+}

@@ -1,0 +1,240 @@
+//! `ledger-client entry`: what is in the ledger, each entry proven before it is shown.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand, ValueEnum};
+use ledger_core::evidence::{verify_provisional, verify_receipt};
+use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
+use serde_json::{Value, json};
+
+use super::connection::{Connection, Speaker, block_on};
+use super::session::parse_session;
+use super::show::print_table;
+use super::{Exit, Failure, print_json};
+use crate::client::Client;
+use crate::error::Error;
+use crate::paths;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show one entry.
+    Show {
+        /// Its index.
+        index: u64,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// List entries that match, the oldest first.
+    List(Box<List>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// About this agent.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    agent: String,
+    /// Of this session.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// About this action.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    action: String,
+    /// Decisions that this rule determined.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    rule: String,
+    /// Decisions with this verdict.
+    #[arg(long, value_enum)]
+    verdict: Option<Verdict>,
+    /// From this time on, such as `2026-11-24T00:00:00Z`.
+    #[arg(long, value_name = "TIME")]
+    from: Option<jiff::Timestamp>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<jiff::Timestamp>,
+    /// Only outcomes with drift.
+    #[arg(long)]
+    drifted: bool,
+    /// The newest first.
+    #[arg(long)]
+    descending: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    limit: u32,
+    /// Where the page before ended.
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "TOKEN"
+    )]
+    page_token: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A verdict.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Verdict {
+    /// It may run.
+    Allow,
+    /// It may not.
+    Deny,
+    /// An approval is required.
+    Escalate,
+}
+
+impl Verdict {
+    const fn message(self) -> v1::Verdict {
+        match self {
+            Self::Allow => v1::Verdict::Allow,
+            Self::Deny => v1::Verdict::Deny,
+            Self::Escalate => v1::Verdict::Escalate,
+        }
+    }
+}
+
+pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    match command {
+        Command::Show { index, connection } => block_on(async {
+            let client = connection.open(Speaker::Any).await?;
+            let message = v1::GetEntryRequest {
+                key: Some(v1::get_entry_request::Key::Index(*index)),
+                ..v1::GetEntryRequest::default()
+            };
+            let answer: v1::GetEntryResponse = client.read(paths::GET_ENTRY, message).await?;
+            let proven = client.prove(answer.receipt).await?;
+            if proven.index != *index {
+                let what = format!("entry {} was given for {index}", proven.index);
+                return Err(Error::Contradiction(what).into());
+            }
+            let value = as_json(&proven.entry);
+            if json {
+                print_json(out, &value)?;
+            } else {
+                print_table(out, &[value])?;
+            }
+            Ok(Exit::Done)
+        }),
+        Command::List(list) => block_on(list_entries(list, json, out)),
+    }
+}
+
+async fn list_entries(list: &List, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let client = list.connection.open(Speaker::Any).await?;
+    let session_id = match &list.session {
+        Some(session) => parse_session(session)?.to_vec(),
+        None => Vec::new(),
+    };
+    let micros = |time: &Option<jiff::Timestamp>| {
+        time.map_or(0, |time| u64::try_from(time.as_microsecond()).unwrap_or(0))
+    };
+    let message = v1::ListEntriesRequest {
+        filter: Some(v1::EntryFilter {
+            agent: list.agent.clone(),
+            session_id,
+            action: list.action.clone(),
+            rule: list.rule.clone(),
+            verdict: list.verdict.map_or(0, |verdict| verdict.message().into()),
+            from_time_us: micros(&list.from),
+            until_time_us: micros(&list.to),
+            drifted: list.drifted,
+            ..v1::EntryFilter::default()
+        }),
+        descending: list.descending,
+        page_size: list.limit,
+        page_token: list.page_token.clone(),
+        receipt_level: client.level(),
+    };
+    let answer: v1::ListEntriesResponse = client.read(paths::LIST_ENTRIES, message).await?;
+    let mut entries = Vec::with_capacity(answer.entries.len());
+    for proven in answer.entries {
+        entries.push(as_json(&prove(&client, proven, &answer.checkpoint)?));
+    }
+    if json {
+        let page = json!({ "entries": entries, "next_page_token": answer.next_page_token });
+        print_json(out, &page)?;
+    } else {
+        print_table(out, &entries)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Checks one entry of a page against the page's checkpoint.
+fn prove(client: &Client, entry: v1::ProvenEntry, checkpoint: &str) -> Result<v1::Entry, Error> {
+    let receipt = v1::Receipt {
+        entry: Some(entry),
+        checkpoint: checkpoint.to_owned(),
+        level: v1::ReceiptLevel::Committed.into(),
+    };
+    let policy = client.trust().policy();
+    match verify_receipt(&receipt, &policy) {
+        Ok((entry, _)) => Ok(entry),
+        Err(error) if Error::lacks_quorum(&error) => {
+            Ok(verify_provisional(&receipt, &policy).map(|(entry, _)| entry)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An entry as the command line shows it. Every object has the same fields.
+fn as_json(entry: &v1::Entry) -> Value {
+    let command = ledger_core::entry::command(entry).ok().flatten();
+    let (mut agent, mut action) = (Value::Null, Value::Null);
+    if let Some(Ask::Authorize(ask)) = command.as_ref().and_then(|command| command.body.as_ref()) {
+        agent = json!(ask.agent);
+        let tool = ask.tool.clone().unwrap_or_default();
+        action = json!(if tool.server.is_empty() {
+            tool.name
+        } else {
+            format!("{}/{}", tool.server, tool.name)
+        });
+    }
+    let author = command.and_then(|command| command.author);
+    let author = author.and_then(|author| ledger_core::id::Identity::parse(&author).ok());
+    let short = |name: &'static str, prefix: &str| json!(name.strip_prefix(prefix).unwrap_or(name));
+    let (mut verdict, mut reason, mut rules) = (Value::Null, Value::Null, json!([]));
+    let kind = match &entry.body {
+        Some(Body::Genesis(_)) => "GENESIS",
+        Some(Body::Decision(decision)) => {
+            verdict = short(decision.verdict().as_str_name(), "VERDICT_");
+            reason = short(decision.reason().as_str_name(), "DECISION_REASON_");
+            rules = json!(decision.rules.clone().unwrap_or_default().ids);
+            "DECISION"
+        }
+        Some(Body::Outcome(outcome)) => {
+            let drift = outcome
+                .drift()
+                .map(|drift| short(drift.as_str_name(), "DRIFT_"));
+            reason = json!(drift.collect::<Vec<_>>());
+            "OUTCOME"
+        }
+        Some(Body::SessionOpening(opening)) => {
+            reason = short(opening.result().as_str_name(), "RESULT_");
+            "SESSION_OPENING"
+        }
+        Some(Body::SessionEnd(end)) => {
+            reason = short(end.result().as_str_name(), "RESULT_");
+            "SESSION_END"
+        }
+        Some(Body::Governance(governance)) => {
+            reason = short(governance.result().as_str_name(), "RESULT_");
+            "GOVERNANCE"
+        }
+        None => "UNKNOWN",
+    };
+    let time = i64::try_from(entry.time_us)
+        .ok()
+        .and_then(|time| jiff::Timestamp::from_microsecond(time).ok());
+    json!({
+        "index": entry.index,
+        "time": time.map(|time| time.to_string()),
+        "kind": kind,
+        "author": author.map(|author| author.to_text()),
+        "agent": agent,
+        "action": action,
+        "verdict": verdict,
+        "reason": reason,
+        "rules": rules,
+        "session": ledger_core::entry::session(entry).map(|id| hex::encode(id.to_vec())),
+    })
+}

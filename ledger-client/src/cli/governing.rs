@@ -1,0 +1,59 @@
+//! What commands that change the ledger share: a reason, a result, and how both are shown.
+
+use std::io::Write;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::connection::Connection;
+use super::{Exit, Failure, print_json};
+use crate::client::Submitted;
+
+/// Who changes the ledger, where, and why.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Governing {
+    /// Why, in words. Kept beside the entry; can be erased.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    #[command(flatten)]
+    pub(super) connection: Connection,
+}
+
+impl Governing {
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
+/// Shows that a command took effect, with what else is worth knowing.
+pub(super) fn print_applied(
+    submitted: &Submitted,
+    more: &[(&str, Value)],
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let proven = &submitted.proven;
+    if json {
+        let mut object = Map::new();
+        object.insert("index".to_owned(), json!(proven.index));
+        object.insert("result".to_owned(), json!("APPLIED"));
+        object.insert("level".to_owned(), json!(proven.level.name()));
+        object.insert(
+            "request_id".to_owned(),
+            json!(hex::encode(submitted.request_id.to_vec())),
+        );
+        for (name, value) in more {
+            object.insert((*name).to_owned(), value.clone());
+        }
+        print_json(out, &object)?;
+    } else {
+        for (name, value) in more {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            writeln!(out, "{name}: {value}")?;
+        }
+        writeln!(out, "entry {}: APPLIED", proven.index)?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,71 @@
+//! What is kept on disk between `authorize` and `record`: without the salt nobody can say whether the input was changed.
+
+use std::path::{Path, PathBuf};
+
+use ledger_proto::v1::Verdict;
+use serde::{Deserialize, Serialize};
+
+use super::connection::Connection;
+use super::{Exit, Failure};
+use crate::client::Client;
+use crate::decision::Decision;
+use crate::files;
+
+/// One permit, as the file holds it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    request_id: String,
+    input_salt: String,
+}
+
+/// Where the permit of a decision is kept.
+pub(super) fn path(
+    connection: &Connection,
+    client: &Client,
+    index: u64,
+) -> Result<PathBuf, Failure> {
+    let dir = connection.state_dir(client.origin())?.join("permits");
+    std::fs::create_dir_all(&dir).map_err(|error| {
+        Failure::new(
+            Exit::Internal,
+            format!("{} cannot be made: {error}", dir.display()),
+        )
+    })?;
+    Ok(dir.join(format!("{index}.json")))
+}
+
+/// Keeps what an outcome will need, for decisions that can have one.
+pub(super) fn keep(
+    connection: &Connection,
+    client: &Client,
+    decision: &Decision,
+) -> Result<(), Failure> {
+    let Some(salt) = decision
+        .input_salt
+        .filter(|_| decision.verdict() == Verdict::Allow)
+    else {
+        return Ok(());
+    };
+    let kept = Kept {
+        request_id: hex::encode(decision.request_id.to_vec()),
+        input_salt: hex::encode(salt),
+    };
+    let text = serde_json::to_vec(&kept).map_err(std::io::Error::from)?;
+    Ok(files::replace(
+        &path(connection, client, decision.proven.index)?,
+        &text,
+    )?)
+}
+
+/// The salt that is kept in a file, if there is one.
+pub(super) fn salt(path: &Path) -> Result<Option<[u8; 32]>, Failure> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let kept: Kept = serde_json::from_slice(&files::read(path, 4_096)?).map_err(|error| {
+        Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
+    })?;
+    Ok(hex::decode(kept.input_salt)
+        .ok()
+        .and_then(|salt| salt.try_into().ok()))
+}

@@ -1,0 +1,151 @@
+//! `ledger-client prove` and `checkpoint`: what others can check without asking anybody.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use ledger_core::evidence::{self, MAX_EVIDENCE_LEN};
+use ledger_proto::v1::{self, get_evidence_request::Subject};
+use serde_json::json;
+
+use super::connection::{Connection, Speaker, block_on};
+use super::session::parse_session;
+use super::{Exit, Failure, print_json};
+use crate::error::Error;
+use crate::{files, paths};
+
+#[derive(Debug, Args)]
+pub(super) struct Prove {
+    /// The entry of a decision.
+    #[arg(required_unless_present = "session", conflicts_with = "session")]
+    index: Option<u64>,
+    /// An ended session: that these are all of its decisions.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// Where to write the evidence.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t = Format::Binary)]
+    format: Format,
+    /// Content to include: needs the right to read it; can be repeated.
+    #[arg(long = "with", value_enum, value_name = "KIND")]
+    with: Vec<Kind>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// How evidence is written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// Canonical bytes.
+    Binary,
+    /// The same as JSON.
+    Json,
+}
+
+/// What a compartment holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Kind {
+    /// The tool's arguments.
+    Input,
+    /// What the action is about.
+    Resource,
+    /// What the session is for.
+    Context,
+    /// The tool's output.
+    Output,
+    /// What was executed instead.
+    ExecutedInput,
+}
+
+impl Kind {
+    const fn message(self) -> v1::CompartmentKind {
+        match self {
+            Self::Input => v1::CompartmentKind::Input,
+            Self::Resource => v1::CompartmentKind::Resource,
+            Self::Context => v1::CompartmentKind::Context,
+            Self::Output => v1::CompartmentKind::Output,
+            Self::ExecutedInput => v1::CompartmentKind::ExecutedInput,
+        }
+    }
+}
+
+pub(super) fn prove(arguments: &Prove, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    block_on(async {
+        let client = arguments.connection.open(Speaker::Any).await?;
+        let subject = match (&arguments.session, arguments.index) {
+            (Some(session), _) => Subject::SessionId(parse_session(session)?.to_vec()),
+            (None, index) => Subject::Decision(index.unwrap_or_default()),
+        };
+        let mut with = arguments.with.clone();
+        with.sort();
+        with.dedup();
+        let message = v1::GetEvidenceRequest {
+            subject: Some(subject),
+            trust_epoch: 0,
+            compartments: with.into_iter().map(|kind| kind.message().into()).collect(),
+        };
+        let mut parts = client
+            .read_stream::<_, v1::GetEvidenceResponse>(paths::GET_EVIDENCE, message)
+            .await?;
+        let mut bytes = Vec::new();
+        while let Some(part) = parts.message().await.map_err(|status| {
+            Error::Unavailable(format!("the evidence broke off: {}", status.message()))
+        })? {
+            bytes.extend_from_slice(&part.chunk);
+            if bytes.len() > MAX_EVIDENCE_LEN {
+                let what = "the evidence is longer than evidence can be".to_owned();
+                return Err(Error::Contradiction(what).into());
+            }
+        }
+        let decoded = evidence::decode(&bytes)
+            .map_err(|error| Failure::new(Exit::Evidence, error.to_string()))?;
+        // Nothing is written that would not convince somebody else.
+        evidence::verify(&decoded, client.trust().pinned()).map_err(Error::Unproven)?;
+        let bytes = match arguments.format {
+            Format::Binary => bytes,
+            Format::Json => evidence::to_json(&decoded).into_bytes(),
+        };
+        files::replace(&arguments.out, &bytes)?;
+        if json {
+            let value = json!({ "file": arguments.out, "bytes": bytes.len(), "verified": true });
+            print_json(out, &value)?;
+        } else {
+            let file = arguments.out.display();
+            writeln!(out, "{file}: {} bytes, verified", bytes.len())?;
+        }
+        Ok(Exit::Done)
+    })
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Checkpoint {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) fn checkpoint(
+    arguments: &Checkpoint,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    block_on(async {
+        let client = arguments.connection.client(Speaker::Nobody)?;
+        client.check().await?;
+        let (note, checkpoint) = client.checkpoint(0).await?;
+        client.observe(&checkpoint).await?;
+        if json {
+            let value = json!({
+                "origin": checkpoint.origin(),
+                "size": checkpoint.size().0,
+                "root": checkpoint.root().to_string(),
+                "note": note,
+            });
+            print_json(out, &value)?;
+        } else {
+            write!(out, "{note}")?;
+        }
+        Ok(Exit::Done)
+    })
+}

@@ -1,0 +1,309 @@
+//! The client: signs, sends until there is an answer, and believes nothing that is not proven.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ledger_core::id::{Identity, RequestId};
+use ledger_proto::v1;
+use prost::Message;
+use tonic::Request;
+
+use crate::answer::{Level, Proven};
+use crate::decision::Decision;
+use crate::error::Error;
+use crate::paths;
+use crate::signing::{Ask, Author, Signed, sign, signed_read, unsigned};
+use crate::transport::Endpoints;
+use crate::trust::Trust;
+use crate::upgrade::{Upgrades, Upgrading};
+
+/// How a client asks.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The nodes, such as `http://127.0.0.1:7401`; one is enough, all are better.
+    pub endpoints: Vec<String>,
+    /// How long a call may take, elections and retries included.
+    pub timeout: Duration,
+    /// What receipts should be worth when they come.
+    pub level: Level,
+    /// Types of critical conditions that the caller fulfils. A decision under any other is not a yes.
+    pub known_conditions: BTreeSet<String>,
+}
+
+impl Settings {
+    /// Ten seconds, committed receipts, no conditions known.
+    #[must_use]
+    pub fn new(endpoints: Vec<String>) -> Self {
+        Self {
+            endpoints,
+            timeout: Duration::from_secs(10),
+            level: Level::Committed,
+            known_conditions: BTreeSet::new(),
+        }
+    }
+}
+
+/// A client of one ledger, for one author. Cheap to clone; clones share connections and memory.
+#[derive(Debug, Clone)]
+pub struct Client(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) trust: Trust,
+    author: Option<Author>,
+    cosigners: Vec<Author>,
+    pub(crate) upgrading: Upgrading,
+}
+
+/// An answered command.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// The entry.
+    pub proven: Proven,
+    /// The request id.
+    pub request_id: RequestId,
+    /// True if the entry is of an earlier call with the same bytes.
+    pub replayed: bool,
+}
+
+impl Client {
+    /// A client; nothing is dialled yet. Without an author it can make open reads only.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`]
+    pub fn new(settings: Settings, trust: Trust, author: Option<Author>) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Inner {
+            endpoints: Endpoints::new(&settings.endpoints)?,
+            settings,
+            trust,
+            author,
+            cosigners: Vec::new(),
+            upgrading: Upgrading::default(),
+        })))
+    }
+
+    /// The same client with others who sign every command beside the author.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] if the client is shared already.
+    pub fn with_cosigners(self, cosigners: Vec<Author>) -> Result<Self, Error> {
+        let mut inner = Arc::try_unwrap(self.0).map_err(|_| {
+            Error::Configuration("cosigners are set before a client is shared".to_owned())
+        })?;
+        inner.cosigners = cosigners;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The ledger's name.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        self.0.trust.origin()
+    }
+
+    /// Whom this client believes, and what it has seen.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.0.trust
+    }
+
+    /// Who speaks.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] if nobody does.
+    pub fn author(&self) -> Result<&Author, Error> {
+        self.0.author.as_ref().ok_or_else(|| {
+            Error::Configuration(
+                "no key is given; set COUNTERSIGN_KEY (agent, gateway) or COUNTERSIGN_OPERATOR to a key file"
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// How far provisional receipts have been vouched for.
+    #[must_use]
+    pub fn upgrades(&self) -> tokio::sync::watch::Receiver<Upgrades> {
+        self.0.upgrading.watch()
+    }
+
+    /// Signs commands together; sending them is another step, so that a caller can keep them over a crash.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more than 64, [`Error::Internal`] without randomness.
+    pub fn sign(&self, asks: Vec<Ask>) -> Result<Vec<Signed>, Error> {
+        sign(self.origin(), self.author()?, &self.0.cosigners, asks)
+    }
+
+    /// Signs one command.
+    ///
+    /// # Errors
+    /// As [`Client::sign`].
+    pub fn sign_one(&self, ask: impl Into<Ask>) -> Result<Signed, Error> {
+        let mut signed = self.sign(vec![ask.into()])?;
+        signed
+            .pop()
+            .ok_or_else(|| Error::Internal("nothing was signed".to_owned()))
+    }
+
+    /// A command that nobody has signed, as Simulate takes it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] without randomness.
+    pub fn unsigned(&self, author: &Identity, ask: Ask) -> Result<v1::Submission, Error> {
+        unsigned(author, ask)
+    }
+
+    /// Signs and sends a command other than Authorize.
+    ///
+    /// # Errors
+    /// [`Error`]. What became of the command is in the entry; this does not look at it.
+    pub async fn submit(&self, ask: impl Into<Ask>) -> Result<Submitted, Error> {
+        let signed = self.sign_one(ask)?;
+        self.send(&signed).await
+    }
+
+    /// Sends a signed command other than Authorize; may be repeated for ever.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn send(&self, signed: &Signed) -> Result<Submitted, Error> {
+        let path = paths::of_command(signed.command())?;
+        // RecordRequest and RecordResponse are these messages under other names.
+        let message = v1::SubmitRequest {
+            submission: Some(signed.submission.clone()),
+            receipt_level: self.level(),
+        };
+        let answer: v1::SubmitResponse = self.change(path, signed, message).await?;
+        let proven = self.prove(answer.receipt).await?;
+        proven.answers(signed.command())?;
+        Ok(Submitted {
+            proven,
+            request_id: RequestId::from_bytes(signed.request_id),
+            replayed: answer.replayed,
+        })
+    }
+
+    /// Sends a signed Authorize; may be repeated for ever.
+    ///
+    /// # Errors
+    /// [`Error`]. DENY and ESCALATE are decisions.
+    pub async fn ask(&self, signed: &Signed) -> Result<Decision, Error> {
+        let message = v1::AuthorizeRequest {
+            submission: Some(signed.submission.clone()),
+            receipt_level: self.level(),
+        };
+        let sent = Instant::now();
+        let answer: v1::AuthorizeResponse = self.change(paths::AUTHORIZE, signed, message).await?;
+        self.decide(signed, answer, sent).await
+    }
+
+    pub(crate) async fn decide(
+        &self,
+        signed: &Signed,
+        answer: v1::AuthorizeResponse,
+        sent: Instant,
+    ) -> Result<Decision, Error> {
+        let proven = self.prove(answer.receipt).await?;
+        proven.answers(signed.command())?;
+        let request_id = RequestId::from_bytes(signed.request_id);
+        let known = &self.0.settings.known_conditions;
+        let said = (answer.replayed, answer.now);
+        let mut decision = Decision::new(proven, request_id, said, sent, known)?;
+        decision.input_salt = signed.salt(v1::CompartmentKind::Input);
+        Ok(decision)
+    }
+
+    /// Makes a call that changes the ledger.
+    pub(crate) async fn change<Q, A>(
+        &self,
+        path: &'static str,
+        signed: &Signed,
+        message: Q,
+    ) -> Result<A, Error>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let id = signed.request_id_hex();
+        let request = || Ok(Request::new(message.clone()));
+        let endpoints = &self.0.endpoints;
+        endpoints
+            .call(path, request, Some(&id), self.deadline())
+            .await
+    }
+
+    /// Makes a read that anybody may make.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn open_read<Q, A>(&self, path: &'static str, message: Q) -> Result<A, Error>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        self.open_read_by(path, message, self.deadline()).await
+    }
+
+    pub(crate) async fn open_read_by<Q, A>(
+        &self,
+        path: &'static str,
+        message: Q,
+        deadline: Instant,
+    ) -> Result<A, Error>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let request = || Ok(Request::new(message.clone()));
+        self.0.endpoints.call(path, request, None, deadline).await
+    }
+
+    /// Makes a read as the author.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn read<Q, A>(&self, path: &'static str, message: Q) -> Result<A, Error>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let author = self.author()?;
+        let request = || signed_read(self.origin(), author, path, message.clone());
+        self.0
+            .endpoints
+            .call(path, request, None, self.deadline())
+            .await
+    }
+
+    /// Makes a read as the author whose answer comes in parts.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn read_stream<Q, A>(
+        &self,
+        path: &'static str,
+        message: Q,
+    ) -> Result<tonic::Streaming<A>, Error>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let author = self.author()?;
+        let request = || signed_read(self.origin(), author, path, message.clone());
+        self.0.endpoints.stream(path, request).await
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.0.settings.timeout
+    }
+
+    pub(crate) fn level(&self) -> i32 {
+        let level = match self.0.settings.level {
+            Level::Committed => v1::ReceiptLevel::Committed,
+            Level::Cosigned => v1::ReceiptLevel::Cosigned,
+        };
+        level.into()
+    }
+}

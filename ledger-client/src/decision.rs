@@ -1,0 +1,173 @@
+//! What came of a question. [`Decision::permits_now`] is the only yes; [`Permit`] is a decision that said it.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use ledger_core::id::RequestId;
+use ledger_proto::v1::{self, DecisionReason, Verdict};
+
+use crate::answer::Proven;
+use crate::error::Error;
+use crate::signing::SALT_LEN;
+
+/// A decision about a command of this client, verified.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The entry that holds it.
+    pub proven: Proven,
+    /// The decision in the entry.
+    pub decision: v1::Decision,
+    /// The request id, which names the entry for ever.
+    pub request_id: RequestId,
+    /// The salt of the input, which a later outcome needs.
+    pub input_salt: Option<[u8; SALT_LEN]>,
+    /// True if the entry is of an earlier call with the same bytes.
+    pub replayed: bool,
+    /// What holds now; only of a replayed decision.
+    now: Option<v1::Liveness>,
+    /// When the question was sent: no later than the decision was made.
+    sent: Instant,
+    /// A critical condition that the caller does not know, if there is one.
+    unknown_condition: Option<String>,
+}
+
+impl Decision {
+    pub(crate) fn new(
+        proven: Proven,
+        request_id: RequestId,
+        answer: (bool, Option<v1::Liveness>),
+        sent: Instant,
+        known: &BTreeSet<String>,
+    ) -> Result<Self, Error> {
+        let Some(v1::entry::Body::Decision(decision)) = proven.entry.body.clone() else {
+            return Err(Error::Contradiction(
+                "the entry holds no decision".to_owned(),
+            ));
+        };
+        let unknown = decision
+            .conditions
+            .iter()
+            .find(|condition| condition.critical && !known.contains(&condition.r#type));
+        let (replayed, now) = answer;
+        Ok(Self {
+            unknown_condition: unknown.map(|condition| condition.r#type.clone()),
+            proven,
+            decision,
+            request_id,
+            input_salt: None,
+            replayed,
+            now,
+            sent,
+        })
+    }
+
+    /// The verdict. An ALLOW is not yet a yes; [`Decision::permits_now`] is.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.decision.verdict()
+    }
+
+    /// The reason, stable for machines.
+    #[must_use]
+    pub fn reason(&self) -> DecisionReason {
+        self.decision.reason()
+    }
+
+    /// The reason's name without its prefix, such as `NO_MATCHING_PERMIT`.
+    #[must_use]
+    pub fn reason_name(&self) -> &'static str {
+        short(self.reason().as_str_name(), "DECISION_REASON_")
+    }
+
+    /// The verdict's name without its prefix.
+    #[must_use]
+    pub fn verdict_name(&self) -> &'static str {
+        short(self.verdict().as_str_name(), "VERDICT_")
+    }
+
+    /// The rules that determined it, the first 64, ascending.
+    #[must_use]
+    pub fn rules(&self) -> &[String] {
+        self.decision
+            .rules
+            .as_ref()
+            .map_or(&[], |rules| rules.ids.as_slice())
+    }
+
+    /// True if the action may begin now: the verdict is ALLOW, every critical condition is known to the caller, the permit has
+    /// not ended, and, for a decision of an earlier call, agent and session are active and nothing is halted.
+    #[must_use]
+    pub fn permits_now(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    /// Turns everything but a yes into an error.
+    ///
+    /// # Errors
+    /// [`Error::NotAllowed`] with the reason.
+    pub fn require(self) -> Result<Permit, Error> {
+        match self.refusal() {
+            None => Ok(Permit(self)),
+            Some(why) => Err(Error::NotAllowed(why)),
+        }
+    }
+
+    /// Why the action may not begin, if it may not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let at = self.proven.index;
+        if self.verdict() != Verdict::Allow {
+            let rules = match self.rules() {
+                [] => String::new(),
+                rules => format!(" by {}", rules.join(", ")),
+            };
+            let (verdict, reason) = (self.verdict_name(), self.reason_name());
+            return Some(format!("{verdict}: {reason}{rules} (entry {at})"));
+        }
+        if let Some(condition) = &self.unknown_condition {
+            return Some(format!(
+                "entry {at} allows under the critical condition `{condition}`, which this client does not know"
+            ));
+        }
+        // The time that has passed since the question was sent is at least that since the decision was made.
+        let passed = u64::try_from(self.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let base = self
+            .now
+            .as_ref()
+            .map_or(self.proven.entry.time_us, |now| now.time_us);
+        if base.saturating_add(passed) >= self.decision.permit_expires_at_us {
+            return Some(format!("the permit of entry {at} has ended; ask again"));
+        }
+        if !self.replayed {
+            return None;
+        }
+        let lives = self.now.as_ref().is_some_and(|now| {
+            now.permit_lives && now.agent_active && now.session_open && !now.halted
+        });
+        (!lives).then(|| {
+            format!("entry {at} allowed it when it was made, and it does not hold any more")
+        })
+    }
+}
+
+/// A decision that permitted its action when it was asked.
+#[derive(Debug, Clone)]
+pub struct Permit(Decision);
+
+impl Permit {
+    /// The decision.
+    #[must_use]
+    pub const fn decision(&self) -> &Decision {
+        &self.0
+    }
+
+    /// True if the action may still begin.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.0.permits_now()
+    }
+}
+
+fn short(name: &'static str, prefix: &str) -> &'static str {
+    name.strip_prefix(prefix).unwrap_or(name)
+}

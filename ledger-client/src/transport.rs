@@ -1,0 +1,294 @@
+//! The way to the cluster: one channel per endpoint, the next endpoint when one fails, the same bytes until the deadline.
+//!
+//! Sending again is safe: a request id names at most one entry, and reads change nothing.
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tonic_types::StatusExt as _;
+
+use crate::error::Error;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one endpoint may take before another is asked.
+const ATTEMPT: Duration = Duration::from_secs(4);
+/// Between two rounds over all endpoints.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Rounds after which endpoints that nobody listens on are given up.
+const DEAD_ROUNDS: usize = 3;
+/// Longest answer in bytes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// The endpoints of a cluster.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    all: Vec<(String, Channel)>,
+    /// The one that answered last.
+    preferred: AtomicUsize,
+}
+
+/// What a failed attempt means.
+#[derive(Debug)]
+struct Attempt {
+    status: Status,
+    /// Nobody was there to hear it.
+    unheard: bool,
+}
+
+impl Endpoints {
+    /// Endpoints such as `http://127.0.0.1:7401`; nothing is dialled yet.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`]
+    pub(crate) fn new(urls: &[String]) -> Result<Self, Error> {
+        if urls.is_empty() {
+            return Err(Error::Configuration(
+                "no endpoint is given; set COUNTERSIGN_ENDPOINTS or --endpoints to the nodes' addresses, such as http://127.0.0.1:7401"
+                    .to_owned(),
+            ));
+        }
+        let all = urls.iter().map(|url| {
+            let with_scheme = if url.contains("://") {
+                url.clone()
+            } else {
+                format!("http://{url}")
+            };
+            let endpoint = Endpoint::from_shared(with_scheme)
+                .map_err(|error| Error::Configuration(format!("the endpoint {url}: {error}")))?;
+            let channel = endpoint
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(Duration::from_secs(5))
+                .keep_alive_timeout(Duration::from_secs(5))
+                .connect_lazy();
+            Ok((url.clone(), channel))
+        });
+        Ok(Self {
+            all: all.collect::<Result<_, Error>>()?,
+            preferred: AtomicUsize::new(0),
+        })
+    }
+
+    /// Asks one endpoint after the other until one answers. `request` is made anew for each attempt. `change` is the request id
+    /// in hexadecimal digits if the call may change the ledger: then a failure may be undetermined.
+    pub(crate) async fn call<Q, A>(
+        &self,
+        path: &'static str,
+        request: impl Fn() -> Result<Request<Q>, Error>,
+        change: Option<&str>,
+        deadline: Instant,
+    ) -> Result<A, Error>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut undetermined = false;
+        let mut heard = false;
+        let mut round = 0;
+        loop {
+            let mut last = None;
+            for _ in 0..self.all.len() {
+                let at = self.preferred.load(Ordering::Relaxed) % self.all.len();
+                let attempt = self.attempt(at, path, request()?, deadline).await;
+                let failed = match attempt {
+                    Ok(answer) => return Ok(answer),
+                    Err(failed) => failed,
+                };
+                let info = Info::of(&failed.status);
+                heard |= !failed.unheard;
+                undetermined |= !failed.unheard && info.outcome != "nothing";
+                if info.is_final() {
+                    return Err(info.error(&failed.status));
+                }
+                self.preferred.store(at + 1, Ordering::Relaxed);
+                last = Some(failed.status);
+                if Instant::now() >= deadline {
+                    break;
+                }
+            }
+            round += 1;
+            let dead = !heard && round >= DEAD_ROUNDS;
+            if dead || Instant::now() + PAUSE >= deadline {
+                let message = last.map_or_else(String::new, |status| status.message().to_owned());
+                return Err(match change {
+                    Some(request_id) if undetermined => Error::Undetermined {
+                        request_id: request_id.to_owned(),
+                        message,
+                    },
+                    _ => self.unavailable(heard, &message),
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Opens a stream of answers at the preferred endpoint, or at the next one that takes the call.
+    pub(crate) async fn stream<Q, A>(
+        &self,
+        path: &'static str,
+        request: impl Fn() -> Result<Request<Q>, Error>,
+    ) -> Result<Streaming<A>, Error>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut last = Status::unavailable("");
+        for _ in 0..self.all.len() * DEAD_ROUNDS {
+            let at = self.preferred.load(Ordering::Relaxed) % self.all.len();
+            let Some((_, channel)) = self.all.get(at) else {
+                break;
+            };
+            let mut grpc =
+                tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
+            let request = request()?;
+            let opened = async {
+                grpc.ready().await.map_err(|error| unavailable(&error))?;
+                let path = PathAndQuery::from_static(path);
+                grpc.server_streaming(request, path, ProstCodec::<Q, A>::default())
+                    .await
+            };
+            match opened.await {
+                Ok(stream) => return Ok(stream.into_inner()),
+                Err(status) => {
+                    let info = Info::of(&status);
+                    if info.is_final() {
+                        return Err(info.error(&status));
+                    }
+                    self.preferred.store(at + 1, Ordering::Relaxed);
+                    last = status;
+                }
+            }
+        }
+        Err(self.unavailable(true, last.message()))
+    }
+
+    async fn attempt<Q, A>(
+        &self,
+        at: usize,
+        path: &'static str,
+        mut request: Request<Q>,
+        deadline: Instant,
+    ) -> Result<A, Attempt>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // With one endpoint there is nobody else to ask.
+        let limit = if self.all.len() == 1 {
+            left
+        } else {
+            left.min(ATTEMPT)
+        };
+        request.set_timeout(limit);
+        let Some((url, channel)) = self.all.get(at) else {
+            return Err(Attempt {
+                status: Status::unavailable("no endpoint"),
+                unheard: true,
+            });
+        };
+        let mut grpc =
+            tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let call = async {
+            grpc.ready().await.map_err(|error| unavailable(&error))?;
+            let path = PathAndQuery::from_static(path);
+            grpc.unary(request, path, ProstCodec::<Q, A>::default())
+                .await
+        };
+        // A node answers by the deadline; one that does not say even that is given up a little later.
+        let failed = match tokio::time::timeout(limit + Duration::from_millis(500), call).await {
+            Ok(Ok(answer)) => return Ok(answer.into_inner()),
+            Ok(Err(status)) => status,
+            Err(_) => Status::deadline_exceeded(format!("{url} does not answer")),
+        };
+        Err(Attempt {
+            unheard: is_unheard(&failed),
+            status: failed,
+        })
+    }
+
+    fn unavailable(&self, heard: bool, message: &str) -> Error {
+        let names: Vec<&str> = self.all.iter().map(|(url, _)| url.as_str()).collect();
+        let names = names.join(", ");
+        Error::Unavailable(if heard {
+            format!("{names}: {message}; nothing happened, try again")
+        } else {
+            format!(
+                "nobody listens at {names}; nothing happened, check the addresses and that the nodes run"
+            )
+        })
+    }
+}
+
+fn unavailable(error: &tonic::transport::Error) -> Status {
+    Status::from_error(Box::new(std::io::Error::other(error.to_string())))
+}
+
+/// True if the connection was never made.
+fn is_unheard(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// What a node says about a failure.
+struct Info {
+    reason: String,
+    outcome: String,
+    retry: String,
+}
+
+impl Info {
+    fn of(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info();
+        let field = |name: &str| {
+            info.and_then(|info| info.metadata.get(name).cloned())
+                .unwrap_or_default()
+        };
+        Self {
+            reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
+            outcome: field("outcome"),
+            retry: field("retry"),
+        }
+    }
+
+    /// True if the same bytes fail again, wherever they are sent.
+    fn is_final(&self) -> bool {
+        !self.reason.is_empty() && self.retry != "same_id"
+    }
+
+    fn error(&self, status: &Status) -> Error {
+        let message = format!("{} ({})", status.message(), self.reason);
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => Error::NotPermitted(message),
+            Code::NotFound => Error::NotFound(message),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::DeadlineExceeded
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Error::Invalid(message),
+        }
+    }
+}

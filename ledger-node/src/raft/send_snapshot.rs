@@ -1,0 +1,59 @@
+//! The bytes of a snapshot on their way to a peer: only what the peer lacks, so that an interrupted transfer goes on.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use ledger_proto::peer::v1 as wire;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+use super::snapshot::SnapshotDir;
+
+/// Bytes of a snapshot in one message.
+const CHUNK_LEN: usize = 512 << 10;
+
+/// The bytes that the receiver lacks, in parts. A file that cannot be read ends the stream early; the receiver then finds files
+/// incomplete.
+pub(super) fn chunks(
+    snapshot: Arc<SnapshotDir>,
+    name: [u8; 32],
+    have: Vec<u64>,
+) -> impl Stream<Item = wire::SendSnapshotRequest> {
+    let files = snapshot.manifest().files.len();
+    let (parts, receiver) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(async move {
+        for number in 0..files {
+            let mut offset = have.get(number).copied().unwrap_or_default();
+            let Some(path) = snapshot.file(number) else {
+                return;
+            };
+            let Ok(mut file) = tokio::fs::File::open(path).await else {
+                return;
+            };
+            if file.seek(io::SeekFrom::Start(offset)).await.is_err() {
+                return;
+            }
+            loop {
+                let mut part = Vec::with_capacity(CHUNK_LEN);
+                let limit = u64::try_from(CHUNK_LEN).unwrap_or(u64::MAX);
+                let read = (&mut file).take(limit).read_to_end(&mut part).await;
+                let Ok(len) = read else { return };
+                if len == 0 {
+                    break;
+                }
+                let message = wire::SendSnapshotRequest {
+                    snapshot: name.to_vec(),
+                    file: u32::try_from(number).unwrap_or(u32::MAX),
+                    offset,
+                    bytes: Bytes::from(part),
+                };
+                offset += u64::try_from(len).unwrap_or_default();
+                if parts.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(receiver)
+}
