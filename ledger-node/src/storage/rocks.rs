@@ -472,6 +472,10 @@ fn collect(
 }
 
 fn other(error: rocksdb::Error) -> io::Error {
+    if error.as_ref().contains("Seen error") {
+        // After one failure RocksDB refuses everything, and tells only the first caller why.
+        return io::Error::other("an earlier write or sync of the store failed");
+    }
     let kind = if error.kind() == rocksdb::ErrorKind::Corruption {
         io::ErrorKind::InvalidData
     } else if error.as_ref().contains("No space left on device") {
