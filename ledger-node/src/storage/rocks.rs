@@ -37,7 +37,7 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            block_cache: 128 << 20,
+            block_cache: 64 << 20,
             write_buffers: 64 << 20,
         }
     }
