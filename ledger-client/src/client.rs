@@ -46,16 +46,22 @@ impl Settings {
 
 /// A client of one ledger, for one author. Cheap to clone; clones share connections and memory.
 #[derive(Debug, Clone)]
-pub struct Client(pub(crate) Arc<Inner>);
+pub struct Client(pub(crate) Arc<Inner>, pub(crate) Arc<Speakers>);
 
+/// What all clients of a ledger share.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) endpoints: Endpoints,
     pub(crate) trust: Trust,
+    pub(crate) upgrading: Upgrading,
+}
+
+/// Who signs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Speakers {
     author: Option<Author>,
     cosigners: Vec<Author>,
-    pub(crate) upgrading: Upgrading,
 }
 
 /// An answered command.
@@ -75,26 +81,35 @@ impl Client {
     /// # Errors
     /// [`Error::Configuration`]
     pub fn new(settings: Settings, trust: Trust, author: Option<Author>) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             endpoints: Endpoints::new(&settings.endpoints)?,
             settings,
             trust,
+            upgrading: Upgrading::default(),
+        };
+        let speakers = Speakers {
             author,
             cosigners: Vec::new(),
-            upgrading: Upgrading::default(),
-        })))
+        };
+        Ok(Self(Arc::new(inner), Arc::new(speakers)))
     }
 
     /// The same client with others who sign every command beside the author.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] if the client is shared already.
-    pub fn with_cosigners(self, cosigners: Vec<Author>) -> Result<Self, Error> {
-        let mut inner = Arc::try_unwrap(self.0).map_err(|_| {
-            Error::Configuration("cosigners are set before a client is shared".to_owned())
-        })?;
-        inner.cosigners = cosigners;
-        Ok(Self(Arc::new(inner)))
+    #[must_use]
+    pub fn with_cosigners(self, cosigners: Vec<Author>) -> Self {
+        let author = self.1.author.clone();
+        let speakers = Speakers { author, cosigners };
+        Self(self.0, Arc::new(speakers))
+    }
+
+    /// A client for another author who signs alone. Connections, memory and what is being vouched for are shared.
+    #[must_use]
+    pub fn speaking_as(&self, author: Author) -> Self {
+        let speakers = Speakers {
+            author: Some(author),
+            cosigners: Vec::new(),
+        };
+        Self(Arc::clone(&self.0), Arc::new(speakers))
     }
 
     /// The ledger's name.
@@ -114,7 +129,7 @@ impl Client {
     /// # Errors
     /// [`Error::Configuration`] if nobody does.
     pub fn author(&self) -> Result<&Author, Error> {
-        self.0.author.as_ref().ok_or_else(|| {
+        self.1.author.as_ref().ok_or_else(|| {
             Error::Configuration(
                 "no key is given; set COUNTERSIGN_KEY (agent, gateway) or COUNTERSIGN_OPERATOR to a key file"
                     .to_owned(),
@@ -133,7 +148,7 @@ impl Client {
     /// # Errors
     /// [`Error::Invalid`] for more than 64, [`Error::Internal`] without randomness.
     pub fn sign(&self, asks: Vec<Ask>) -> Result<Vec<Signed>, Error> {
-        sign(self.origin(), self.author()?, &self.0.cosigners, asks)
+        sign(self.origin(), self.author()?, &self.1.cosigners, asks)
     }
 
     /// Signs one command.

@@ -53,6 +53,26 @@ const fn advice(result: v1::Result) -> &'static str {
     }
 }
 
+/// Demands that a command took effect.
+pub(crate) fn must_have_applied(submitted: Submitted) -> Result<Submitted, Error> {
+    let result = result_of(&submitted.proven.entry);
+    if result == v1::Result::Applied {
+        return Ok(submitted);
+    }
+    let name = result.as_str_name();
+    let what = format!(
+        "entry {} says {}: {}",
+        submitted.proven.index,
+        name.strip_prefix("RESULT_").unwrap_or(name),
+        advice(result)
+    );
+    Err(if result == v1::Result::NotPermitted {
+        Error::NotPermitted(what)
+    } else {
+        Error::Invalid(what)
+    })
+}
+
 impl Client {
     /// Sends a command that must take effect.
     ///
@@ -67,23 +87,7 @@ impl Client {
     }
 
     async fn must_apply(&self, ask: Ask) -> Result<Submitted, Error> {
-        let submitted = self.submit(ask).await?;
-        let result = result_of(&submitted.proven.entry);
-        if result == v1::Result::Applied {
-            return Ok(submitted);
-        }
-        let name = result.as_str_name();
-        let what = format!(
-            "entry {} says {}: {}",
-            submitted.proven.index,
-            name.strip_prefix("RESULT_").unwrap_or(name),
-            advice(result)
-        );
-        Err(if result == v1::Result::NotPermitted {
-            Error::NotPermitted(what)
-        } else {
-            Error::Invalid(what)
-        })
+        must_have_applied(self.submit(ask).await?)
     }
 
     /// Publishes a bundle for a namespace, chunk by chunk. Publishing it again does no harm.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ledger_core::compartment::commit;
+use ledger_core::compartment::{commit, max_len};
 use ledger_core::id::{Identity, KeyId};
 use ledger_core::keys::PublicKey;
 use ledger_core::signature::{SignatureDomain, read_message, sign_batch};
@@ -227,6 +227,10 @@ fn prepare(author: &Identity, cosigners: &[&Author], ask: Ask) -> Result<Unsigne
             None => random()?,
         };
         commitments.push(commit(content.kind, &salt, &content.bytes));
+        // The ledger decides about content past its limit by the length that the commitment states.
+        if u64::try_from(content.bytes.len()).unwrap_or(u64::MAX) > max_len(content.kind) {
+            continue;
+        }
         compartments.push(v1::Compartment {
             kind: content.kind.into(),
             salt: salt.to_vec(),

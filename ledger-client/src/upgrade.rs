@@ -108,7 +108,7 @@ async fn run(client: Weak<Inner>, wake: Arc<Notify>) {
             wake.notified().await;
             continue;
         };
-        let client = Client(inner);
+        let client = Client(inner, Arc::default());
         let size = checkpoint.size().0;
         match vouch(&client, &checkpoint).await {
             Ok(cosigned) => client.0.upgrading.done(size, cosigned),

@@ -125,7 +125,7 @@ impl Connection {
         let author = self.author(speaker)?;
         let cosigners = self.cosigners.iter().map(|path| author_of(path));
         let cosigners = cosigners.collect::<Result<Vec<_>, _>>()?;
-        Ok(Client::new(settings, trust, author)?.with_cosigners(cosigners)?)
+        Ok(Client::new(settings, trust, author)?.with_cosigners(cosigners))
     }
 
     fn author(&self, speaker: Speaker) -> Result<Option<Author>, Failure> {

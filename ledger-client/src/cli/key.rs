@@ -104,19 +104,29 @@ pub(super) struct Enrolment {
 
 impl Enrolment {
     fn of(key: &KeyFile, identity: &Identity, validity: &Validity) -> Result<Self, Failure> {
-        let origin = Trust::open(&validity.trust, None)?.origin().to_owned();
+        let trust = Trust::open(&validity.trust, None)?;
+        Ok(Self::for_ledger(
+            key,
+            identity,
+            trust.origin(),
+            validity.days,
+        ))
+    }
+
+    /// The enrolment of a key that is valid from now on for so many days.
+    pub(super) fn for_ledger(key: &KeyFile, identity: &Identity, origin: &str, days: u64) -> Self {
         let not_before_us = now_us().saturating_sub(SKEW_US);
-        let not_after_us = not_before_us.saturating_add(validity.days.saturating_mul(DAY_US));
-        let proof = key.proof_of_possession(&origin, identity);
-        Ok(Self {
+        let not_after_us = not_before_us.saturating_add(days.saturating_mul(DAY_US));
+        let proof = key.proof_of_possession(origin, identity);
+        Self {
             identity: identity.to_text(),
-            origin,
+            origin: origin.to_owned(),
             key_id: hex::encode(key.public().key_id().to_vec()),
             public_key: hex::encode(key.public().as_bytes()),
             not_before_us,
             not_after_us,
             proof_of_possession: hex::encode(proof),
-        })
+        }
     }
 
     /// Reads an enrolment that must be for this ledger.

@@ -17,6 +17,7 @@ mod permits;
 mod policy;
 mod prove;
 mod record;
+mod replay;
 mod session;
 mod show;
 mod verify;
@@ -64,6 +65,8 @@ pub enum Exit {
     Replay = 15,
     /// A file that configures the command is bad.
     Configuration = 64,
+    /// Stopped by the user (128 + SIGINT, as shells have it).
+    Interrupted = 130,
 }
 
 /// A failure: the exit code, and one sentence that says what is wrong and what to do.
@@ -131,6 +134,8 @@ enum Command {
     Authorize(Box<authorize::Authorize>),
     /// Record what was executed.
     Record(record::Record),
+    /// Ask for recorded actions of real agents, one by one, as if they happened now.
+    Replay(Box<replay::Replay>),
     /// Ask what would be answered; records nothing.
     Simulate(Box<authorize::Simulate>),
     /// Make, register and retire keys.
@@ -214,6 +219,7 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
         Command::Policy { command } => policy::run(command, json, out),
         Command::Authorize(ask) => authorize::authorize(ask, json, out),
         Command::Record(record) => record::record(record, json, out),
+        Command::Replay(replay) => replay::replay(replay, json, out),
         Command::Simulate(ask) => authorize::simulate(ask, json, out),
         Command::Key { command } => key::run(command, json, out),
         Command::Operator { command } => operator::run(command, json, out),

@@ -198,7 +198,7 @@ fn read(directory: &Path) -> Result<Result<Bundle, Vec<Diagnostic>>, Failure> {
 }
 
 /// A bundle that compiles; anything else is told to the author and ends the command.
-fn sound(directory: &Path) -> Result<(Bundle, Compiled), Failure> {
+pub(super) fn sound(directory: &Path) -> Result<(Bundle, Compiled), Failure> {
     let compiled = read(directory)?
         .and_then(|bundle| Compiled::compile(&bundle).map(|compiled| (bundle, compiled)));
     compiled.map_err(|findings| {

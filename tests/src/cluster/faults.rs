@@ -17,8 +17,6 @@ const EXIT_FATAL: i32 = 70;
 const SIGKILL: i32 = 9;
 /// Numbers of files that a database may use up while a test looks at it.
 const NUMBERS: u32 = 200;
-/// Calls that are answered while a node is away, so that the others have purged what it would need: it gets a snapshot.
-const AWAY: usize = 1_500;
 /// Calls that are answered before a fault is said not to have happened: enough for a snapshot.
 const UNHURT: usize = 8_000;
 
@@ -134,6 +132,14 @@ fn live(data: &Path) -> (u32, u32) {
     (database.parse().expect("a number"), last.unwrap_or(1))
 }
 
+/// The name of a node's newest snapshot, which tells where it ends; empty if there is none.
+fn newest_snapshot(data: &Path) -> String {
+    let items = std::fs::read_dir(data.join("snapshots")).expect("a folder");
+    let names = items.filter_map(|item| item.ok()?.file_name().into_string().ok());
+    let newest = names.filter(|name| name.starts_with("snap-")).max();
+    newest.unwrap_or_default()
+}
+
 impl Cluster {
     /// Lets a node suffer a fault under load, and brings it back. False if the fault never happened: the node then ran well.
     ///
@@ -142,7 +148,10 @@ impl Cluster {
     pub async fn suffers(&mut self, load: &Load, node: u64, fault: &Fault) -> bool {
         self.kill(node);
         if fault.phase == Phase::Installing {
-            load.flows(AWAY, RECOVERY).await;
+            // The second was begun after the node had gone, so that the log before it, which the node would need, is purged.
+            for _ in 0..2 {
+                self.others_take_snapshots(node).await;
+            }
         }
         let (data, log) = (self.file(node).data(), self.file(node).log());
         let said_before = std::fs::read_to_string(&log).unwrap_or_default().len();
@@ -181,6 +190,20 @@ impl Cluster {
         self.restart(node);
         self.is_whole().await;
         true
+    }
+
+    /// Waits until every node but one has a newer snapshot than now.
+    async fn others_take_snapshots(&self, node: u64) {
+        let others = || self.nodes().into_iter().filter(|other| *other != node);
+        let newest = |other: u64| newest_snapshot(&self.file(other).data());
+        let before: Vec<String> = others().map(newest).collect();
+        until("all others take a snapshot", RECOVERY, async || {
+            let all = others()
+                .zip(&before)
+                .all(|(other, before)| newest(other) > *before);
+            all.then_some(())
+        })
+        .await;
     }
 
     /// Waits until the process of a node has ended, or nothing can happen to it any more.
