@@ -3,7 +3,7 @@
 //! What fails here leaves no entry, because nobody can be named for it. What a body asks for is judged later, by the
 //! machine, and answered with an entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_proto::v1::{self, CompartmentKind, command::Body};
 
@@ -178,6 +178,8 @@ pub struct Compartments {
     pub mismatched: Vec<CompartmentKind>,
     /// Committed to, and nothing came.
     pub missing: Vec<CompartmentKind>,
+    /// Kept when the command was applied before, and not at hand now: only whoever applies recorded commands again meets it.
+    pub erased: Vec<CompartmentKind>,
 }
 
 impl Compartments {
@@ -204,7 +206,30 @@ impl Compartments {
         opened
     }
 
-    /// True if every commitment has its content.
+    /// The same for a command whose entry is there already: what was kept then and does not come now is erased, not missing.
+    #[must_use]
+    pub fn reopen(command: &Command, beside: &[v1::Compartment], entry: &v1::Entry) -> Self {
+        let mut opened = Self::open(command, beside);
+        let kept = |kind: &CompartmentKind| entry.stored.contains(&i32::from(*kind));
+        let (erased, absent) = opened.missing.into_iter().partition(kept);
+        opened.erased = erased;
+        opened.missing = absent;
+        // Content that never matched was not kept either; only an outcome tells it from content that never came.
+        let never_matched = matches!(&entry.body, Some(v1::entry::Body::Outcome(outcome))
+            if outcome.notices().any(|notice| notice == v1::Notice::ContentNotKept));
+        if never_matched {
+            opened.mismatched.append(&mut opened.missing);
+        }
+        opened
+    }
+
+    /// What is kept beside the entry, ascending.
+    #[must_use]
+    pub fn kept(&self) -> BTreeSet<CompartmentKind> {
+        self.present.keys().chain(&self.erased).copied().collect()
+    }
+
+    /// True if every commitment has its content, or had it.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.too_large.is_empty() && self.mismatched.is_empty() && self.missing.is_empty()

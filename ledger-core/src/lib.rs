@@ -6,8 +6,9 @@
 //!
 //! Read in this order: [`tree`] and [`note`] (what is proven), [`canonical`], [`keys`], [`signature`] and [`compartment`]
 //! (what is signed), [`command`] (what can be asked), [`state`] (what is remembered), [`machine`] (what happens), and
-//! [`evidence`] (how others check it).
+//! [`evidence`] and [`audit`] (how others check it).
 
+pub mod audit;
 pub mod batch;
 pub mod canonical;
 pub mod command;

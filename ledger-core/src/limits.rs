@@ -100,6 +100,8 @@ pub const SWEEP_PER_COMMAND: usize = 4;
 
 /// Microseconds in a second.
 pub const SECOND_US: u64 = 1_000_000;
+/// The longest window of a rule, in microseconds: the `max_window` of the event schema that every bundle is compiled under.
+pub const MAX_WINDOW_US: u64 = 30 * 86_400 * SECOND_US;
 
 /// Stack that applying a command needs, in bytes. The deepest rule that a bundle can hold evaluates on 1 MiB (a test of
 /// `policy-engine` does it), and Cedar gives up on a rule when little stack is left; a replica with less than this could

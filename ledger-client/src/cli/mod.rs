@@ -3,6 +3,7 @@
 
 mod agent;
 mod argument;
+mod audit;
 mod authorize;
 mod cluster;
 mod connection;
@@ -187,6 +188,8 @@ enum Command {
     Prove(prove::Prove),
     /// Print the newest checkpoint that a quorum vouches for, after comparing it with the one seen before.
     Checkpoint(prove::Checkpoint),
+    /// Read the whole ledger, make every entry again, and compare the root with what a quorum vouches for.
+    Audit(audit::Audit),
     /// Check evidence offline and explain what it proves.
     Verify(verify::Arguments),
     /// Print completions for a shell.
@@ -232,6 +235,7 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
         Command::Entry { command } => entry::run(command, json, out),
         Command::Prove(what) => prove::prove(what, json, out),
         Command::Checkpoint(what) => prove::checkpoint(what, json, out),
+        Command::Audit(audit) => audit::audit(audit, json, out),
         Command::Verify(verify) => verify::run(verify, json, out),
         Command::Completions { shell } => {
             let mut script = Vec::new();

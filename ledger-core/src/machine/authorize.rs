@@ -49,7 +49,7 @@ pub(super) fn authorize(
             reason: reason.into(),
             ..v1::Decision::default()
         },
-        Ok(checked) => decide::decide(context, &case, checked)?,
+        Ok(checked) => decide::decide(context, &case, &checked)?,
     };
     decision.namespace = case
         .agent
@@ -143,10 +143,9 @@ fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<
 
 /// The action id of a tool.
 pub(super) fn action_id(tool: &v1::Tool) -> String {
-    if tool.server.is_empty() {
-        tool.name.clone()
-    } else {
-        format!("{}/{}", tool.server, tool.name)
+    match tool.server.as_str() {
+        "" => tool.name.clone(),
+        server => format!("{server}/{}", tool.name),
     }
 }
 
@@ -156,6 +155,13 @@ pub(super) struct Checked {
     pub(super) agent: v1::AgentRecord,
     pub(super) session_id: SessionId,
     pub(super) session: v1::SessionRecord,
+    /// None if any of it is gone, which only whoever applies recorded commands again can meet.
+    pub(super) content: Option<Content>,
+}
+
+/// What compartments say, of the request and of its session.
+#[derive(Debug)]
+pub(super) struct Content {
     pub(super) told: v1::SessionContext,
     pub(super) resource: v1::ResourceFacts,
     pub(super) input: Vec<u8>,
@@ -217,17 +223,21 @@ fn check(
     if case.assurance < agent.minimum_assurance() {
         return Ok(Err(Reason::AssuranceTooLow));
     }
-    let (resource, input) = match check_compartments(context, case) {
-        Ok(content) => content,
+    let asked = match check_compartments(context, case) {
+        Ok(asked) => asked,
         Err(reason) => return Ok(Err(reason)),
     };
+    let told = read_context(context.txn, session)?;
+    let content = asked.zip(told).map(|((resource, input), told)| Content {
+        told,
+        resource,
+        input,
+    });
     Ok(Ok(Checked {
         agent: agent.clone(),
         session_id: *session_id,
         session: session.clone(),
-        told: read_context(context.txn, session)?,
-        resource,
-        input,
+        content,
     }))
 }
 
@@ -283,17 +293,25 @@ fn may_present(
     Ok(true)
 }
 
+/// The facts about the resource, and the arguments; none if any of it is gone.
 fn check_compartments(
     context: &Context<'_, '_>,
     case: &Case<'_>,
-) -> Result<(v1::ResourceFacts, Vec<u8>), Reason> {
+) -> Result<Option<(v1::ResourceFacts, Vec<u8>)>, Reason> {
     if !context.compartments.too_large.is_empty() {
         return Err(Reason::InputTooLarge);
     }
-    if !context.compartments.is_complete() {
+    // Arguments that nobody committed to could be anything.
+    let commitments = &context.command.commitments;
+    if !context.compartments.is_complete() || !commitments.contains_key(&CompartmentKind::Input) {
         return Err(Reason::CommitmentMismatch);
     }
-    // Arguments that nobody committed to could be anything.
+    if !context.compartments.erased.is_empty() {
+        if context.recorded_before_rules() {
+            return Err(Reason::SchemaMismatch);
+        }
+        return Ok(None);
+    }
     let input = context
         .content(CompartmentKind::Input)
         .ok_or(Reason::CommitmentMismatch)?
@@ -324,7 +342,7 @@ fn check_compartments(
     if resource.id.is_empty() {
         resource.id.clone_from(&case.action);
     }
-    Ok((resource, input))
+    Ok(Some((resource, input)))
 }
 
 fn parse_resource(content: &[u8]) -> Option<v1::ResourceFacts> {

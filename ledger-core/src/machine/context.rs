@@ -1,6 +1,6 @@
 //! What a handler sees: one command, at one place in the ledger, at one time.
 
-use ledger_proto::v1::{self, CompartmentKind, IdentityStatus};
+use ledger_proto::v1::{self, CompartmentKind, IdentityStatus, entry::Body};
 
 use super::admission::Signer;
 use super::authority::WHOLE_LEDGER;
@@ -45,6 +45,10 @@ pub(super) struct Context<'a, 's> {
     pub(super) signers: &'a [Signer],
     pub(super) compartments: &'a Compartments,
     pub(super) policies: &'a Policies,
+    /// What the entry of this command said, if it is applied again.
+    pub(super) recorded: Option<&'a Body>,
+    /// True once something was taken from there.
+    pub(super) adopted: bool,
 }
 
 impl Context<'_, '_> {

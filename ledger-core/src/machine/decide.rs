@@ -6,7 +6,7 @@ use ledger_proto::v1::{self, Assurance, DecisionReason, SubjectAssurance, Verdic
 use policy_engine::{Decision, Reason, Request};
 use prost::Message;
 
-use super::authorize::{Case, Checked, active_bundle};
+use super::authorize::{Case, Checked, Content, active_bundle};
 use super::context::{Context, Stop};
 use super::history;
 use crate::id::Identity;
@@ -23,7 +23,7 @@ const ACTION_DOMAIN: &[u8] = b"countersign-action-v1\0";
 pub(super) fn decide(
     context: &mut Context<'_, '_>,
     case: &Case<'_>,
-    checked: Checked,
+    checked: &Checked,
 ) -> Result<v1::Decision, Stop> {
     let namespace = context.namespace(&checked.agent.namespace)?;
     let Some((namespace, (digest, starts))) =
@@ -35,20 +35,30 @@ pub(super) fn decide(
         .policies
         .get(context.txn, &checked.agent.namespace, digest)?;
     let whose = checked.whose(&case.ask.agent);
-    let partition = history::load(context, whose, compiled.history_scope())?;
-    let request = request(context, case, &checked);
-    let evaluated = compiled.decide(&starts, &partition, &request);
-
-    let mut decision = translate(context, case, &checked.session, &evaluated.decision);
+    let past = history::load(context, whose, compiled.history_scope())?;
+    // Rules that read no history can be asked whatever is known of it.
+    let known = past.is_known(context.now_us) || compiled.temporal_rules().is_empty();
+    let mut decision = match checked.content.as_ref().filter(|_| known) {
+        Some(content) => {
+            let request = request(context, case, checked, content);
+            let evaluated = compiled.decide(&starts, &past.partition, &request);
+            let decision = translate(context, case, &checked.session, &evaluated.decision);
+            // What the entry cannot hold becomes a denial, and a denial that was not the rules' is not part of their history.
+            if decision.reason() == translate_reason(evaluated.decision.reason) {
+                history::step(context, &namespace, whose, &evaluated.events)?;
+            }
+            decision
+        }
+        None => {
+            history::forget(context, &namespace, whose)?;
+            context.adopt_decision()?
+        }
+    };
     decision.bundle_digest = digest.0.to_vec();
     decision.rests_on = Some(v1::RestsOn {
         activation: Some(namespace.activation_leaf),
         ..v1::RestsOn::default()
     });
-    // What the entry cannot hold becomes a denial, and a denial that was not the rules' is not part of their history.
-    if decision.reason() == translate_reason(evaluated.decision.reason) {
-        history::step(context, &namespace, whose, &evaluated.events)?;
-    }
     Ok(decision)
 }
 
@@ -61,15 +71,23 @@ fn deny(reason: DecisionReason) -> v1::Decision {
 }
 
 /// The request as rules see it, each fact from the party that vouches for it.
-fn request(context: &Context<'_, '_>, case: &Case<'_>, checked: &Checked) -> Request {
+fn request(
+    context: &Context<'_, '_>,
+    case: &Case<'_>,
+    checked: &Checked,
+    content: &Content,
+) -> Request {
     let Checked {
         agent,
         session_id,
         session,
+        content: _,
+    } = checked;
+    let Content {
         told,
         resource,
         input,
-    } = checked;
+    } = content;
     Request {
         time_us: context.now_us,
         request_id: context.command.request_id.to_string(),

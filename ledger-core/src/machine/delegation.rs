@@ -6,7 +6,7 @@ use ledger_proto::v1::{self, GatewayPermission, IdentityStatus, SubjectAssurance
 
 use super::authority::{Duty, WHOLE_LEDGER};
 use super::context::{Context, Stop};
-use super::session::{pattern_holds, read_context};
+use super::session::pattern_holds;
 use super::validate;
 use crate::id::Identity;
 
@@ -98,18 +98,17 @@ pub(super) fn subject_assurance(
     }
 }
 
-/// A child may only narrow. A session without a parent gets grants only from somebody other than its agent.
+/// A child may only narrow what the session above it says. A session without a parent gets grants only from somebody other than its agent.
 pub(super) fn require_narrower(
     context: &Context<'_, '_>,
     ask: &v1::OpenSession,
     told: &v1::SessionContext,
-    parent: Option<&v1::SessionRecord>,
+    above: Option<(&v1::SessionRecord, v1::SessionContext)>,
 ) -> Result<(), Stop> {
-    let Some(parent) = parent else {
+    let Some((parent, above)) = above else {
         let by_agent = context.command.author == Identity::Agent(ask.agent.clone());
         return validate::valid(!by_agent || told.grants.is_empty());
     };
-    let above = read_context(context.txn, parent)?;
     let granted = sets(&above.grants);
     let narrower = told.grants.iter().all(|set| {
         granted.get(set.name.as_str()).is_some_and(|values| {

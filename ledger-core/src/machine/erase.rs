@@ -8,12 +8,9 @@ use super::authority::{Duty, WHOLE_LEDGER};
 use super::context::{Context, Stop, applied};
 use super::validate;
 use crate::hash::LeafIndex;
-use crate::limits::{MAX_ERASE, SECOND_US};
+use crate::limits::{MAX_ERASE, MAX_WINDOW_US};
 use crate::state::Key;
 use crate::{entry, ledger};
-
-/// The longest window of a rule: the `max_window` of the event schema that every bundle is compiled under.
-const MAX_WINDOW_US: u64 = 30 * 86_400 * SECOND_US;
 
 pub(super) fn erase(
     context: &mut Context<'_, '_>,

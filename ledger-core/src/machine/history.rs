@@ -3,18 +3,20 @@
 //! A namespace keeps history for its active bundle and for the candidates published beside it, so that a candidate's rules
 //! have a past on the day they are activated. Deciding reads; stepping happens once the decision is made.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger_proto::v1;
-use policy_engine::{BundleDigest, Compiled, Event, HistoryScope, Partition, Starts};
+use policy_engine::{BundleDigest, Compiled, Event, HistoryScope, NotCanonical, Partition, Starts};
 
 use super::context::Context;
-use crate::limits::SWEEP_PER_COMMAND;
+use crate::limits::{MAX_WINDOW_US, SWEEP_PER_COMMAND};
 use crate::state::{Family, Key, State, StateError, Txn, split_expiry};
 
 /// What precedes issuer and subject in the hash that names a subject's history.
 const SUBJECT_DOMAIN: &[u8] = b"countersign-subject-v1\0";
+/// What a past begins with of which events are gone. The bytes of a partition begin with the tag of a field.
+const UNKNOWN: u8 = 0xff;
 
 /// `BLAKE3("countersign-subject-v1\0" || u32be(len iss) || iss || sub)`.
 pub(super) fn subject_digest(subject: &v1::Subject) -> Vec<u8> {
@@ -75,22 +77,97 @@ pub(super) fn digest(bytes: &[u8]) -> Option<BundleDigest> {
     bytes.try_into().ok().map(BundleDigest)
 }
 
-/// The partition that a bundle's rules read.
+/// A partition as the state holds it.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    pub(super) partition: Partition,
+    /// Events that are gone can count until then. 0 on every replica: only whoever applies recorded commands again meets events
+    /// that are gone.
+    unknown_until_us: u64,
+}
+
+impl Past {
+    /// True if every event that can count is there.
+    pub(super) const fn is_known(&self, now_us: u64) -> bool {
+        self.unknown_until_us <= now_us
+    }
+
+    fn expires_at_us(&self) -> Option<u64> {
+        let unknown = (self.unknown_until_us > 0).then_some(self.unknown_until_us);
+        self.partition.expires_at_us().max(unknown)
+    }
+
+    /// The partition's bytes; before them, if events are gone, a byte that no partition begins with and until when they count.
+    fn to_bytes(&self) -> Vec<u8> {
+        let partition = self.partition.to_bytes();
+        if self.unknown_until_us == 0 {
+            return partition;
+        }
+        let until = self.unknown_until_us.to_be_bytes();
+        [[UNKNOWN].as_slice(), &until, &partition].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        let unknown = bytes
+            .strip_prefix(&[UNKNOWN])
+            .and_then(|rest| rest.split_first_chunk());
+        let (until, partition) = match unknown {
+            Some((until, partition)) => (u64::from_be_bytes(*until), partition),
+            None => (0, bytes),
+        };
+        Ok(Self {
+            partition: Partition::from_bytes(partition)?,
+            unknown_until_us: until,
+        })
+    }
+}
+
+/// The past that a bundle's rules read.
 pub(super) fn load(
     context: &Context<'_, '_>,
     whose: Whose<'_>,
     scope: HistoryScope,
-) -> Result<Partition, StateError> {
-    load_key(context.txn, &whose.key(scope))
+) -> Result<Past, StateError> {
+    let mut past = load_key(context.txn, &whose.key(scope))?;
+    if scope == HistoryScope::Subject {
+        let anybody = load_key(context.txn, &anybody(whose.namespace))?;
+        past.unknown_until_us = past.unknown_until_us.max(anybody.unknown_until_us);
+    }
+    Ok(past)
 }
 
-fn load_key(txn: &Txn<'_>, key: &Key) -> Result<Partition, StateError> {
+fn load_key(txn: &Txn<'_>, key: &Key) -> Result<Past, StateError> {
     match txn.get(key.as_bytes())? {
         Some(bytes) => {
-            Partition::from_bytes(&bytes).map_err(|error| StateError::new(key, error.to_string()))
+            Past::from_bytes(&bytes).map_err(|error| StateError::new(key, error.to_string()))
         }
-        None => Ok(Partition::default()),
+        None => Ok(Past::default()),
     }
+}
+
+/// Where it is noted that events of a subject are gone of whom nobody knows any more who it was.
+fn anybody(namespace: &str) -> Key {
+    Key::partition(namespace, HistoryScope::Subject, b"")
+}
+
+/// The compiled bundles of a namespace whose rules read a past, by whose past it is.
+fn readers(
+    context: &Context<'_, '_>,
+    name: &str,
+    namespace: &v1::NamespaceRecord,
+) -> Result<BTreeMap<HistoryScope, Vec<Arc<Compiled>>>, StateError> {
+    let mut readers: BTreeMap<HistoryScope, Vec<Arc<Compiled>>> = BTreeMap::new();
+    for bundle in &namespace.tracked {
+        let Some(digest) = digest(&bundle.digest) else {
+            continue;
+        };
+        let compiled = context.policies.get(context.txn, name, digest)?;
+        if !compiled.temporal_rules().is_empty() {
+            let scope = compiled.history_scope();
+            readers.entry(scope).or_default().push(compiled);
+        }
+    }
+    Ok(readers)
 }
 
 /// Adds events to every partition that some tracked bundle of the namespace reads.
@@ -103,46 +180,50 @@ pub(super) fn step(
     if events.is_empty() {
         return Ok(());
     }
-    let mut tracked: Vec<Arc<Compiled>> = Vec::with_capacity(namespace.tracked.len());
-    for bundle in &namespace.tracked {
-        let Some(digest) = digest(&bundle.digest) else {
-            continue;
-        };
-        let compiled = context.policies.get(context.txn, whose.namespace, digest)?;
-        if !compiled.temporal_rules().is_empty() {
-            tracked.push(compiled);
-        }
-    }
-    let scopes: BTreeSet<HistoryScope> = tracked
-        .iter()
-        .map(|compiled| compiled.history_scope())
-        .collect();
-    for scope in scopes {
-        let readers: Vec<&Compiled> = tracked
-            .iter()
-            .map(Arc::as_ref)
-            .filter(|compiled| compiled.history_scope() == scope)
-            .collect();
+    for (scope, readers) in readers(context, whose.namespace, namespace)? {
+        let readers: Vec<&Compiled> = readers.iter().map(Arc::as_ref).collect();
         let key = whose.key(scope);
-        let mut partition = load_key(context.txn, &key)?;
-        let expired_at = partition.expires_at_us();
+        let mut past = load_key(context.txn, &key)?;
+        let expired_at = past.expires_at_us();
         for event in events {
-            partition.step(&readers, event.clone());
+            past.partition.step(&readers, event.clone());
         }
-        store(context.txn, key, expired_at, &partition);
+        store(context.txn, key, expired_at, &past);
+    }
+    Ok(())
+}
+
+/// Notes that events which should be added now are gone: rules that read this past cannot be asked while they could count.
+pub(super) fn forget(
+    context: &mut Context<'_, '_>,
+    namespace: &v1::NamespaceRecord,
+    whose: Whose<'_>,
+) -> Result<(), StateError> {
+    let until = context.now_us.saturating_add(MAX_WINDOW_US);
+    for scope in readers(context, whose.namespace, namespace)?.into_keys() {
+        let mut keys = vec![whose.key(scope)];
+        if scope == HistoryScope::Subject {
+            keys.push(anybody(whose.namespace));
+        }
+        for key in keys {
+            let mut past = load_key(context.txn, &key)?;
+            let expired_at = past.expires_at_us();
+            past.unknown_until_us = until;
+            store(context.txn, key, expired_at, &past);
+        }
     }
     Ok(())
 }
 
 /// Writes a partition and its place in the order of expiry; an empty one is not kept.
-fn store(txn: &mut Txn<'_>, key: Key, expired_at: Option<u64>, partition: &Partition) {
+fn store(txn: &mut Txn<'_>, key: Key, expired_at: Option<u64>, past: &Past) {
     if let Some(at) = expired_at {
         txn.delete(Key::partition_expiry(at, &key));
     }
-    match partition.expires_at_us() {
+    match past.expires_at_us() {
         Some(at) => {
             txn.put(Key::partition_expiry(at, &key), Vec::new());
-            txn.put(key, partition.to_bytes());
+            txn.put(key, past.to_bytes());
         }
         None => txn.delete(key),
     }

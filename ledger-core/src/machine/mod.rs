@@ -13,10 +13,12 @@ mod bundle;
 mod context;
 mod decide;
 mod delegation;
+mod dispatch;
 mod erase;
 mod genesis;
 mod halt;
 mod history;
+mod kept;
 mod keyring;
 mod liveness;
 mod membership;
@@ -24,6 +26,7 @@ mod operator;
 mod policies;
 mod precheck;
 mod record;
+mod recorded;
 mod registry;
 mod session;
 mod status;
@@ -39,6 +42,7 @@ pub use liveness::Liveness;
 use policies::Policies;
 pub(crate) use policies::chunk_leaves;
 pub use precheck::{Precheck, precheck};
+pub use recorded::Reapplied;
 pub use session::scope_holds;
 pub use tip::{Tip, find_request, tip};
 
@@ -49,6 +53,7 @@ use crate::id::SessionId;
 use crate::limits::MAX_TIME_US;
 use crate::state::{Key, State, StateError, Txn};
 use context::{Context, Stop};
+use dispatch::{dispatch, rejection};
 use tip::{read_head, read_ledger};
 
 /// The version of these rules: what the machine does, how entries are encoded, every limit, and the exact versions of the
@@ -144,6 +149,20 @@ impl Machine {
         submission: &v1::Submission,
         checks: &SignatureChecks,
     ) -> Result<Applied, StateError> {
+        let (applied, _) = self.run(txn, batch_time_us, submission, checks, None)?;
+        Ok(applied)
+    }
+
+    /// Applies a command. With the entry that it made before, what cannot be found again because content is gone is taken
+    /// from there; the second value then says so.
+    fn run(
+        &self,
+        txn: &mut Txn<'_>,
+        batch_time_us: u64,
+        submission: &v1::Submission,
+        checks: &SignatureChecks,
+        recorded: Option<&v1::Entry>,
+    ) -> Result<(Applied, bool), StateError> {
         let ledger = read_ledger(txn)?;
         let mut head = read_head(txn, &ledger)?;
         // Entry time is replicated state: it never goes back, whatever clock the batch was stamped with.
@@ -153,40 +172,59 @@ impl Machine {
 
         let admitted = match admission::admit(txn, &ledger.origin, now_us, submission, checks)? {
             Ok(admitted) => admitted,
-            Err(refusal) => return Ok(Applied::Refused(refusal)),
+            Err(refusal) => return Ok((Applied::Refused(refusal), false)),
         };
         if let Some(index) = admission::replayed(txn, &admitted.command)? {
-            return match index {
-                Ok(index) => Ok(Applied::Replayed {
+            let applied = match index {
+                Ok(index) => Applied::Replayed {
                     index,
                     now: liveness::now(txn, index, now_us)?,
-                }),
-                Err(refusal) => Ok(Applied::Refused(refusal)),
+                },
+                Err(refusal) => Applied::Refused(refusal),
             };
+            return Ok((applied, false));
         }
         if let Err(refusal) = admission::fresh(&admitted.command, now_us) {
-            return Ok(Applied::Refused(refusal));
+            return Ok((Applied::Refused(refusal), false));
         }
 
         let leaf = head.size().next_index();
-        let (body, stored) = self.answer(txn, &ledger, leaf, now_us, submission, &admitted)?;
+        let compartments = match recorded {
+            Some(entry) => Compartments::reopen(&admitted.command, &submission.compartments, entry),
+            None => Compartments::open(&admitted.command, &submission.compartments),
+        };
+        let place = Place {
+            ledger: &ledger,
+            leaf,
+            now_us,
+            recorded: recorded.and_then(|entry| entry.body.as_ref()),
+        };
+        let (body, adopted) = self.answer(txn, &place, &admitted, &compartments)?;
         let entry = v1::Entry {
             index: leaf.0,
             time_us: now_us,
             engine_version: ledger.engine_version,
             signed: submission.signed.clone(),
-            stored: stored.present.keys().map(|kind| i32::from(*kind)).collect(),
+            stored: compartments.kept().into_iter().map(i32::from).collect(),
             body: Some(body),
         };
         let (bytes, leaf_hash) = head.append(txn, &entry)?;
-        settle(txn, &entry, leaf, leaf_hash, &admitted.command, stored)?;
+        settle(
+            txn,
+            &entry,
+            leaf,
+            leaf_hash,
+            &admitted.command,
+            compartments,
+        )?;
         history::sweep(txn, now_us)?;
-        Ok(Applied::Appended(Box::new(Appended {
+        let appended = Appended {
             index: leaf,
             entry,
             bytes,
             leaf_hash,
-        })))
+        };
+        Ok((Applied::Appended(Box::new(appended)), adopted))
     }
 
     /// Decides a request on a copy of the state and leaves no trace. Signatures are not looked at: the answer is what the
@@ -223,14 +261,14 @@ impl Machine {
             })
             .collect();
         let admitted = admission::Admitted { command, signers };
-        let (body, _) = self.answer(
-            &mut txn,
-            &ledger,
-            head.size().next_index(),
+        let place = Place {
+            ledger: &ledger,
+            leaf: head.size().next_index(),
             now_us,
-            submission,
-            &admitted,
-        )?;
+            recorded: None,
+        };
+        let compartments = Compartments::open(&admitted.command, &submission.compartments);
+        let (body, _) = self.answer(&mut txn, &place, &admitted, &compartments)?;
         match body {
             Body::Decision(decision) => Ok(Ok(decision)),
             Body::Genesis(_)
@@ -241,32 +279,33 @@ impl Machine {
         }
     }
 
-    /// Runs the handler of a command in a transaction of its own, which is dropped if the command is rejected.
+    /// Runs the handler of a command in a transaction of its own, which is dropped if the command is rejected. The second value
+    /// is true if something was taken from the entry that was recorded.
     fn answer(
         &self,
         txn: &mut Txn<'_>,
-        ledger: &v1::LedgerRecord,
-        leaf: LeafIndex,
-        now_us: u64,
-        submission: &v1::Submission,
+        place: &Place<'_>,
         admitted: &admission::Admitted,
-    ) -> Result<(Body, Compartments), StateError> {
+        compartments: &Compartments,
+    ) -> Result<(Body, bool), StateError> {
         let command = &admitted.command;
-        let compartments = Compartments::open(command, &submission.compartments);
-        let (answer, writes) = {
+        let (answer, writes, adopted) = {
             let mut inner = Txn::new(&*txn);
             let mut context = Context {
                 txn: &mut inner,
-                ledger,
-                leaf,
-                now_us,
+                ledger: place.ledger,
+                leaf: place.leaf,
+                now_us: place.now_us,
                 command,
                 signers: &admitted.signers,
-                compartments: &compartments,
+                compartments,
                 policies: &self.policies,
+                recorded: place.recorded,
+                adopted: false,
             };
             let answer = dispatch(&mut context, &command.body);
-            (answer, inner.into_writes())
+            let adopted = context.adopted;
+            (answer, inner.into_writes(), adopted)
         };
         let body = match answer {
             Ok(body) => {
@@ -276,74 +315,16 @@ impl Machine {
             Err(Stop::Rejected(result)) => rejection(&command.body, result),
             Err(Stop::Damaged(error)) => return Err(error),
         };
-        Ok((body, compartments))
+        Ok((body, adopted))
     }
 }
 
-/// Every kind of command and where it is handled.
-fn dispatch(context: &mut Context<'_, '_>, body: &Ask) -> Result<Body, Stop> {
-    match body {
-        Ask::Authorize(ask) => authorize::authorize(context, ask).map(Body::Decision),
-        Ask::Record(ask) => record::record(context, ask).map(Body::Outcome),
-        Ask::OpenSession(ask) => session::open(context, ask).map(Body::SessionOpening),
-        Ask::CloseSession(ask) => session::close(context, ask).map(Body::SessionEnd),
-        Ask::Seal(ask) => session::seal(context, ask).map(Body::SessionEnd),
-        Ask::RegisterAgent(ask) => govern(context, ask, registry::register_agent),
-        Ask::UpdateAgent(ask) => govern(context, ask, registry::update_agent),
-        Ask::RegisterGateway(ask) => govern(context, ask, registry::register_gateway),
-        Ask::UpdateGateway(ask) => govern(context, ask, registry::update_gateway),
-        Ask::SetStatus(ask) => govern(context, ask, status::set_status),
-        Ask::AddKey(ask) => govern(context, ask, keyring::add_key),
-        Ask::RetireKey(ask) => govern(context, ask, keyring::retire_key),
-        Ask::RegisterOperator(ask) => govern(context, ask, operator::register_operator),
-        Ask::UpdateOperator(ask) => govern(context, ask, operator::update_operator),
-        Ask::ReplaceAdmins(ask) => govern(context, ask, operator::replace_admins),
-        Ask::CreateNamespace(ask) => govern(context, ask, registry::create_namespace),
-        Ask::UpdateNamespace(ask) => govern(context, ask, registry::update_namespace),
-        Ask::SetHalt(ask) => govern(context, ask, halt::set_halt),
-        Ask::ClearHalt(ask) => govern(context, ask, halt::clear_halt),
-        Ask::PublishBundle(ask) => govern(context, ask, bundle::publish),
-        Ask::ActivateBundle(ask) => govern(context, ask, bundle::activate),
-        Ask::Erase(ask) => govern(context, ask, erase::erase),
-        Ask::UpdateMembership(ask) => govern(context, ask, membership::update),
-        Ask::ActivateEngine(ask) => govern(context, ask, membership::activate_engine),
-        Ask::ActivateCluster(ask) => govern(context, ask, membership::activate_cluster),
-        Ask::DeclareSupport(ask) => govern(context, ask, membership::declare_support),
-        Ask::AttestState(ask) => govern(context, ask, membership::attest_state),
-    }
-}
-
-/// Runs a governance handler. A REASON that is committed to must be there.
-fn govern<'a, 's, A>(
-    context: &mut Context<'a, 's>,
-    ask: &A,
-    handler: fn(&mut Context<'a, 's>, &A) -> Result<v1::Governance, Stop>,
-) -> Result<Body, Stop> {
-    context.require_reason()?;
-    handler(context, ask).map(Body::Governance)
-}
-
-/// The body of the entry of a command that had no effect.
-fn rejection(body: &Ask, result: v1::Result) -> Body {
-    if matches!(body, Ask::OpenSession(_)) {
-        return Body::SessionOpening(v1::SessionOpening {
-            result: result.into(),
-            ..v1::SessionOpening::default()
-        });
-    }
-    if let Ask::CloseSession(v1::CloseSession { session_id }) | Ask::Seal(v1::Seal { session_id }) =
-        body
-    {
-        return Body::SessionEnd(v1::SessionEnd {
-            result: result.into(),
-            session_id: session_id.clone(),
-            ..v1::SessionEnd::default()
-        });
-    }
-    Body::Governance(v1::Governance {
-        result: result.into(),
-        ..v1::Governance::default()
-    })
+/// Where and when a command is applied, and what its entry said before, if it is applied again.
+struct Place<'a> {
+    ledger: &'a v1::LedgerRecord,
+    leaf: LeafIndex,
+    now_us: u64,
+    recorded: Option<&'a Body>,
 }
 
 /// What every new entry brings with it, whatever it says: the request id's permanent record, the session's new head, and
@@ -361,7 +342,9 @@ fn settle(
         command_digest: command.digest.as_bytes().to_vec(),
     };
     txn.write(Key::request(&command.author, command.request_id), &record);
-    for (kind, compartment) in stored.present {
+    for kind in stored.kept() {
+        // What was kept and is gone keeps its place, empty, until the entry that erases it.
+        let compartment = stored.present.get(&kind).cloned().unwrap_or_default();
         txn.write(Key::compartment(leaf, kind), &compartment);
     }
     if let Some(link) = entry::chain(entry).filter(|link| !link.late) {

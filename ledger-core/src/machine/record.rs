@@ -11,13 +11,13 @@ use super::context::{Context, Stop};
 use super::delegation::gateway_may;
 use super::halt::{self, Attempt};
 use super::history::{self, Whose};
+use super::kept::{Kept, compartment, resource_id};
 use super::session::Standing;
 use super::validate;
-use crate::canonical;
-use crate::compartment::{self, SALT_LEN, commitment_digest};
+use crate::compartment::{SALT_LEN, commitment_digest};
 use crate::hash::LeafIndex;
 use crate::id::{Identity, RequestId, SessionId};
-use crate::limits::{FRESHNESS_US, MAX_RESOURCE_LEN, MAX_TIME_US};
+use crate::limits::{FRESHNESS_US, MAX_TIME_US};
 use crate::state::{Key, StateError};
 use crate::{entry, ledger};
 
@@ -128,7 +128,7 @@ struct Executed {
 /// The content of EXECUTED_INPUT has a salt of its own, so that erasing INPUT erases what its digest could be guessed with;
 /// hashed with the salt of INPUT it must give the digest that is stated. Where that cannot be seen, it is not stated.
 fn executed(
-    context: &Context<'_, '_>,
+    context: &mut Context<'_, '_>,
     ask: &v1::Record,
     subject: Option<&Subject>,
 ) -> Result<Executed, StateError> {
@@ -144,7 +144,21 @@ fn executed(
         return Ok(executed);
     }
     let decided_at = LeafIndex(ask.decision_index);
-    let input = compartment(context, decided_at, CompartmentKind::Input, authorized)?;
+    let input = match compartment(context, decided_at, CompartmentKind::Input, authorized)? {
+        Kept::Gone => None,
+        Kept::Here(input) => Some(Some(input)),
+        Kept::Never => Some(None),
+    };
+    let here = !context.compartments.erased.contains(&kind);
+    let Some(input) = input.filter(|_| here) else {
+        let recorded = context.adopt_outcome()?;
+        return Ok(Executed {
+            stated: !recorded
+                .notices()
+                .any(|notice| notice == Notice::InputNotStated),
+            changed: recorded.drift().any(|drift| drift == Drift::InputChanged),
+        });
+    };
     let salt = input.and_then(|input| <[u8; SALT_LEN]>::try_from(input.salt).ok());
     match salt.zip(context.content(kind)) {
         Some((salt, content)) => {
@@ -316,11 +330,34 @@ fn observe(
     let decided_at = LeafIndex(ask.decision_index);
     // Erased arguments are gone for rules too.
     let committed = subject.input.as_ref();
-    let Some(input) = compartment(context, decided_at, CompartmentKind::Input, committed)? else {
-        return Ok(false);
+    let whose = Whose {
+        namespace: &session.namespace,
+        agent: &subject.request.agent,
+        owner: &agent.owner,
+        session_id: session_id.as_bytes(),
+        subject_digest: &session.subject_digest,
     };
-    let Some(resource) = resource_id(context, decided_at, subject)? else {
-        return Ok(false);
+    let input = compartment(context, decided_at, CompartmentKind::Input, committed)?;
+    let resource = resource_id(
+        context,
+        decided_at,
+        &subject.request,
+        subject.resource.as_ref(),
+    )?;
+    let output_is_gone = context
+        .compartments
+        .erased
+        .contains(&CompartmentKind::Output);
+    let (input, resource) = match (input, resource) {
+        (Kept::Never, _) | (_, Kept::Never) => return Ok(false),
+        (Kept::Here(input), Kept::Here(resource)) if !output_is_gone => (input, resource),
+        (Kept::Gone | Kept::Here(_), Kept::Gone | Kept::Here(_)) => {
+            let observed = context.adopt_outcome()?.observed;
+            if observed {
+                history::forget(context, &namespace, whose)?;
+            }
+            return Ok(observed);
+        }
     };
     let compiled = context
         .policies
@@ -342,53 +379,6 @@ fn observe(
         output: context.content(CompartmentKind::Output),
     });
     let Some(event) = event else { return Ok(false) };
-    let whose = Whose {
-        namespace: &session.namespace,
-        agent: &subject.request.agent,
-        owner: &agent.owner,
-        session_id: session_id.as_bytes(),
-        subject_digest: &session.subject_digest,
-    };
     history::step(context, &namespace, whose, &[event])?;
     Ok(true)
-}
-
-/// A stored compartment; none if it was erased, or never kept. Compartments are outside the state's digest, so it is compared
-/// with what its entry commits to.
-fn compartment(
-    context: &Context<'_, '_>,
-    leaf: LeafIndex,
-    kind: CompartmentKind,
-    committed: Option<&v1::Commitment>,
-) -> Result<Option<v1::Compartment>, StateError> {
-    let key = Key::compartment(leaf, kind);
-    let Some(commitment) = committed else {
-        return Ok(None);
-    };
-    let stored: Option<v1::Compartment> = context.txn.read(&key)?;
-    if let Some(stored) = &stored {
-        compartment::require_match(&key, commitment, stored)?;
-    }
-    Ok(stored)
-}
-
-/// The resource as the decision had it; none if that has been erased.
-fn resource_id(
-    context: &Context<'_, '_>,
-    leaf: LeafIndex,
-    subject: &Subject,
-) -> Result<Option<String>, StateError> {
-    let limit = usize::try_from(MAX_RESOURCE_LEN).unwrap_or(usize::MAX);
-    let committed = subject.resource.as_ref();
-    let facts = match compartment(context, leaf, CompartmentKind::Resource, committed)? {
-        Some(stored) => canonical::decode::<v1::ResourceFacts>(&stored.content, limit).ok(),
-        None if committed.is_some() => return Ok(None),
-        None => None,
-    };
-    let id = facts.map(|facts| facts.id).filter(|id| !id.is_empty());
-    let of_action = || {
-        let tool = subject.request.tool.as_ref();
-        tool.map(action_id).unwrap_or_default()
-    };
-    Ok(Some(id.unwrap_or_else(of_action)))
 }

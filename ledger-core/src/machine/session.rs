@@ -6,6 +6,7 @@ use super::authority::Duty;
 use super::context::{Context, Stop};
 use super::delegation::{require_issuer, require_narrower, subject_assurance};
 use super::halt::{self, Attempt};
+use super::recorded::is_gone;
 use super::{history, validate};
 use crate::canonical;
 use crate::compartment;
@@ -32,23 +33,28 @@ pub(super) fn pattern_holds(pattern: &str, action: &str) -> bool {
 }
 
 /// What the CONTEXT of an open session says; nothing, if it has none. Compartments are outside the state's digest, so what is
-/// read is compared with what the opening committed to: a replica with other grants would decide otherwise.
+/// read is compared with what the opening committed to: a replica with other grants would decide otherwise. None if it is gone,
+/// which only whoever applies recorded commands again can meet.
 pub(super) fn read_context(
     txn: &Txn<'_>,
     session: &v1::SessionRecord,
-) -> Result<v1::SessionContext, StateError> {
+) -> Result<Option<v1::SessionContext>, StateError> {
     let key = Key::compartment(LeafIndex(session.leaf), CompartmentKind::Context);
     let opening = ledger::entry(txn, LeafIndex(session.leaf))?
         .as_ref()
         .and_then(|entry| entry::command(entry).ok().flatten())
         .ok_or_else(|| StateError::new(&key, "a session without its opening"))?;
     let Some(commitment) = opening.commitments.first() else {
-        return Ok(v1::SessionContext::default());
+        return Ok(Some(v1::SessionContext::default()));
     };
     // It cannot be erased before the session has ended.
     let compartment: v1::Compartment = txn.must_read(&key)?;
+    if is_gone(&compartment) {
+        return Ok(None);
+    }
     compartment::require_match(&key, commitment, &compartment)?;
     canonical::decode(&compartment.content, compartment.content.len())
+        .map(Some)
         .map_err(|error| StateError::new(&key, error.to_string()))
 }
 
@@ -96,29 +102,32 @@ pub(super) fn open(
     if !context.compartments.is_complete() {
         return Err(v1::Result::CommitmentMismatch.into());
     }
+    let id = SessionId::from_bytes(*context.command.request_id.as_bytes());
     let told = parse_context(context)?;
     let parent = match SessionId::from_slice(&ask.parent) {
         Ok(parent) => Some(open_parent(context, parent)?),
         Err(_) => None,
     };
     let issuer_may_assert = require_issuer(context, ask, &agent, parent.as_ref())?;
-    let subject_assurance = subject_assurance(&told, issuer_may_assert, parent.as_ref());
-    require_narrower(context, ask, &told, parent.as_ref())?;
+    let above = match &parent {
+        Some(parent) => read_context(context.txn, parent)?.map(|told| Some((parent, told))),
+        None => Some(None),
+    };
+    let (subject_assurance, subject_digest) = match told.zip(above) {
+        Some((told, above)) => {
+            require_narrower(context, ask, &told, above)?;
+            let assurance = subject_assurance(&told, issuer_may_assert, parent.as_ref());
+            (assurance, vouched_subject(&told, assurance))
+        }
+        None => gone_subject(context, id)?,
+    };
 
-    let id = SessionId::from_bytes(*context.command.request_id.as_bytes());
     // Request ids are unique for each author; a session id is unique for all.
     if context.session(id)?.is_some() {
         return Err(v1::Result::AlreadyExists.into());
     }
     let expires_at_us = expiry(context.now_us, ask, parent.as_ref());
     let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
-    // Only a subject that somebody vouches for picks the history that rules read: an agent could claim anybody.
-    let subject_digest = match (&told.subject, subject_assurance) {
-        (Some(subject), SubjectAssurance::IssuerAsserted | SubjectAssurance::TokenVerified) => {
-            history::subject_digest(subject)
-        }
-        (_, SubjectAssurance::Unspecified | SubjectAssurance::Claimed) | (None, _) => Vec::new(),
-    };
     let record = v1::SessionRecord {
         agent: ask.agent.clone(),
         namespace: agent.namespace.clone(),
@@ -151,6 +160,33 @@ pub(super) fn open(
         agent_leaf: Some(agent.leaf),
         parent_leaf: parent.map(|parent| parent.leaf),
     })
+}
+
+/// Only a subject that somebody vouches for picks the history that rules read: an agent could claim anybody.
+fn vouched_subject(told: &v1::SessionContext, assurance: SubjectAssurance) -> Vec<u8> {
+    match (&told.subject, assurance) {
+        (Some(subject), SubjectAssurance::IssuerAsserted | SubjectAssurance::TokenVerified) => {
+            history::subject_digest(subject)
+        }
+        (_, SubjectAssurance::Unspecified | SubjectAssurance::Claimed) | (None, _) => Vec::new(),
+    }
+}
+
+/// What the recorded opening says of a subject that is gone; the session's id stands in for the subject.
+fn gone_subject(
+    context: &mut Context<'_, '_>,
+    id: SessionId,
+) -> Result<(SubjectAssurance, Vec<u8>), Stop> {
+    let recorded = context.adopt_opening()?;
+    if recorded.result() != v1::Result::Applied {
+        return Err(recorded.result().into());
+    }
+    let assurance = recorded.subject_assurance();
+    let digest = match assurance {
+        SubjectAssurance::IssuerAsserted | SubjectAssurance::TokenVerified => id.to_vec(),
+        SubjectAssurance::Unspecified | SubjectAssurance::Claimed => Vec::new(),
+    };
+    Ok((assurance, digest))
 }
 
 /// The agent, if it is active and no halt stops it.
@@ -196,10 +232,13 @@ fn check_fields(ask: &v1::OpenSession) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The opener's CONTEXT, in canonical form and within its limits.
-fn parse_context(context: &Context<'_, '_>) -> Result<v1::SessionContext, Stop> {
+/// The opener's CONTEXT, in canonical form and within its limits; none if it is gone.
+fn parse_context(context: &Context<'_, '_>) -> Result<Option<v1::SessionContext>, Stop> {
+    if !context.compartments.erased.is_empty() {
+        return Ok(None);
+    }
     let Some(content) = context.content(CompartmentKind::Context) else {
-        return Ok(v1::SessionContext::default());
+        return Ok(Some(v1::SessionContext::default()));
     };
     let limit = usize::try_from(MAX_CONTEXT_LEN).unwrap_or(usize::MAX);
     let told: v1::SessionContext =
@@ -227,7 +266,7 @@ fn parse_context(context: &Context<'_, '_>) -> Result<v1::SessionContext, Stop> 
             && told.act.len() <= MAX_LIST_LEN
             && validate::is_empty_or(&told.token_digest, 32),
     )?;
-    Ok(told)
+    Ok(Some(told))
 }
 
 fn open_parent(context: &Context<'_, '_>, id: SessionId) -> Result<v1::SessionRecord, Stop> {

@@ -180,7 +180,13 @@ fn forget_erased(replica: &mut Replica, applied: &[Applied]) {
     replica.state = kept;
 }
 
-fn numbers(seed: u64, count: usize) -> Vec<u64> {
+/// The ledger that the stream of these numbers gives.
+pub(super) fn ledger(tree_hash: TreeHash, numbers: &[u64]) -> MemoryState {
+    run(tree_hash, numbers, 0).state
+}
+
+/// The first numbers of a seed.
+pub(super) fn numbers(seed: u64, count: usize) -> Vec<u64> {
     let mut dice = Dice::new(seed);
     std::iter::repeat_with(|| dice.word()).take(count).collect()
 }

@@ -8,6 +8,7 @@
 )]
 
 mod admission;
+mod audit;
 mod authorize;
 mod bundles;
 mod determinism;

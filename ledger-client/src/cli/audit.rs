@@ -1,0 +1,368 @@
+//! `ledger-client audit`: the whole ledger, read from its first entry on and made again.
+
+use std::io::Write;
+use std::thread;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use ledger_core::audit::{Auditor, Flaw};
+use ledger_core::limits::MIN_STACK_LEN;
+use ledger_core::machine::Refusal;
+use ledger_core::note::checkpoint::Checkpoint;
+use ledger_proto::v1::{self, entry::Body};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Connection, Speaker, block_on};
+use super::show::printable;
+use super::{Exit, Failure, print_json};
+use crate::client::Client;
+use crate::error::Error;
+use crate::paths;
+
+/// Entries that wait to be read at most.
+const QUEUE: usize = 256;
+/// Entries whose compartments are fetched at a time.
+const FETCHED_TOGETHER: usize = 32;
+/// How often a stream that breaks off may be taken up again without an entry in between.
+const ATTEMPTS: usize = 5;
+/// The reading thread's stack in bytes: what applying commands needs, and room around it.
+const STACK_LEN: usize = 4 * MIN_STACK_LEN;
+
+#[derive(Debug, Args)]
+pub(super) struct Audit {
+    /// Ask the rules again about every decision whose arguments are not erased.
+    #[arg(long)]
+    replay: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// An entry on its way to the thread that reads it.
+struct Given {
+    entry: Vec<u8>,
+    compartments: Vec<v1::Compartment>,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+struct Count {
+    decisions: u64,
+    believed: u64,
+    outcomes: u64,
+    drifted: u64,
+    sessions: u64,
+    signatures: u64,
+}
+
+pub(super) fn audit(audit: &Audit, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let (checkpoint, count) = block_on(async {
+        let client = audit.connection.open(Speaker::Any).await?;
+        let (_, checkpoint) = client.checkpoint(0).await?;
+        client.observe(&checkpoint).await?;
+        let bar = ProgressBar::new(checkpoint.size().0);
+        let style =
+            ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}, {eta} left");
+        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let count = tokio::select! {
+            count = read(&client, &checkpoint, audit.replay, &bar) => count?,
+            _ = tokio::signal::ctrl_c() => {
+                let what = format!("interrupted; the first {} entries are sound", bar.position());
+                return Err(Failure::new(Exit::Interrupted, what));
+            }
+        };
+        bar.finish_and_clear();
+        Ok((checkpoint, count))
+    })?;
+    show(&checkpoint, &count, audit.replay, json, out)?;
+    Ok(Exit::Done)
+}
+
+fn show(
+    checkpoint: &Checkpoint,
+    count: &Count,
+    replay: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let asked_again = if replay {
+        count.decisions.saturating_sub(count.believed)
+    } else {
+        0
+    };
+    let size = checkpoint.size().0;
+    if json {
+        let value = json!({
+            "origin": checkpoint.origin(),
+            "entries": size,
+            "root": checkpoint.root().to_string(),
+            "signatures": count.signatures,
+            "decisions": count.decisions,
+            "re_evaluated": asked_again,
+            "not_re_evaluated": count.decisions.saturating_sub(asked_again),
+            "outcomes": count.outcomes,
+            "drifted": count.drifted,
+            "sessions": count.sessions,
+            "sound": true,
+        });
+        return print_json(out, &value);
+    }
+    writeln!(
+        out,
+        "sound           {size} entries of {}",
+        checkpoint.origin()
+    )?;
+    writeln!(out, "root            {}, cosigned", checkpoint.root())?;
+    writeln!(out, "signatures      {}", count.signatures)?;
+    if replay {
+        let erased = count.decisions.saturating_sub(asked_again);
+        writeln!(
+            out,
+            "decisions       {}: {asked_again} evaluated again with the same result, {erased} not: erased",
+            count.decisions
+        )?;
+    } else {
+        writeln!(
+            out,
+            "decisions       {}; `--replay` evaluates them again",
+            count.decisions
+        )?;
+    }
+    writeln!(
+        out,
+        "outcomes        {}, {} with drift",
+        count.outcomes, count.drifted
+    )?;
+    writeln!(
+        out,
+        "sessions        {}, their chains unbroken",
+        count.sessions
+    )?;
+    Ok(())
+}
+
+/// Fetches entries up to a checkpoint and has them read on a thread of their own.
+async fn read(
+    client: &Client,
+    checkpoint: &Checkpoint,
+    replay: bool,
+    bar: &ProgressBar,
+) -> Result<Count, Failure> {
+    let (give, given) = mpsc::channel(QUEUE);
+    let (done, result) = oneshot::channel();
+    let (bar, expected) = (bar.clone(), checkpoint.clone());
+    thread::Builder::new()
+        .name("auditor".to_owned())
+        .stack_size(STACK_LEN)
+        .spawn(move || {
+            // Nobody waits for the result of an audit that was given up.
+            let _ = done.send(read_all(given, &expected, &bar));
+        })
+        .map_err(|error| Failure::new(Exit::Internal, format!("no thread can be made: {error}")))?;
+    let fed = feed(client, checkpoint.size().0, replay, give).await;
+    match result.await {
+        // What the thread found wrong is worth more than that nothing more could be fetched.
+        Ok(Err(flaw)) => Err(flaw),
+        Ok(Ok(count)) => fed.map(|()| count),
+        Err(_) => Err(Failure::new(
+            Exit::Internal,
+            "the auditor's thread broke down",
+        )),
+    }
+}
+
+/// Streams entries to the thread; ends early if the thread does.
+async fn feed(
+    client: &Client,
+    size: u64,
+    replay: bool,
+    give: mpsc::Sender<Given>,
+) -> Result<(), Failure> {
+    let mut next = 0;
+    let mut failures = 0;
+    while next < size {
+        let before = next;
+        let ended = follow(client, &mut next, size, replay, &give).await;
+        let Err(error) = ended else { return Ok(()) };
+        failures = if next > before { 0 } else { failures + 1 };
+        if failures >= ATTEMPTS || matches!(error, Error::NotPermitted(_) | Error::Invalid(_)) {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Follows the ledger from an entry on, to the end or until the stream breaks off.
+async fn follow(
+    client: &Client,
+    next: &mut u64,
+    size: u64,
+    replay: bool,
+    give: &mpsc::Sender<Given>,
+) -> Result<(), Error> {
+    let message = v1::FollowRequest {
+        start_index: *next,
+        ..v1::FollowRequest::default()
+    };
+    let mut parts = client
+        .read_stream::<_, v1::FollowResponse>(paths::FOLLOW, message)
+        .await?;
+    let broken = |why: &str| Error::Unavailable(format!("the stream of entries broke off: {why}"));
+    while *next < size {
+        let part = parts.message().await;
+        let part = part.map_err(|status| broken(status.message()))?;
+        let part = part.ok_or_else(|| broken("it ended"))?;
+        for entries in part.entries.chunks(FETCHED_TOGETHER) {
+            let fetched: Vec<_> = entries
+                .iter()
+                .map(|entry| {
+                    let (client, index) = (client.clone(), entry.index);
+                    let wanted = replay && has_compartments(&entry.entry);
+                    tokio::spawn(async move {
+                        if wanted {
+                            compartments(&client, index).await
+                        } else {
+                            Ok(Vec::new())
+                        }
+                    })
+                })
+                .collect();
+            for (entry, fetched) in entries.iter().zip(fetched) {
+                let compartments = fetched
+                    .await
+                    .map_err(|error| Error::Internal(error.to_string()))??;
+                if *next == size {
+                    return Ok(());
+                }
+                if entry.index != *next {
+                    return Err(Error::NotPermitted(format!(
+                        "entry {next} is not shown to this identity; an audit needs the role auditor for `*`"
+                    )));
+                }
+                let given = Given {
+                    entry: entry.entry.clone(),
+                    compartments,
+                };
+                if give.send(given).await.is_err() {
+                    return Ok(());
+                }
+                *next += 1;
+            }
+        }
+        if part.next_index > *next && *next < size {
+            return Err(Error::NotPermitted(format!(
+                "entry {next} is not shown to this identity; an audit needs the role auditor for `*`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// True if the entry says that something is stored beside it; the thread finds out about bytes that are no entry.
+fn has_compartments(entry: &[u8]) -> bool {
+    ledger_core::entry::decode(entry).is_ok_and(|entry| !entry.stored.is_empty())
+}
+
+async fn compartments(client: &Client, index: u64) -> Result<Vec<v1::Compartment>, Error> {
+    let message = v1::GetEntryRequest {
+        key: Some(v1::get_entry_request::Key::Index(index)),
+        with_compartments: true,
+        ..v1::GetEntryRequest::default()
+    };
+    let answer: v1::GetEntryResponse = client.read(paths::GET_ENTRY, message).await?;
+    Ok(answer.compartments)
+}
+
+/// Reads what is given until the end, and compares the root with that of the checkpoint.
+fn read_all(
+    mut given: mpsc::Receiver<Given>,
+    checkpoint: &Checkpoint,
+    bar: &ProgressBar,
+) -> Result<Count, Failure> {
+    let mut auditor = Auditor::new();
+    let mut count = Count::default();
+    while let Some(Given {
+        entry,
+        compartments,
+    }) = given.blocking_recv()
+    {
+        let at = auditor.size().0;
+        let sound = auditor
+            .read(&entry, compartments)
+            .map_err(|flaw| failed(at, &flaw))?;
+        add(&mut count, &entry, sound.believed);
+        bar.inc(1);
+    }
+    if auditor.size() < checkpoint.size() {
+        let what = format!(
+            "only the first {} of {} entries could be read; they are sound",
+            auditor.size(),
+            checkpoint.size()
+        );
+        return Err(Failure::new(Exit::Unavailable, what));
+    }
+    let root = auditor
+        .root()
+        .map_err(|flaw| failed(auditor.size().0, &flaw))?;
+    if root == checkpoint.root() {
+        return Ok(count);
+    }
+    let what = format!(
+        "the {} entries that the node shows have the root {root}, and the cosigned checkpoint says {}: these are not the ledger's entries; ask another node",
+        auditor.size(),
+        checkpoint.root()
+    );
+    Err(Failure::new(Exit::Inclusion, what))
+}
+
+fn add(count: &mut Count, entry: &[u8], believed: bool) {
+    let Ok(entry) = ledger_core::entry::decode(entry) else {
+        return;
+    };
+    let signed = entry.signed.as_ref();
+    let signatures = signed.map_or(0, |signed| signed.signatures.len());
+    count.signatures += u64::try_from(signatures).unwrap_or(u64::MAX);
+    match &entry.body {
+        Some(Body::Decision(_)) => {
+            count.decisions += 1;
+            count.believed += u64::from(believed);
+        }
+        Some(Body::Outcome(outcome)) => {
+            count.outcomes += 1;
+            count.drifted += u64::from(!outcome.drift.is_empty());
+        }
+        Some(Body::SessionOpening(opening)) => {
+            count.sessions += u64::from(opening.result() == v1::Result::Applied);
+        }
+        Some(Body::SessionEnd(_) | Body::Governance(_) | Body::Genesis(_)) | None => {}
+    }
+}
+
+/// The first thing that is wrong, and where.
+fn failed(at: u64, flaw: &Flaw) -> Failure {
+    let exit = match flaw {
+        Flaw::Decision { .. } => Exit::Replay,
+        Flaw::Refused(
+            Refusal::SignatureForm
+            | Refusal::UnknownKey
+            | Refusal::KeyNotActive
+            | Refusal::BadSignature
+            | Refusal::NotByAuthor
+            | Refusal::SignersMismatch,
+        ) => Exit::Signature,
+        Flaw::Undecodable(_)
+        | Flaw::OutOfOrder(_)
+        | Flaw::Genesis(_)
+        | Flaw::Refused(
+            Refusal::Undecodable | Refusal::RequestIdReused | Refusal::Stale | Refusal::OverQuota,
+        )
+        | Flaw::Repeated(_)
+        | Flaw::Different(_)
+        | Flaw::State(_) => Exit::Evidence,
+    };
+    let what = printable(&flaw.to_string());
+    Failure::new(
+        exit,
+        format!("entry {at} is not sound: {what}; the {at} entries before it are"),
+    )
+}

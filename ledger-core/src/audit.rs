@@ -1,0 +1,197 @@
+//! Auditing a ledger: every entry is made again from its signed command, and must come out as it stands there.
+//!
+//! That checks everything an entry says at once: its place and time, who signed with which keys, that its request id is new,
+//! its number in its session's chain, its drift and notices, and, where the content is at hand, its verdict. The root over
+//! what was read is then compared with a checkpoint that is trusted.
+
+use ledger_proto::v1::{self, entry::Body};
+use thiserror::Error;
+
+use crate::entry;
+use crate::hash::{Hash, LeafIndex, TreeSize};
+use crate::machine::{self, Appended, Applied, Machine, Refusal, SignatureChecks, genesis};
+use crate::state::{MemoryState, StateError, Txn};
+
+/// Why an entry cannot be what the ledger's rules made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Flaw {
+    /// The bytes are no entry.
+    #[error("these bytes are no entry: {0}")]
+    Undecodable(String),
+    /// Entries come in order, without gaps.
+    #[error("this is entry {0}; entries come in order, without gaps")]
+    OutOfOrder(u64),
+    /// Leaf 0 is the genesis, and nothing else is.
+    #[error("the ledger cannot begin with it: {0}")]
+    Genesis(String),
+    /// Its command would have been refused.
+    #[error("its command could not have been accepted: {0}")]
+    Refused(Refusal),
+    /// Its command has an entry already.
+    #[error("its request was answered by entry {0} already")]
+    Repeated(LeafIndex),
+    /// The same rules decide otherwise.
+    #[error("it says {recorded}, and the rules say {found}")]
+    Decision {
+        /// Verdict, reason and rules of the entry.
+        recorded: String,
+        /// Verdict, reason and rules that come out.
+        found: String,
+    },
+    /// Something else comes out otherwise.
+    #[error("its {0} is not what its command gives")]
+    Different(&'static str),
+    /// What came before does not fit together, or this build cannot run the ledger's engine version.
+    #[error("{0}")]
+    State(StateError),
+}
+
+/// What was found about an entry that is as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sound {
+    /// True if something in it rests on content that is gone, and was believed.
+    pub believed: bool,
+}
+
+/// Reads a ledger from its first entry on.
+#[derive(Debug, Default)]
+pub struct Auditor {
+    machine: Machine,
+    state: MemoryState,
+    size: TreeSize,
+}
+
+impl Auditor {
+    /// An auditor who has read nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many entries were read.
+    #[must_use]
+    pub const fn size(&self) -> TreeSize {
+        self.size
+    }
+
+    /// The root over what was read.
+    ///
+    /// # Errors
+    /// [`Flaw::State`] if nothing was read.
+    pub fn root(&self) -> Result<Hash, Flaw> {
+        Ok(machine::tip(&self.state).map_err(Flaw::State)?.root)
+    }
+
+    /// Reads the next entry, with those of its compartments that are at hand. Call it on a thread with at least
+    /// [`MIN_STACK_LEN`](crate::limits::MIN_STACK_LEN) bytes of free stack.
+    ///
+    /// # Errors
+    /// [`Flaw`]: the first thing that is wrong. There is no going on after it.
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        compartments: Vec<v1::Compartment>,
+    ) -> Result<Sound, Flaw> {
+        let recorded =
+            entry::decode(bytes).map_err(|error| Flaw::Undecodable(error.to_string()))?;
+        if recorded.index != self.size.0 {
+            return Err(Flaw::OutOfOrder(recorded.index));
+        }
+        let mut txn = Txn::new(&self.state);
+        let (appended, believed) = if let Some(Body::Genesis(message)) = &recorded.body {
+            let appended =
+                genesis(&mut txn, message).map_err(|error| Flaw::Genesis(error.to_string()))?;
+            (appended, false)
+        } else if recorded.index == 0 {
+            return Err(Flaw::Genesis("it is another kind of entry".to_owned()));
+        } else {
+            let checks = SignatureChecks::default();
+            let made = self
+                .machine
+                .reapply(&mut txn, &recorded, compartments, &checks)
+                .map_err(Flaw::State)?;
+            match made.applied {
+                Applied::Appended(appended) => (*appended, made.adopted),
+                Applied::Replayed { index, .. } => return Err(Flaw::Repeated(index)),
+                Applied::Refused(refusal) => return Err(Flaw::Refused(refusal)),
+            }
+        };
+        if appended.bytes != bytes {
+            return Err(difference(&recorded, &appended));
+        }
+        let writes = txn.into_writes();
+        self.state.commit(writes);
+        self.size = TreeSize(self.size.0 + 1);
+        Ok(Sound { believed })
+    }
+}
+
+/// Names what differs between what an entry says and what comes out.
+fn difference(recorded: &v1::Entry, made: &Appended) -> Flaw {
+    if recorded.time_us != made.entry.time_us {
+        return Flaw::Different("time");
+    }
+    if recorded.engine_version != made.entry.engine_version {
+        return Flaw::Different("engine version");
+    }
+    if recorded.stored != made.entry.stored {
+        return Flaw::Different("list of what is stored beside it");
+    }
+    match (&recorded.body, &made.entry.body) {
+        (Some(Body::Decision(recorded)), Some(Body::Decision(found))) => {
+            decision_difference(recorded, found)
+        }
+        (Some(Body::Outcome(recorded)), Some(Body::Outcome(found))) => {
+            outcome_difference(recorded, found)
+        }
+        _ => Flaw::Different("answer"),
+    }
+}
+
+fn decision_difference(recorded: &v1::Decision, found: &v1::Decision) -> Flaw {
+    let said = |decision: &v1::Decision| {
+        let verdict = decision.verdict().as_str_name();
+        let reason = decision.reason().as_str_name();
+        let rules = decision.rules.clone().unwrap_or_default().ids.join(", ");
+        let verdict = verdict.strip_prefix("VERDICT_").unwrap_or(verdict);
+        let reason = reason.strip_prefix("DECISION_REASON_").unwrap_or(reason);
+        if rules.is_empty() {
+            format!("{verdict}: {reason}")
+        } else {
+            format!("{verdict}: {reason} by {rules}")
+        }
+    };
+    let by_rules = |decision: &v1::Decision| {
+        let rules = decision.rules.clone();
+        (decision.verdict, decision.reason, rules)
+    };
+    if by_rules(recorded) != by_rules(found) {
+        return Flaw::Decision {
+            recorded: said(recorded),
+            found: said(found),
+        };
+    }
+    Flaw::Different(if recorded.chain != found.chain {
+        "place in its session's chain"
+    } else if recorded.rests_on != found.rests_on {
+        "list of what it rests on"
+    } else if recorded.presenter != found.presenter || recorded.assurance != found.assurance {
+        "presenter or assurance"
+    } else if recorded.permit_expires_at_us != found.permit_expires_at_us {
+        "permit"
+    } else {
+        "decision"
+    })
+}
+
+fn outcome_difference(recorded: &v1::Outcome, found: &v1::Outcome) -> Flaw {
+    Flaw::Different(if recorded.drift != found.drift {
+        "drift"
+    } else if recorded.notices != found.notices {
+        "list of notices"
+    } else if recorded.chain != found.chain {
+        "place in its session's chain"
+    } else {
+        "outcome"
+    })
+}
