@@ -9,6 +9,7 @@
 )]
 
 pub mod cluster;
+pub mod examples;
 pub mod fuzz;
 pub mod kit;
 pub mod shared_data;

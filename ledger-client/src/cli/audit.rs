@@ -163,7 +163,11 @@ async fn read(
     match result.await {
         // What the thread found wrong is worth more than that nothing more could be fetched.
         Ok(Err(flaw)) => Err(flaw),
-        Ok(Ok(count)) => fed.map(|()| count),
+        Ok(Ok(Some(count))) => Ok(count),
+        Ok(Ok(None)) => Err(fed.err().unwrap_or_else(|| {
+            let what = "the node has shown fewer entries than its checkpoint counts; ask another";
+            Failure::new(Exit::Unavailable, what)
+        })),
         Err(_) => Err(Failure::new(
             Exit::Internal,
             "the auditor's thread broke down",
@@ -273,12 +277,12 @@ async fn compartments(client: &Client, index: u64) -> Result<Vec<v1::Compartment
     Ok(answer.compartments)
 }
 
-/// Reads what is given until the end, and compares the root with that of the checkpoint.
+/// Reads what is given until the end, and compares the root with that of the checkpoint; none if not everything was given.
 fn read_all(
     mut given: mpsc::Receiver<Given>,
     checkpoint: &Checkpoint,
     bar: &ProgressBar,
-) -> Result<Count, Failure> {
+) -> Result<Option<Count>, Failure> {
     let mut auditor = Auditor::new();
     let mut count = Count::default();
     while let Some(Given {
@@ -294,18 +298,13 @@ fn read_all(
         bar.inc(1);
     }
     if auditor.size() < checkpoint.size() {
-        let what = format!(
-            "only the first {} of {} entries could be read; they are sound",
-            auditor.size(),
-            checkpoint.size()
-        );
-        return Err(Failure::new(Exit::Unavailable, what));
+        return Ok(None);
     }
     let root = auditor
         .root()
         .map_err(|flaw| failed(auditor.size().0, &flaw))?;
     if root == checkpoint.root() {
-        return Ok(count);
+        return Ok(Some(count));
     }
     let what = format!(
         "the {} entries that the node shows have the root {root}, and the cosigned checkpoint says {}: these are not the ledger's entries; ask another node",

@@ -10,4 +10,5 @@ mod kills;
 mod marker;
 mod membership;
 mod partitions;
+mod replay;
 mod syncs;

@@ -3,6 +3,7 @@
 //! Nothing in here knows how nodes work. What they are told goes through their command line and configuration, what they say
 //! comes through gRPC, and what happens to them is what happens to processes and cables.
 
+pub mod cli;
 pub mod client;
 pub mod documents;
 pub mod faults;
