@@ -303,10 +303,10 @@ const LOG_BYTES: Setting = Setting::new("snapshot.log_bytes", 256 * MIB, MIB..=6
 const LOG_KEEP: Setting = Setting::new("snapshot.log_keep_entries", 100_000, 0..=100_000_000);
 const QUEUE_COMMANDS: Setting = Setting::new("limits.queue_commands", 16_384, 64..=1_000_000);
 const QUEUE_BYTES: Setting = Setting::new("limits.queue_bytes", 64 * MIB, 4 * MIB..=4_096 * MIB);
-const LOG_TAIL: Setting = Setting::new("limits.log_tail_bytes", 64 * MIB, 4 * MIB..=4_096 * MIB);
-const BLOCK_CACHE: Setting = Setting::new("limits.block_cache_bytes", 64 * MIB, MIB..=65_536 * MIB);
+const LOG_TAIL: Setting = Setting::new("limits.log_tail_bytes", 32 * MIB, 4 * MIB..=4_096 * MIB);
+const BLOCK_CACHE: Setting = Setting::new("limits.block_cache_bytes", 32 * MIB, MIB..=65_536 * MIB);
 const WRITE_BUFFER: Setting =
-    Setting::new("limits.write_buffer_bytes", 64 * MIB, MIB..=4_096 * MIB);
+    Setting::new("limits.write_buffer_bytes", 32 * MIB, MIB..=4_096 * MIB);
 const CALLS: Setting = Setting::new("limits.calls_per_connection", 1_024, 1..=65_536);
 
 impl ConfigFile {

@@ -37,8 +37,8 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            block_cache: 64 << 20,
-            write_buffers: 64 << 20,
+            block_cache: 32 << 20,
+            write_buffers: 32 << 20,
         }
     }
 }

@@ -24,6 +24,21 @@ pub fn commands(document: &str) -> Vec<String> {
     commands
 }
 
+/// What a document shows that its commands write: the other lines of these blocks.
+#[must_use]
+pub fn shown(document: &str) -> Vec<String> {
+    let mut shown = Vec::new();
+    let mut inside = false;
+    for line in document.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if inside && !line.starts_with("$ ") {
+            shown.push(line.to_owned());
+        }
+    }
+    shown
+}
+
 /// A shell that runs commands one after the other, with everything that they leave running.
 #[derive(Debug)]
 pub struct Shell {
