@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod batch;
 pub mod canonical;
+pub mod card;
 pub mod command;
 pub mod compartment;
 pub mod entry;

@@ -443,27 +443,6 @@ fn listen_address(key: &str, value: &str, insecure: bool) -> Result<SocketAddr, 
     ))
 }
 
-/// Checks that this is `host:port`, without looking the host up.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn check_host_port(value: &str) -> Result<(), String> {
-    let wrong = || format!("`{value}` is not HOST:PORT");
-    let (host, port) = value.rsplit_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    let is_v6 = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
-    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-    let is_name = !host.is_empty() && host.chars().all(in_name);
-    if port != 0 && (is_v6 || is_name) {
-        Ok(())
-    } else {
-        Err(wrong())
-    }
-}
-
 fn peer_addresses(
     file: BTreeMap<String, String>,
     flags: &[String],
@@ -491,7 +470,8 @@ fn peer_addresses(
                     "is not the id of a node, which is a number from 1 on".into(),
                 )
             })?;
-        check_host_port(&address).map_err(|what| bad(&key, format!("does not fit: {what}")))?;
+        ledger_core::card::check_host_port(&address)
+            .map_err(|what| bad(&key, format!("does not fit: {what}")))?;
         addresses.insert(node, address);
     }
     Ok(addresses)

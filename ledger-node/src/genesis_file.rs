@@ -3,135 +3,21 @@
 //! All are TOML, public, and meant to be read before they are used. A genesis file says the same as the genesis message, no
 //! more and no less, and states its digest, so that an edited file is not taken for the one that others have.
 
+use ledger_core::card::{NodeFile, majority_policy, unhex};
 use ledger_core::hash::Hash;
 use ledger_core::id::Identity;
 use ledger_core::keys::{PublicKey, possession_message};
-use ledger_core::machine::{self, CLUSTER_VERSION, ENGINE_VERSION, ENGINE_VERSIONS};
-use ledger_core::note::tlog_policy::TlogPolicy;
-use ledger_core::note::vkey::{KeyType, VerifierKey};
+use ledger_core::machine::{self, CLUSTER_VERSION, ENGINE_VERSION};
 use ledger_core::signer::Signer;
 use ledger_core::state::{MemoryState, Txn};
 use ledger_proto::v1;
 use serde::{Deserialize, Serialize};
-
-use crate::config::check_host_port;
 
 /// Longest card or genesis file in bytes. A genesis fits into an entry of 60,000; hex and names double that.
 pub const MAX_FILE_LEN: usize = 256 * 1024;
 
 /// What an admin of the genesis may do: everything but to approve requests.
 const ADMIN_ROLES: [&str; 5] = ["admin", "policy", "responder", "auditor", "privacy"];
-
-/// The public face of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeFile {
-    /// The node's id.
-    pub node_id: u64,
-    /// Its cosigner key in C2SP form: name, id, type and public key.
-    pub vkey: String,
-    /// Where other nodes reach it.
-    pub peer_address: String,
-    /// Where clients reach it.
-    pub client_address: String,
-    /// Engine versions it can run, ascending.
-    pub engine_versions: Vec<u32>,
-    /// Cluster versions it can run, ascending.
-    pub cluster_versions: Vec<u32>,
-    /// 64 bytes in hexadecimal: the key's signature over origin and node id.
-    pub proof_of_possession: String,
-}
-
-impl NodeFile {
-    /// The same card with the proof that its holder has the key.
-    #[must_use]
-    pub fn proven(mut self, origin: &str, signer: &dyn Signer) -> Self {
-        let message = possession_message(origin, &Identity::Node(self.node_id));
-        self.proof_of_possession = hex::encode(signer.sign(&message));
-        self
-    }
-
-    /// The card of a node of this build, without its proof.
-    ///
-    /// # Errors
-    /// What is wrong with the arguments.
-    pub fn new(
-        origin: &str,
-        node_id: u64,
-        key: &PublicKey,
-        peer: &str,
-        client: &str,
-    ) -> Result<Self, String> {
-        if node_id == 0 {
-            return Err("node ids begin with 1".to_owned());
-        }
-        check_host_port(peer)?;
-        check_host_port(client)?;
-        let name = format!("{origin}/node-{node_id}");
-        let vkey = VerifierKey::new(&name, KeyType::CosignatureV1, *key)
-            .map_err(|error| format!("the origin `{origin}` cannot name keys: {error}"))?;
-        Ok(Self {
-            node_id,
-            vkey: vkey.to_string(),
-            peer_address: peer.to_owned(),
-            client_address: client.to_owned(),
-            engine_versions: ENGINE_VERSIONS.to_vec(),
-            cluster_versions: vec![CLUSTER_VERSION],
-            proof_of_possession: String::new(),
-        })
-    }
-
-    /// The card as the ledger has it.
-    ///
-    /// # Errors
-    /// What is wrong with the card.
-    pub fn to_message(&self) -> Result<v1::NodeCard, String> {
-        let key = self.key()?;
-        Ok(v1::NodeCard {
-            node_id: self.node_id,
-            name: key.name().to_owned(),
-            public_key: key.public_key().as_bytes().to_vec(),
-            peer_address: self.peer_address.clone(),
-            client_address: self.client_address.clone(),
-            engine_versions: self.engine_versions.clone(),
-            cluster_versions: self.cluster_versions.clone(),
-            proof_of_possession: unhex(&self.proof_of_possession)?,
-        })
-    }
-
-    /// The file of a card.
-    ///
-    /// # Errors
-    /// The card's key or name is not valid.
-    pub fn of_message(card: &v1::NodeCard) -> Result<Self, String> {
-        let failed = |error: &dyn std::fmt::Display| format!("node {}: {error}", card.node_id);
-        let key = PublicKey::from_bytes(&card.public_key).map_err(|error| failed(&error))?;
-        let vkey = VerifierKey::new(&card.name, KeyType::CosignatureV1, key)
-            .map_err(|error| failed(&error))?;
-        Ok(Self {
-            node_id: card.node_id,
-            vkey: vkey.to_string(),
-            peer_address: card.peer_address.clone(),
-            client_address: card.client_address.clone(),
-            engine_versions: card.engine_versions.clone(),
-            cluster_versions: card.cluster_versions.clone(),
-            proof_of_possession: hex::encode(&card.proof_of_possession),
-        })
-    }
-
-    fn key(&self) -> Result<VerifierKey, String> {
-        let key = VerifierKey::parse(&self.vkey)
-            .map_err(|error| format!("the vkey of node {}: {error}", self.node_id))?;
-        if key.key_type() == KeyType::CosignatureV1 {
-            Ok(key)
-        } else {
-            let id = self.node_id;
-            Err(format!(
-                "the vkey of node {id} is not a cosigner's; run `ledger-node key new` again"
-            ))
-        }
-    }
-}
 
 /// A key and the proof that its holder has it, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -323,35 +209,6 @@ pub fn make(mut from: Ingredients) -> Result<v1::Genesis, String> {
     Ok(genesis)
 }
 
-/// The trust policy that asks for cosignatures of most nodes, in canonical form.
-///
-/// # Errors
-/// A card or the origin is not valid.
-pub fn majority_policy(
-    origin: &str,
-    log: &PublicKey,
-    nodes: &[NodeFile],
-) -> Result<String, String> {
-    let log = VerifierKey::new(origin, KeyType::Ed25519, *log)
-        .map_err(|error| format!("the origin `{origin}` cannot name keys: {error}"))?;
-    let mut text = format!("log {log}\n");
-    for node in nodes {
-        text.push_str(&format!("witness node-{} {}\n", node.node_id, node.vkey));
-    }
-    let names: Vec<String> = nodes
-        .iter()
-        .map(|node| format!("node-{}", node.node_id))
-        .collect();
-    text.push_str(&format!(
-        "group nodes {} {}\nquorum nodes\n",
-        nodes.len() / 2 + 1,
-        names.join(" ")
-    ));
-    TlogPolicy::parse(text.as_bytes())
-        .map(|policy| policy.to_string())
-        .map_err(|error| format!("the nodes do not make a trust policy: {error}"))
-}
-
 /// Says whether a ledger can begin like this.
 fn try_out(genesis: &v1::Genesis) -> Result<(), String> {
     let state = MemoryState::new();
@@ -446,10 +303,6 @@ fn one_line(error: &toml::de::Error) -> String {
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-fn unhex(text: &str) -> Result<Vec<u8>, String> {
-    hex::decode(text).map_err(|error| format!("`{text}` is not hexadecimal: {error}"))
 }
 
 fn public_key_message(bytes: Vec<u8>, not_before_us: u64, not_after_us: u64) -> v1::PublicKey {

@@ -1,15 +1,26 @@
-//! `ledger-client cluster`: the nodes, and how each of them is.
+//! `ledger-client cluster`: the nodes, how each of them is, and which there are.
+//!
+//! A change of the nodes is a command in the ledger like any other, signed here, so that no node has to be trusted with it. It
+//! carries the whole new trust policy, which asks for the cosignatures of most nodes.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use ledger_proto::v1;
+use ledger_core::card::{NodeFile, majority_policy};
+use ledger_proto::v1::{self, command::Body};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Speaker, block_on};
+use super::connection::{Connection, Speaker, block_on, configuration};
+use super::governing::{Governing, print_applied};
 use super::show::print_table;
 use super::{Exit, Failure, print_json};
-use crate::paths;
+use crate::client::Client;
+use crate::error::Error;
+use crate::{files, paths};
+
+/// Longest card in bytes.
+const MAX_CARD_LEN: usize = 64 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -18,11 +29,49 @@ pub(super) enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Add a node by its card. Its id and key must be new to the ledger.
+    Add {
+        /// The card, as `ledger-node key new` wrote it.
+        card: PathBuf,
+        #[command(flatten)]
+        by: Governing,
+    },
+    /// Remove a node. Its id and key are never used again.
+    Remove {
+        /// The node's id.
+        node_id: u64,
+        #[command(flatten)]
+        by: Governing,
+    },
 }
 
 pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
         Command::Status { connection } => block_on(status(connection, json, out)),
+        Command::Add { card, by } => block_on(async {
+            let card = read_card(card)?;
+            let client = by.connection.open(Speaker::Operator).await?;
+            let mut nodes = members(&client).await?;
+            with(&mut nodes, card)?;
+            change(&client, &nodes, by, json, out).await?;
+            // What to do next is for people, not for scripts.
+            let _ = writeln!(
+                std::io::stderr(),
+                "next, on the new node: `ledger-node init --config FILE --genesis FILE` without --first, then `ledger-node start`; it votes once it has caught up"
+            );
+            Ok(Exit::Done)
+        }),
+        Command::Remove { node_id, by } => block_on(async {
+            let client = by.connection.open(Speaker::Operator).await?;
+            let mut nodes = members(&client).await?;
+            without(&mut nodes, *node_id)?;
+            change(&client, &nodes, by, json, out).await?;
+            let _ = writeln!(
+                std::io::stderr(),
+                "next: stop node {node_id} once the others go on without it; its key and data are of no further use"
+            );
+            Ok(Exit::Done)
+        }),
     }
 }
 
@@ -62,4 +111,118 @@ fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
         "cosigned": status.quorum_cosigned_tree_size,
         "why": status.not_ready_reason,
     })
+}
+
+fn read_card(path: &Path) -> Result<NodeFile, Failure> {
+    let bad = |what: String| configuration(&format!("{}: {what}", path.display()));
+    let bytes = files::read(path, MAX_CARD_LEN)?;
+    let text = String::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| {
+        bad(format!(
+            "is not a node's card: {}; `ledger-node key new` writes one",
+            error.message()
+        ))
+    })
+}
+
+/// The cards of the nodes as the ledger has them now, ascending by id.
+async fn members(client: &Client) -> Result<Vec<NodeFile>, Failure> {
+    let message = v1::GetClusterRequest { consistency: None };
+    let answer: v1::GetClusterResponse = client.read(paths::GET_CLUSTER, message).await?;
+    let cards = answer.members.into_iter();
+    let cards = cards
+        .filter_map(|member| member.record?.card)
+        .map(|card| NodeFile::of_message(&card).map_err(|what| Error::Contradiction(what).into()));
+    cards.collect()
+}
+
+/// Adds a node, in the order of ids.
+fn with(nodes: &mut Vec<NodeFile>, card: NodeFile) -> Result<(), Failure> {
+    match nodes.binary_search_by_key(&card.node_id, |node| node.node_id) {
+        Ok(_) => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "node {} is a member already; a new node needs an id that was never used",
+                card.node_id
+            ),
+        )),
+        Err(place) => {
+            nodes.insert(place, card);
+            Ok(())
+        }
+    }
+}
+
+/// Takes a node out.
+fn without(nodes: &mut Vec<NodeFile>, node_id: u64) -> Result<(), Failure> {
+    let before = nodes.len();
+    nodes.retain(|node| node.node_id != node_id);
+    let why = if nodes.len() == before {
+        format!("node {node_id} is not a member; see `ledger-client cluster status`")
+    } else if nodes.is_empty() {
+        format!("node {node_id} is the last one; a ledger without nodes cannot go on")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Usage, why))
+}
+
+async fn change(
+    client: &Client,
+    nodes: &[NodeFile],
+    by: &Governing,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let pinned = client.trust().pinned();
+    let Some(log) = pinned.logs().first() else {
+        return Err(configuration("the trust policy names no log"));
+    };
+    let trust_policy = majority_policy(client.origin(), log.key.public_key(), nodes)
+        .map_err(|what| configuration(&what))?;
+    let cards = nodes.iter().map(NodeFile::to_message);
+    let cards: Result<Vec<_>, String> = cards.collect();
+    let body = Body::UpdateMembership(v1::UpdateMembership {
+        nodes: cards.map_err(|what| configuration(&what))?,
+        trust_policy,
+    });
+    let done = client.govern(body, by.reason()).await?;
+    let ids: Vec<u64> = nodes.iter().map(|node| node.node_id).collect();
+    print_applied(&done, &[("nodes", json!(ids))], json, out).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(node_id: u64) -> NodeFile {
+        NodeFile {
+            node_id,
+            vkey: String::new(),
+            peer_address: String::new(),
+            client_address: String::new(),
+            engine_versions: Vec::new(),
+            cluster_versions: Vec::new(),
+            proof_of_possession: String::new(),
+        }
+    }
+
+    #[test]
+    fn nodes_stay_in_the_order_of_their_ids() {
+        let mut nodes = vec![node(1), node(3)];
+        with(&mut nodes, node(2)).unwrap();
+        let ids: Vec<u64> = nodes.iter().map(|node| node.node_id).collect();
+        assert_eq!(ids, [1, 2, 3]);
+        let twice = with(&mut nodes, node(2)).unwrap_err();
+        assert!(twice.message.contains("node 2 is a member already"));
+    }
+
+    #[test]
+    fn the_last_node_and_strangers_are_not_removed() {
+        let mut nodes = vec![node(1), node(2)];
+        assert_eq!(without(&mut nodes, 4).unwrap_err().exit, Exit::Usage);
+        without(&mut nodes, 1).unwrap();
+        let last = without(&mut nodes, 2).unwrap_err();
+        assert!(last.message.contains("last"));
+    }
 }

@@ -1,5 +1,6 @@
 //! `ledger-client entry`: what is in the ledger, each entry proven before it is shown.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -28,8 +29,9 @@ pub(super) enum Command {
     List(Box<List>),
 }
 
+/// Which entries.
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(super) struct Filter {
     /// About this agent.
     #[arg(long, default_value = "", hide_default_value = true)]
     agent: String,
@@ -54,6 +56,15 @@ pub(super) struct List {
     /// Only outcomes with drift.
     #[arg(long)]
     drifted: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// Only actions that were allowed and of which nobody has recorded an outcome.
+    #[arg(long, conflicts_with_all = ["drifted", "verdict", "page_token", "descending"])]
+    unrecorded: bool,
     /// The newest first.
     #[arg(long)]
     descending: bool,
@@ -93,6 +104,29 @@ impl Verdict {
     }
 }
 
+impl Filter {
+    pub(super) fn message(&self) -> Result<v1::EntryFilter, Failure> {
+        let session_id = match &self.session {
+            Some(session) => parse_session(session)?.to_vec(),
+            None => Vec::new(),
+        };
+        let micros = |time: &Option<jiff::Timestamp>| {
+            time.map_or(0, |time| u64::try_from(time.as_microsecond()).unwrap_or(0))
+        };
+        Ok(v1::EntryFilter {
+            agent: self.agent.clone(),
+            session_id,
+            action: self.action.clone(),
+            rule: self.rule.clone(),
+            verdict: self.verdict.map_or(0, |verdict| verdict.message().into()),
+            from_time_us: micros(&self.from),
+            until_time_us: micros(&self.to),
+            drifted: self.drifted,
+            ..v1::EntryFilter::default()
+        })
+    }
+}
+
 pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
         Command::Show { index, connection } => block_on(async {
@@ -121,25 +155,11 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
 
 async fn list_entries(list: &List, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let client = list.connection.open(Speaker::Any).await?;
-    let session_id = match &list.session {
-        Some(session) => parse_session(session)?.to_vec(),
-        None => Vec::new(),
-    };
-    let micros = |time: &Option<jiff::Timestamp>| {
-        time.map_or(0, |time| u64::try_from(time.as_microsecond()).unwrap_or(0))
-    };
+    if list.unrecorded {
+        return unrecorded(list, &client, json, out).await;
+    }
     let message = v1::ListEntriesRequest {
-        filter: Some(v1::EntryFilter {
-            agent: list.agent.clone(),
-            session_id,
-            action: list.action.clone(),
-            rule: list.rule.clone(),
-            verdict: list.verdict.map_or(0, |verdict| verdict.message().into()),
-            from_time_us: micros(&list.from),
-            until_time_us: micros(&list.to),
-            drifted: list.drifted,
-            ..v1::EntryFilter::default()
-        }),
+        filter: Some(list.filter.message()?),
         descending: list.descending,
         page_size: list.limit,
         page_token: list.page_token.clone(),
@@ -159,8 +179,71 @@ async fn list_entries(list: &List, json: bool, out: &mut dyn Write) -> Result<Ex
     Ok(Exit::Done)
 }
 
+/// Lists what was allowed and has no outcome: outcomes come later than decisions, so that all pages are needed.
+async fn unrecorded(
+    list: &List,
+    client: &Client,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let mut filter = list.filter.message()?;
+    filter.verdict = v1::Verdict::Allow.into();
+    let mut allowed = BTreeMap::new();
+    for entry in all(client, filter.clone()).await? {
+        allowed.insert(entry.index, entry);
+    }
+    let outcomes = v1::EntryFilter {
+        kind: v1::EntryKind::Outcome.into(),
+        verdict: v1::Verdict::Unspecified.into(),
+        rule: String::new(),
+        until_time_us: 0,
+        ..filter
+    };
+    for outcome in all(client, outcomes).await? {
+        let command = ledger_core::entry::command(&outcome).ok().flatten();
+        if let Some(Ask::Record(record)) = command.and_then(|command| command.body) {
+            allowed.remove(&record.decision_index);
+        }
+    }
+    let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
+    let entries: Vec<Value> = allowed.values().take(limit).map(as_json).collect();
+    if json {
+        print_json(out, &json!({ "entries": entries, "next_page_token": "" }))?;
+    } else {
+        print_table(out, &entries)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Every entry that matches.
+async fn all(client: &Client, filter: v1::EntryFilter) -> Result<Vec<v1::Entry>, Failure> {
+    let mut entries = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let message = v1::ListEntriesRequest {
+            filter: Some(filter.clone()),
+            page_size: 1_000,
+            page_token,
+            receipt_level: client.level(),
+            ..v1::ListEntriesRequest::default()
+        };
+        let answer: v1::ListEntriesResponse = client.read(paths::LIST_ENTRIES, message).await?;
+        for proven in answer.entries {
+            entries.push(prove(client, proven, &answer.checkpoint)?);
+        }
+        if answer.next_page_token.is_empty() {
+            return Ok(entries);
+        }
+        page_token = answer.next_page_token;
+    }
+}
+
 /// Checks one entry of a page against the page's checkpoint.
-fn prove(client: &Client, entry: v1::ProvenEntry, checkpoint: &str) -> Result<v1::Entry, Error> {
+pub(super) fn prove(
+    client: &Client,
+    entry: v1::ProvenEntry,
+    checkpoint: &str,
+) -> Result<v1::Entry, Error> {
     let receipt = v1::Receipt {
         entry: Some(entry),
         checkpoint: checkpoint.to_owned(),
@@ -177,7 +260,7 @@ fn prove(client: &Client, entry: v1::ProvenEntry, checkpoint: &str) -> Result<v1
 }
 
 /// An entry as the command line shows it. Every object has the same fields.
-fn as_json(entry: &v1::Entry) -> Value {
+pub(super) fn as_json(entry: &v1::Entry) -> Value {
     let command = ledger_core::entry::command(entry).ok().flatten();
     let (mut agent, mut action) = (Value::Null, Value::Null);
     if let Some(Ask::Authorize(ask)) = command.as_ref().and_then(|command| command.body.as_ref()) {

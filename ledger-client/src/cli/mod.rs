@@ -8,12 +8,14 @@ mod authorize;
 mod cluster;
 mod connection;
 mod entry;
+mod follow;
 mod gateway;
 mod governing;
 mod halt;
 mod key;
 mod namespace;
 mod operator;
+mod payload;
 mod permits;
 mod policy;
 mod prove;
@@ -184,6 +186,13 @@ enum Command {
         #[command(subcommand)]
         command: entry::Command,
     },
+    /// Show entries as they come.
+    Follow(Box<follow::Follow>),
+    /// Show and erase what is kept beside entries.
+    Payload {
+        #[command(subcommand)]
+        command: payload::Command,
+    },
     /// Write evidence about a decision or a session, checked before it is written.
     Prove(prove::Prove),
     /// Print the newest checkpoint that a quorum vouches for, after comparing it with the one seen before.
@@ -233,6 +242,8 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
         Command::Halt { command } => halt::run(command, json, out),
         Command::Cluster { command } => cluster::run(command, json, out),
         Command::Entry { command } => entry::run(command, json, out),
+        Command::Follow(follow) => follow::follow(follow, json, out),
+        Command::Payload { command } => payload::run(command, json, out),
         Command::Prove(what) => prove::prove(what, json, out),
         Command::Checkpoint(what) => prove::checkpoint(what, json, out),
         Command::Audit(audit) => audit::audit(audit, json, out),

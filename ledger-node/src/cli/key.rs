@@ -4,13 +4,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ledger_core::card::NodeFile;
 use ledger_core::id::Identity;
 use ledger_core::keys::PublicKey;
 use serde::Serialize;
 
 use super::{Exit, Failure, unwritable, write_new};
 use crate::clock::SystemEntropy;
-use crate::genesis_file::{NodeFile, OperatorFile, write_card};
+use crate::genesis_file::{OperatorFile, write_card};
 use crate::keyfile::KeyFile;
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,6 @@ mod genesis;
 mod health;
 pub mod init;
 mod key;
-mod member;
 pub mod start;
 
 use std::io::{self, Read as _, Write};
@@ -93,11 +92,6 @@ enum Command {
     Start(start::Arguments),
     /// Say whether a configuration is valid, and what it comes to.
     CheckConfig(check_config::Arguments),
-    /// Change the set of nodes.
-    Member {
-        #[command(subcommand)]
-        command: member::Command,
-    },
     /// Check everything that a stopped node keeps. Changes nothing.
     Fsck(fsck::Arguments),
     /// Say whether a node serves.
@@ -115,7 +109,6 @@ pub fn run() -> ExitCode {
         Command::Init(init) => init::run(init),
         Command::Start(start) => start::run(start),
         Command::CheckConfig(check) => check_config::run(check, &mut out),
-        Command::Member { command } => member::run(command, &mut out),
         Command::Fsck(fsck) => fsck::run(fsck, &mut out),
         Command::Health(health) => health::run(health),
     };

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod client;
+mod commands;
 mod demo;
 mod disk_faults;
 mod documents;

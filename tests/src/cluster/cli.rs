@@ -134,7 +134,10 @@ impl Cli {
     ///
     /// # Panics
     /// If it does not.
-    #[must_use]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "that it succeeds may be all that counts"
+    )]
     pub fn must(&self, arguments: &[&str]) -> Said {
         let said = self.run(arguments);
         assert_eq!(said.code, 0, "{arguments:?}: {said:?}");

@@ -1,0 +1,391 @@
+//! The command line on a real cluster: what it shows, what it erases, and what it says about bad input.
+
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use countersign_tests::cluster::cli::{Cli, Said};
+use countersign_tests::cluster::people::Actor;
+use countersign_tests::cluster::{Cluster, Options};
+use ledger_core::evidence;
+use ledger_core::id::Identity;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A cluster with one agent who has a key file.
+async fn one_agent() -> (Cluster, Cli, Actor) {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let cli = Cli::of_admin(&cluster);
+    let actor = actors.into_iter().next().expect("an actor");
+    let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));
+    (cluster, cli, actor)
+}
+
+/// Asks for an action as the agent and gives the index of the decision.
+fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
+    let session = hex::encode(actor.session.to_vec());
+    let asked = [
+        "authorize",
+        "--json",
+        "--key",
+        "agent.key",
+        "--session",
+        &session,
+        "--action",
+        action,
+        "--input",
+        input,
+    ];
+    let said = cli.run(&asked);
+    said.json()["index"].as_u64().expect("an index")
+}
+
+fn list(cli: &Cli, more: &[&str]) -> Vec<u64> {
+    let arguments = [&["entry", "list", "--json"], more].concat();
+    let entries = cli.must(&arguments).json()["entries"].clone();
+    let entries = entries.as_array().expect("entries").clone();
+    let index = |entry: &Value| entry["index"].as_u64().expect("an index");
+    entries.iter().map(index).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_is_shown_until_it_is_erased() {
+    let (_cluster, cli, actor) = one_agent().await;
+    let index = asks(&cli, &actor, "bank/read", r#"{"doc":"secret"}"#);
+    let later = asks(&cli, &actor, "bank/read", r#"{"doc":"other"}"#);
+    assert_eq!(list(&cli, &["--unrecorded"]), [index, later]);
+    let recorded = index.to_string();
+    let record = [
+        "record",
+        &recorded,
+        "--key",
+        "agent.key",
+        "--status",
+        "succeeded",
+        "--input",
+        r#"{"doc":"secret"}"#,
+    ];
+    cli.must(&record);
+    assert_eq!(list(&cli, &["--unrecorded"]), [later]);
+    assert_eq!(list(&cli, &["--verdict", "allow"]), [index, later]);
+
+    let shown = cli.must(&["payload", "show", &recorded]).out;
+    assert_eq!(shown, "INPUT: {\"doc\":\"secret\"}\n");
+    let said = cli.must(&["payload", "erase", &recorded, "--json"]).json();
+    assert_eq!(said["erased"], 1);
+    let shown = cli.must(&["payload", "show", &recorded]).out;
+    assert_eq!(shown, "INPUT: erased\n");
+    let entry = said["index"].to_string();
+    let status = cli.must(&["payload", "status", &entry, "--json"]).json();
+    assert_eq!(status["nodes"].as_array().expect("nodes").len(), 3);
+    let again = cli.must(&["payload", "erase", &recorded, "--json"]).json();
+    assert_eq!(again["erased"], 0);
+
+    let followed = cli.must(&["follow", "--start", "0", "--count", "3", "--json"]);
+    let indexes: Vec<u64> = followed
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["index"].as_u64())
+        .map(|index| index.expect("an index"))
+        .collect();
+    assert_eq!(indexes, [0, 1, 2]);
+    let decisions = cli.must(&[
+        "follow",
+        "--start",
+        "0",
+        "--count",
+        "2",
+        "--verdict",
+        "allow",
+    ]);
+    assert!(
+        decisions.out.lines().all(|line| line.contains("  ALLOW  ")),
+        "{decisions:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_convinces_a_machine_that_has_nothing_else_and_no_changed_byte_does() {
+    let (_cluster, cli, actor) = one_agent().await;
+    let index = asks(&cli, &actor, "bank/read", r#"{"doc":"a"}"#).to_string();
+    cli.must(&["prove", &index, "--out", "evidence", "--with", "input"]);
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    for file in ["evidence", "trust-policy"] {
+        std::fs::copy(cli.folder.join(file), elsewhere.path().join(file)).expect("a copy");
+    }
+    let verify = |cli: &Cli| -> Said {
+        let output = cli
+            .command(&["verify", "evidence", "--trust", "trust-policy"])
+            .env_clear()
+            .current_dir(elsewhere.path())
+            .output();
+        output.expect("ledger-client runs").into()
+    };
+    let said = verify(&cli);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("ALLOW: ALLOWED_BY_POLICY"), "{said:?}");
+
+    let path = elsewhere.path().join("evidence");
+    let bytes = std::fs::read(&path).expect("the evidence");
+    let policy = std::fs::read(cli.trust()).expect("the policy");
+    let policy = ledger_core::note::tlog_policy::TlogPolicy::parse(&policy).expect("a policy");
+    // A simple generator: each run changes the same thousand bytes.
+    let mut word: u64 = 0x9e37_79b9_7f4a_7c15;
+    for round in 0..1_000 {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        let place = usize::try_from(word % bytes.len() as u64).expect("small");
+        let flip = u8::try_from(word >> 56).expect("a byte") | 1;
+        let mut changed = bytes.clone();
+        changed[place] ^= flip;
+        let believed = evidence::decode(&changed)
+            .ok()
+            .and_then(|decoded| evidence::verify(&decoded, &policy).ok());
+        assert!(
+            believed.is_none(),
+            "round {round}: byte {place} ^ {flip:#x}"
+        );
+        if round % 100 == 0 {
+            std::fs::write(&path, &changed).expect("a file");
+            let said = verify(&cli);
+            assert!((10..=14).contains(&said.code), "{said:?}");
+            assert!(said.err.contains("not proven: "), "{said:?}");
+        }
+    }
+}
+
+/// A command that must fail with this code, and say this.
+fn fails(cli: &Cli, arguments: &[&str], code: i32, says: &str) {
+    let said = cli.run(arguments);
+    assert_eq!(said.code, code, "{arguments:?}: {said:?}");
+    assert!(
+        said.err.contains(says),
+        "{arguments:?}: {says:?} is not in: {said:?}"
+    );
+    assert_eq!(said.out, "", "{arguments:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_is_told_in_a_sentence_with_its_exit_code() {
+    let (_cluster, cli, _) = one_agent().await;
+    let file =
+        |name: &str, content: &str| std::fs::write(cli.folder.join(name), content).expect("a file");
+    file("garbage", "no key");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(cli.folder.join("garbage"), private).expect("a mode");
+    file("empty", "");
+    file("cut.jsonl", "{\"suite\":\"s\"");
+    let huge = std::fs::File::create(cli.folder.join("huge")).expect("a file");
+    huge.set_len(1 << 30).expect("a sparse file");
+    let open = cli.folder.join("open.key");
+    std::fs::copy(cli.folder.join("agent.key"), &open).expect("a copy");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+
+    let close = |key: &'static str| ["session", "close", "00", "--by-key", "--key", key];
+    fails(&cli, &close("agent.key"), 2, "32 hexadecimal digits");
+    let list = |operator: &'static str| ["agent", "list", "--operator", operator];
+    fails(
+        &cli,
+        &list("garbage"),
+        64,
+        "is not an Ed25519 private key in PKCS#8 PEM",
+    );
+    fails(&cli, &list("absent"), 64, "cannot be read");
+    fails(&cli, &list("open.key"), 64, "chmod 600");
+    fails(&cli, &["agent", "list", "--trust", "empty"], 64, "empty: ");
+    fails(
+        &cli,
+        &["agent", "list", "--trust", "garbage"],
+        64,
+        "garbage: ",
+    );
+    fails(&cli, &["verify", "empty"], 14, "not proven");
+    fails(&cli, &["verify", "huge"], 14, "is longer than");
+    fails(&cli, &["halt", "set", "h"], 2, "required");
+    fails(
+        &cli,
+        &["halt", "set", "h", "--everything", "--agent", "a"],
+        2,
+        "cannot be used with",
+    );
+    fails(
+        &cli,
+        &["entry", "list", "--unrecorded", "--drifted"],
+        2,
+        "cannot be used with",
+    );
+    fails(
+        &cli,
+        &["agent", "show", "nobody"],
+        2,
+        "there is no such agent",
+    );
+    let replay = |trace: &'static str| ["replay", trace, "--bundle", "nowhere"];
+    fails(&cli, &replay("empty"), 64, "holds no actions");
+    fails(&cli, &replay("cut.jsonl"), 64, "line 1: ");
+    fails(&cli, &replay("huge"), 64, "is longer than");
+    file(
+        "one.jsonl",
+        r#"{"suite":"s","agent":"a","session":"1","tool":"t","args":{}}"#,
+    );
+    fails(
+        &cli,
+        &replay("one.jsonl"),
+        64,
+        "there is no bundle for the suite `s`",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_who_answers_is_an_answer() {
+    let (_cluster, cli, _) = one_agent().await;
+    let dead = [
+        "agent",
+        "list",
+        "--endpoints",
+        "http://127.0.0.1:1",
+        "--timeout",
+        "2",
+    ];
+    fails(&cli, &dead, 6, "127.0.0.1:1");
+    let nobody = cli
+        .command(&["agent", "list"])
+        .env_remove("COUNTERSIGN_ENDPOINTS")
+        .output();
+    let nobody: Said = nobody.expect("runs").into();
+    assert_eq!(nobody.code, 64, "{nobody:?}");
+    assert!(
+        nobody.err.contains("set COUNTERSIGN_ENDPOINTS"),
+        "{nobody:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_who_goes_away_ends_the_command() {
+    let (_cluster, cli, _) = one_agent().await;
+    let mut child = cli
+        .command(&["follow", "--start", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut out = child.stdout.take().expect("a pipe");
+    let mut first = [0; 1];
+    out.read_exact(&mut first).expect("the first entry");
+    drop(out);
+    // It notices with the next entry.
+    cli.must(&["namespace", "create", "noticed", "--owner", "root"]);
+    let ended: Said = child.wait_with_output().expect("it ends").into();
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.err.contains("the output cannot be written"),
+        "{ended:?}"
+    );
+}
+
+/// Recorded actions without end, as far as a test can wait.
+fn long_trace(path: &Path) {
+    let line = r#"{"suite":"shop","agent":"bot","session":"one","tool":"shop/lookup","args":{"order":"A-1"}}"#;
+    std::fs::write(path, format!("{line}\n").repeat(200_000)).expect("a file");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_replay_leaves_no_file_behind() {
+    let (_cluster, cli, _) = one_agent().await;
+    long_trace(&cli.folder.join("long.jsonl"));
+    let refunds = countersign_tests::examples::examples().join("refunds");
+    let refunds = refunds.to_str().expect("a plain path");
+    let child = cli
+        .command(&[
+            "replay",
+            "long.jsonl",
+            "--bundle",
+            refunds,
+            "--out",
+            "answers",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    // It is in the middle of it once its first actions have entries.
+    let since = Instant::now();
+    while list(&cli, &["--action", "shop/lookup"]).is_empty() {
+        assert!(
+            since.elapsed() < Duration::from_secs(60),
+            "nothing is replayed"
+        );
+    }
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process"), Signal::INT).expect("a signal");
+    let ended: Said = child.wait_with_output().expect("it ends").into();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    assert!(ended.err.contains("interrupted after "), "{ended:?}");
+    let left = std::fs::read_dir(&cli.folder).expect("a folder");
+    let names = left.map(|item| item.expect("an item").file_name());
+    let half: Vec<_> = names
+        .filter(|name| name.to_string_lossy().starts_with("answers"))
+        .collect();
+    assert!(half.is_empty(), "{half:?}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for item in std::fs::read_dir(from).expect("a folder") {
+        let item = item.expect("an item");
+        let target = to.join(item.file_name());
+        if item.file_type().expect("a type").is_dir() {
+            copy(&item.path(), &target);
+        } else {
+            std::fs::copy(item.path(), target).expect("a copy");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_was_put_back_from_an_old_copy_is_refused() {
+    let (mut cluster, cli, actor) = one_agent().await;
+    asks(&cli, &actor, "bank/read", r#"{"doc":"a"}"#);
+    let nodes = cluster.nodes();
+    for node in &nodes {
+        cluster.stop(*node).await;
+    }
+    for node in &nodes {
+        let data = cluster.file(*node).data();
+        copy(&data, &data.with_extension("old"));
+    }
+    for node in &nodes {
+        cluster.restart(*node);
+    }
+    cluster.leader().await;
+    for _ in 0..5 {
+        asks(&cli, &actor, "bank/read", r#"{"doc":"b"}"#);
+    }
+    let size = cluster.converge().await;
+    let seen = cli.must(&["checkpoint", "--json"]).json();
+    assert_eq!(seen["size"], size);
+    for node in &nodes {
+        cluster.stop(*node).await;
+    }
+    for node in &nodes {
+        let data = cluster.file(*node).data();
+        std::fs::remove_dir_all(&data).expect("removed");
+        std::fs::rename(data.with_extension("old"), &data).expect("moved");
+        cluster.restart(*node);
+    }
+    cluster.leader().await;
+    fails(
+        &cli,
+        &["checkpoint"],
+        13,
+        "the ledger was put back from an old copy",
+    );
+    fails(
+        &cli,
+        &["agent", "list"],
+        13,
+        "find out which before you go on",
+    );
+}
