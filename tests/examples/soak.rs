@@ -1,5 +1,5 @@
 //! The long forms of what `tests/it/cluster` does in short: `soak kills 30`, `soak partitions 60`, `soak entries 1000000`,
-//! `soak faults 20`.
+//! `soak faults 20`, `soak replay 10`.
 //! Prints figures, and fails if a promise is broken or a figure is beyond its limit.
 
 #![expect(
@@ -11,10 +11,13 @@
 
 use std::time::{Duration, Instant};
 
+use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::faults::{SETTINGS, sweep};
 use countersign_tests::cluster::load::Load;
 use countersign_tests::cluster::scenarios::{Cut, UNAVAILABLE_MEDIAN, UNAVAILABLE_WORST};
 use countersign_tests::cluster::{Cluster, Options};
+use countersign_tests::examples::{agentdojo, examples};
+use countersign_tests::shared_data::shared_data;
 
 /// Writers of the load.
 const WRITERS: usize = 32;
@@ -33,8 +36,9 @@ async fn main() {
         ("partitions", Some(number)) => partitions(Duration::from_secs(number as u64)).await,
         ("entries", Some(number)) => entries(number).await,
         ("faults", Some(number)) => faults(number).await,
+        ("replay", Some(number)) => replay(number).await,
         _ => panic!(
-            "usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT | soak faults NUMBERS"
+            "usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT | soak faults NUMBERS | soak replay KILLS"
         ),
     }
 }
@@ -158,4 +162,59 @@ async fn faults(numbers: usize) {
     cluster.must_be_sound_on_disk().await;
     println!("faults: {happened}");
     println!("answered calls: {}", case.history.answered().count());
+}
+
+/// Replays the long recordings of real agents while nodes are killed, at least so many of them; then audits the ledger.
+async fn replay(kills: usize) {
+    let Some(data) = shared_data("traces/agentdojo-runs.jsonl") else {
+        return;
+    };
+    let data = data.ancestors().nth(2).expect("the data's folder");
+    let mut cluster = Cluster::start(Options::default()).await;
+    let cli = Cli::of_admin(&cluster);
+    let dojo = cli.folder.join("agentdojo");
+    agentdojo(data, &dojo).expect("the bundles for AgentDojo");
+    let mut killed = 0;
+    for (name, bundle) in [
+        ("agentdojo-runs", dojo),
+        ("tau2-gt", examples().join("service")),
+    ] {
+        let trace = data.join(format!("traces/{name}.jsonl"));
+        let begin = Instant::now();
+        let mut command = cli.command(&["replay", "--out", "answers.jsonl", "--bundle"]);
+        command.arg(&bundle).arg(&trace);
+        let mut child = command.spawn().expect("ledger-client runs");
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("our child") {
+                break status;
+            }
+            if killed < kills {
+                let node = if killed % 2 == 0 {
+                    cluster.leader().await
+                } else {
+                    cluster.follower().await
+                };
+                cluster.kill(node);
+                cluster.restart(node);
+                killed += 1;
+            }
+            cluster.is_whole().await;
+        };
+        println!(
+            "{name}: {status} after {:?}, {killed} kills so far",
+            begin.elapsed()
+        );
+        assert!(status.success(), "{name} was not replayed");
+        let asked = std::fs::read_to_string(&trace).expect("the trace");
+        let answers = std::fs::read_to_string(cli.folder.join("answers.jsonl"));
+        let answers = answers.expect("the answers").lines().count();
+        assert_eq!(answers, asked.lines().count(), "one line for each");
+    }
+    let audit = cli.must(&["audit", "--replay"]);
+    println!("{}", audit.out);
+    cluster.converge().await;
+    for node in cluster.nodes() {
+        cluster.stop(node).await;
+        cluster.must_be_sound(node);
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::context::{self, Context};
 use super::{Exit, Failure};
 use crate::answer::Level;
 use crate::client::{Client, Settings};
@@ -16,6 +17,9 @@ use crate::trust::Trust;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
+    /// A context that `ledger-client context set` has kept. Default: the one in use, if there is one.
+    #[arg(long, env = "COUNTERSIGN_CONTEXT", value_name = "NAME")]
+    context: Option<String>,
     /// The nodes, separated by commas, such as `http://127.0.0.1:7401`.
     #[arg(
         long,
@@ -83,16 +87,18 @@ impl Connection {
         speaker: Speaker,
         known: &[String],
     ) -> Result<Client, Failure> {
-        let client = self.build(speaker, &self.endpoints, known)?;
+        let this = self.completed()?;
+        let client = this.build(speaker, &this.endpoints, known)?;
         client.check().await?;
         Ok(client)
     }
 
     /// One client for each endpoint.
     pub(super) fn each(&self, speaker: Speaker) -> Result<Vec<(String, Client)>, Failure> {
-        let urls = self.endpoints.iter();
+        let this = self.completed()?;
+        let urls = this.endpoints.iter();
         urls.map(|url| {
-            let client = self.build(speaker, std::slice::from_ref(url), &[])?;
+            let client = this.build(speaker, std::slice::from_ref(url), &[])?;
             Ok((url.clone(), client))
         })
         .collect()
@@ -100,7 +106,35 @@ impl Connection {
 
     /// A client; nothing is dialled yet.
     pub(super) fn client(&self, speaker: Speaker) -> Result<Client, Failure> {
-        self.build(speaker, &self.endpoints, &[])
+        let this = self.completed()?;
+        this.build(speaker, &this.endpoints, &[])
+    }
+
+    /// What was given, as a context holds it.
+    pub(super) fn as_context(&self) -> Context {
+        Context {
+            endpoints: self.endpoints.clone(),
+            trust: self.trust.clone(),
+            key: self.key.clone(),
+            operator: self.operator.clone(),
+            state: self.state.clone(),
+        }
+    }
+
+    /// The same with what its context says where nothing was given.
+    fn completed(&self) -> Result<Self, Failure> {
+        let mut this = self.clone();
+        let Some(context) = context::find(self.context.as_deref())? else {
+            return Ok(this);
+        };
+        if this.endpoints.is_empty() {
+            this.endpoints = context.endpoints;
+        }
+        this.trust = this.trust.or(context.trust);
+        this.key = this.key.or(context.key);
+        this.operator = this.operator.or(context.operator);
+        this.state = this.state.or(context.state);
+        Ok(this)
     }
 
     fn build(
@@ -150,8 +184,8 @@ impl Connection {
 
     /// Where this machine remembers what it has seen of a ledger. Made if it is not there.
     pub(super) fn state_dir(&self, origin: &str) -> Result<PathBuf, Failure> {
-        let base = match &self.state {
-            Some(dir) => dir.clone(),
+        let base = match self.completed()?.state {
+            Some(dir) => dir,
             None => default_state()?,
         };
         // An origin is a path such as `ledger.example.com/prod`; one folder each, whatever it holds.

@@ -7,6 +7,7 @@ mod audit;
 mod authorize;
 mod cluster;
 mod connection;
+mod context;
 mod entry;
 mod follow;
 mod gateway;
@@ -18,6 +19,7 @@ mod operator;
 mod payload;
 mod permits;
 mod policy;
+mod policy_show;
 mod prove;
 mod record;
 mod replay;
@@ -141,6 +143,11 @@ enum Command {
     Replay(Box<replay::Replay>),
     /// Ask what would be answered; records nothing.
     Simulate(Box<authorize::Simulate>),
+    /// Keep settings for a ledger under a name.
+    Context {
+        #[command(subcommand)]
+        command: context::Command,
+    },
     /// Make, register and retire keys.
     Key {
         #[command(subcommand)]
@@ -233,6 +240,7 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
         Command::Record(record) => record::record(record, json, out),
         Command::Replay(replay) => replay::replay(replay, json, out),
         Command::Simulate(ask) => authorize::simulate(ask, json, out),
+        Command::Context { command } => context::run(command, json, out),
         Command::Key { command } => key::run(command, json, out),
         Command::Operator { command } => operator::run(command, json, out),
         Command::Namespace { command } => namespace::run(command, json, out),

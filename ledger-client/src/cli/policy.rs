@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::connection::{Connection, Speaker, block_on};
 use super::governing::{Governing, print_applied};
+use super::policy_show;
 use super::show::print_table;
 use super::{Exit, Failure, print_json, write_file};
 use crate::{bundle_dir, paths};
@@ -68,6 +69,8 @@ pub(super) enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show the rules of a bundle as the ledger holds it, or write its files.
+    Show(policy_show::Show),
     /// Print the schema that the rules are checked against, generated from manifests where there are any.
     Schema {
         /// The bundle's directory.
@@ -129,6 +132,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             namespace,
             connection,
         } => block_on(list(namespace, connection, json, out)),
+        Command::Show(show) => policy_show::show(show, json, out),
         Command::Schema { bundle } => {
             let bundle = sound(bundle)?.0;
             write!(out, "{}", bundle.schema().text)?;

@@ -389,3 +389,54 @@ async fn a_cluster_that_was_put_back_from_an_old_copy_is_refused() {
         "find out which before you go on",
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_context_stands_in_for_flags_and_variables() {
+    let (_cluster, cli, _) = one_agent().await;
+    let endpoints = cli.endpoints();
+    let run = |arguments: &[&str]| -> Said {
+        let output = cli
+            .command(arguments)
+            .env_clear()
+            .env("HOME", &cli.folder)
+            .output();
+        output.expect("ledger-client runs").into()
+    };
+    let none = run(&["agent", "list"]);
+    assert_eq!(none.code, 64, "{none:?}");
+    let set = [
+        "context",
+        "set",
+        "test",
+        "--endpoints",
+        &endpoints,
+        "--trust",
+        "trust-policy",
+        "--operator",
+        "admin.key",
+    ];
+    assert_eq!(run(&set).code, 0);
+    let agents = run(&["agent", "list"]);
+    assert!(
+        agents.code == 0 && agents.out.contains("agent-0"),
+        "{agents:?}"
+    );
+    let contexts = run(&["context", "list", "--json"]).json();
+    assert_eq!(contexts["contexts"][0]["current"], true);
+    let unknown = run(&["agent", "list", "--context", "prod"]);
+    assert_eq!(unknown.code, 64);
+    assert!(
+        unknown
+            .err
+            .contains("there is no context `prod`; there are test"),
+        "{unknown:?}"
+    );
+    assert_eq!(run(&["context", "remove", "test"]).code, 0);
+    assert_eq!(run(&["context", "use", "test"]).code, 64);
+
+    let rules = cli.must(&["policy", "show", "--namespace", "team"]).out;
+    assert!(rules.contains("@id(\"never-mallory\")"), "{rules}");
+    let _ = cli.must(&["policy", "show", "--namespace", "team", "--out", "fetched"]);
+    let digest = |bundle: &str| cli.must(&["policy", "pack", bundle, "--out", "packed"]).out;
+    assert!(rules.contains(digest("fetched").trim()), "{rules}");
+}

@@ -76,6 +76,12 @@ impl Cli {
         cli
     }
 
+    /// The nodes, as `--endpoints` takes them.
+    #[must_use]
+    pub fn endpoints(&self) -> String {
+        self.endpoints.clone()
+    }
+
     /// The trust policy's file.
     #[must_use]
     pub fn trust(&self) -> PathBuf {
