@@ -12,4 +12,5 @@ mod marker;
 mod membership;
 mod partitions;
 mod replay;
+mod shapes;
 mod syncs;

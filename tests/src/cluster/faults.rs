@@ -264,7 +264,7 @@ pub const KINDS: &[Fault] = &[
         effect: Effect::Eio,
         // Whoever writes at that moment may be told before the one who syncs.
         says: &[
-            "a sync of the store failed|an earlier write or sync of the store failed",
+            "a sync of the store failed|an earlier write or sync of the store failed|While fdatasync",
             "Check the disk",
         ],
     },

@@ -1,0 +1,125 @@
+//! The JSON of the command line is what `docs/cli.md` says, field by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_tests::cluster::cli::Cli;
+use countersign_tests::cluster::{Cluster, Options};
+use countersign_tests::examples::examples;
+use ledger_core::id::Identity;
+use serde_json::Value;
+
+/// The table of shapes: fields by command.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let page = include_str!("../../../docs/cli.md");
+    let (_, table) = page.split_once("## Shapes").expect("the section");
+    let rows = table.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.split(" | ").collect();
+        let [command, fields] = cells.as_slice() else {
+            panic!("a row of two cells: {line}");
+        };
+        let fields = fields.split('`').skip(1).step_by(2).map(str::to_owned);
+        Some((command.trim_end_matches('`').to_owned(), fields.collect()))
+    });
+    rows.collect()
+}
+
+/// The paths of all fields of a document.
+fn fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields_of) => {
+            for (name, value) in fields_of {
+                let path = format!("{prefix}{name}");
+                fields(value, &format!("{path}."), found);
+                found.insert(path);
+            }
+        }
+        Value::Array(items) => {
+            let path = prefix.trim_end_matches('.');
+            for item in items {
+                fields(item, &format!("{path}[]."), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Runs every command of the table, in an order in which each has something to show.
+fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
+    let trace = cli.folder.join("one.jsonl");
+    let action =
+        r#"{"suite":"shop","agent":"a","session":"1","tool":"shop/lookup","args":{"order":"A-1"}}"#;
+    std::fs::write(trace, action).expect("a file");
+    let refunds = examples().join("refunds");
+    let refunds = refunds.to_str().expect("a plain path");
+    let mut said = BTreeMap::new();
+    let mut run = |command: &str, more: &[&str]| -> Value {
+        let words: Vec<&str> = command.split(' ').collect();
+        let json = cli.must(&[&words, more, &["--json"]].concat()).json();
+        said.insert(command.to_owned(), json.clone());
+        json
+    };
+    let asked = [
+        "--agent",
+        agent,
+        "--session",
+        session,
+        "--action",
+        "bank/pay",
+        "--input",
+        r#"{"to":"bob","amount":1}"#,
+    ];
+    let of_agent = [
+        asked.as_slice(),
+        &["--key", "agent.key", "--knows", "notify"],
+    ]
+    .concat();
+    let decision = run("authorize", &of_agent)["index"].to_string();
+    run("simulate", &asked);
+    let input = [
+        "--status",
+        "succeeded",
+        "--input",
+        r#"{"to":"bob","amount":2}"#,
+    ];
+    run(
+        "record",
+        &[&[decision.as_str(), "--key", "agent.key"], input.as_slice()].concat(),
+    );
+    run("session open", &["--agent", agent, "--scope", "*"]);
+    run("session list", &[]);
+    run("agent list", &[]);
+    run("operator list", &[]);
+    run("namespace list", &[]);
+    run("policy list", &["--namespace", "team"]);
+    run("policy show", &["--namespace", "team"]);
+    run("halt set", &["h", "--agent", agent, "--ttl", "3600"]);
+    run("halt list", &[]);
+    run("entry show", &[&decision]);
+    run("entry list", &[]);
+    run("payload show", &[&decision]);
+    run("prove", &[&decision, "--out", "evidence"]);
+    run("payload erase", &[&decision]);
+    run("checkpoint", &[]);
+    run("audit", &["--replay"]);
+    run("cluster status", &[]);
+    run("replay", &["one.jsonl", "--bundle", refunds]);
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_has_the_documented_fields() {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let actor = actors.first().expect("an actor");
+    let cli = Cli::of_admin(&cluster);
+    let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));
+    let session = hex::encode(actor.session.to_vec());
+    let said = said(&cli, &actor.agent, &session);
+    let documented = documented();
+    let commands: Vec<&String> = documented.keys().collect();
+    assert_eq!(said.keys().collect::<Vec<_>>(), commands);
+    for (command, json) in &said {
+        let mut found = BTreeSet::new();
+        fields(json, "", &mut found);
+        assert_eq!(found, documented[command], "{command}");
+    }
+}
