@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{Entities, PolicySet, Schema};
+use cedar_policy::Schema;
 
 use crate::bundle::{Bundle, BundleDigest, HistoryScope};
 use crate::check;
 use crate::decision::RuleId;
 use crate::diagnostic::Diagnostic;
+use crate::evaluate::entities::Facts;
 use crate::evaluate::names::Names;
+use crate::evaluate::slices::{Place, Slices};
 use crate::history::TemporalRule;
 use crate::history::reads::Reads;
 use crate::schema::Shapes;
@@ -23,6 +25,7 @@ mod fingerprint;
 mod guard;
 mod lower;
 mod rules;
+mod validate;
 
 pub(crate) use rules::Rule;
 
@@ -44,14 +47,12 @@ pub struct Compiled {
     history: HistoryScope,
     shapes: Shapes,
     names: Names,
-    policies: PolicySet,
-    /// The schema as the bundle has it.
-    base: Schema,
-    /// The same with a boolean in the context for each temporal condition.
+    slices: Slices,
+    /// The bundle's schema with a boolean in the context for each temporal condition.
     schema: Schema,
-    entities: Entities,
-    /// By the ids that Dogwood gave the lowered policies.
-    rules: BTreeMap<String, Rule>,
+    facts: Facts,
+    /// By the places that the slices give them.
+    rules: Vec<Rule>,
     temporal: Vec<TemporalRule>,
     warnings: Vec<Diagnostic>,
 }
@@ -115,7 +116,7 @@ impl Compiled {
 
     /// Where the rule stands in the bundle, if the bundle has it.
     pub fn rule_source(&self, id: &RuleId) -> Option<&RuleSource> {
-        let rule = self.rules.values().find(|rule| rule.id == *id);
+        let rule = self.rules.iter().find(|rule| rule.id == *id);
         rule.map(|rule| &rule.source)
     }
 
@@ -132,30 +133,27 @@ impl Compiled {
         &self.names
     }
 
-    pub(crate) fn policies(&self) -> &PolicySet {
-        &self.policies
-    }
-
-    pub(crate) fn base(&self) -> &Schema {
-        &self.base
+    pub(crate) fn slices(&self) -> &Slices {
+        &self.slices
     }
 
     pub(crate) fn schema(&self) -> &Schema {
         &self.schema
     }
 
-    pub(crate) fn entities(&self) -> &Entities {
-        &self.entities
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
-    pub(crate) fn rules(&self) -> &BTreeMap<String, Rule> {
-        &self.rules
+    /// The rules at those places.
+    pub(crate) fn rules_at<'a>(&'a self, places: &[Place]) -> impl Iterator<Item = &'a Rule> {
+        places.iter().filter_map(|place| self.rules.get(*place))
     }
 
     /// What each rule that reads the past reads of it.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &Reads> {
         self.rules
-            .values()
+            .iter()
             .filter_map(|rule| rule.past.as_ref())
             .map(|past| &past.reads)
     }
@@ -172,25 +170,27 @@ fn compile(bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
         )]
     };
     let names = Names::new().map_err(|error| schema_finding(&error))?;
-    let (base, _) = Schema::from_cedarschema_str(&bundle.schema().text)
-        .map_err(|error| schema_finding(&error))?;
     let entities = bundle.entities().map_err(|finding| vec![finding])?;
-    let rules = rules::read(bundle, &lowered)?;
-    let policies = lowered.set.as_cedar().clone();
+    let mut rules = rules::read(bundle, &lowered)?;
+    let policies = lowered.set.as_cedar();
     let mut warnings = lowered.warnings;
     warnings.extend(bundle.warnings().iter().cloned());
-    warnings.extend(check::warnings(&policies, &rules));
+    warnings.extend(check::warnings(policies, &rules));
     warnings.sort_unstable();
+    let temporal = temporal_rules(&rules);
+    let (policies, rules): (Vec<&cedar_policy::Policy>, Vec<Rule>) = policies
+        .policies()
+        .filter_map(|policy| Some((policy, rules.remove(AsRef::<str>::as_ref(policy.id()))?)))
+        .unzip();
     Ok(Compiled {
         digest: bundle.digest(),
         history: bundle.history(),
         shapes: bundle.shapes().clone(),
         names,
-        policies,
-        base,
+        slices: Slices::of(policies.into_iter().map(AsRef::as_ref)),
         schema: lowered.set.cedar_schema().clone(),
-        entities,
-        temporal: temporal_rules(&rules),
+        facts: Facts::new(&entities),
+        temporal,
         rules,
         warnings,
     })

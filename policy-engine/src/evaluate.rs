@@ -6,7 +6,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use cedar_policy::{Context, Request as CedarRequest, RestrictedExpression};
+use cedar_policy_core::ast::{EntityUIDEntry, Request as CedarRequest};
+use cedar_policy_core::entities::Entities;
 
 use crate::compile::{Compiled, Rule};
 use crate::decision::{Approver, Decision, Reason, RuleId, Verdict};
@@ -18,11 +19,13 @@ use crate::value::Value;
 
 pub mod cedar;
 pub(crate) mod context;
-mod entities;
+pub(crate) mod entities;
 pub(crate) mod names;
+pub(crate) mod slices;
 pub(crate) mod temporal;
 
 use names::uid;
+use slices::{Place, Placed, Satisfied};
 
 /// A decision, and what later rules may know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +59,19 @@ pub struct Outcome<'a> {
     pub output: Option<&'a [u8]>,
 }
 
-/// What the rules say of a request that fits the schema, by rule.
-struct Answer<'a> {
-    is_allow: bool,
-    determining: Vec<&'a Rule>,
-    erring: Vec<&'a Rule>,
+/// A request that fits the schema, and what its rules need of it.
+struct Case<'a> {
+    starts: &'a Starts,
+    partition: &'a Partition,
+    request: &'a Request,
+    /// The request as an event.
+    asked: Event,
+    principal: Placed,
+    action: Placed,
+    resource: Placed,
+    /// The rules whose scope matches.
+    slice: Vec<Place>,
+    entities: Entities,
 }
 
 impl Compiled {
@@ -111,11 +122,13 @@ impl Compiled {
         let input = self.typed_input(request)?;
         let asked =
             temporal::event(request, EventKind::Request, input).ok_or(Reason::EvaluationError)?;
-        let answer = self.answer(starts, partition, request, &asked)?;
-        let decision = match self.escalation(starts, partition, request, &asked, &answer) {
+        let case = self.case(starts, partition, request, asked)?;
+        let satisfied = self.satisfied(&case, request.approval.as_ref(), &case.slice)?;
+        let decision = match self.escalation(&case, &satisfied) {
             Some(rule) => escalated(rule),
-            None => decided(&answer),
+            None => self.decided(&satisfied),
         };
+        let asked = case.asked;
         if !decision.is_observed() {
             return Ok(Evaluated {
                 decision,
@@ -144,87 +157,129 @@ impl Compiled {
         schema.input.map(&json).map_err(|_| Reason::SchemaMismatch)
     }
 
-    /// Asks the rules; `asked` is the request as an event.
-    fn answer(
+    fn case<'a>(
         &self,
-        starts: &Starts,
-        partition: &Partition,
-        request: &Request,
-        asked: &Event,
-    ) -> Result<Answer<'_>, Reason> {
-        let names = self.names();
-        let principal = uid(&names.agent, &request.agent.id);
-        let action = uid(&names.action, &request.action);
-        let resource = uid(&names.resource, &request.resource.id);
-        let context =
-            context::for_cedar(names, request, &asked.input).map_err(|_| Reason::SchemaMismatch)?;
-        let context = Context::from_pairs(context).map_err(|_| Reason::SchemaMismatch)?;
-        // Against the bundle's own schema, which does not demand the booleans of temporal conditions.
-        CedarRequest::new(
-            principal.clone(),
-            action.clone(),
-            resource.clone(),
-            context.clone(),
-            Some(self.base()),
-        )
-        .map_err(|_| Reason::SchemaMismatch)?;
+        starts: &'a Starts,
+        partition: &'a Partition,
+        request: &'a Request,
+        asked: Event,
+    ) -> Result<Case<'a>, Reason> {
+        let (names, facts) = (self.names(), self.facts());
         if !self.temporal_rules().is_empty() && partition.is_full_at(asked.time_ns) {
             return Err(Reason::HistoryLimit);
         }
-        let entities =
-            entities::build(names, self.entities(), request).map_err(|_| Reason::SchemaMismatch)?;
-        let past = temporal::evaluate(self, starts, partition, &entities, asked, request)
-            .map_err(|_| Reason::EvaluationError)?;
-        let past = past
-            .into_iter()
-            .map(|(name, holds)| (name, RestrictedExpression::new_bool(holds)));
-        let context = context.merge(past).map_err(|_| Reason::EvaluationError)?;
-        let asked = CedarRequest::new(principal, action, resource, context, None)
-            .map_err(|_| Reason::EvaluationError)?;
-        let answer = cedar::evaluate(self.policies(), &entities, &asked);
-        Ok(Answer {
-            is_allow: answer.is_allow,
-            determining: self.rules_of(&answer.determining),
-            erring: self.rules_of(&answer.erring),
+        let principal = facts.agent(names, request);
+        let action = facts.placed(uid(&names.action, &request.action));
+        let resource = facts
+            .resource(names, request)
+            .map_err(|_| Reason::SchemaMismatch)?;
+        let slice = self.slices().slice(&principal, &action, &resource);
+        let named = self.slices().named(&slice);
+        let entities = facts
+            .reached(names, request, (&principal, &action, &resource), named)
+            .map_err(|_| Reason::SchemaMismatch)?;
+        Ok(Case {
+            starts,
+            partition,
+            request,
+            asked,
+            principal,
+            action,
+            resource,
+            slice,
+            entities,
         })
     }
 
-    fn rules_of(&self, policies: &[String]) -> Vec<&Rule> {
-        policies
-            .iter()
-            .filter_map(|policy| self.rules().get(policy))
-            .collect()
+    /// Asks the rules at those places, as if the request came with that approval.
+    fn satisfied(
+        &self,
+        case: &Case<'_>,
+        approval: Option<&Approval>,
+        places: &[Place],
+    ) -> Result<Satisfied, Reason> {
+        let approved;
+        let request = if approval == case.request.approval.as_ref() {
+            case.request
+        } else {
+            approved = Request {
+                approval: approval.cloned(),
+                ..case.request.clone()
+            };
+            &approved
+        };
+        let past = temporal::evaluate(
+            self,
+            self.rules_at(places),
+            case.starts,
+            case.partition,
+            &case.entities,
+            &case.asked,
+            request,
+        );
+        let needs = self.slices().needs(places);
+        let context = |past: &[(String, bool)]| {
+            context::for_cedar(self.names(), request, &case.asked.input, needs, past)
+                .map_err(|_| Reason::SchemaMismatch)
+        };
+        // What does not fit the schema is told before what the past could not say.
+        let context = match past {
+            Ok(past) => context(&past)?,
+            Err(_) => return Err(context(&[]).err().unwrap_or(Reason::EvaluationError)),
+        };
+        let known = |placed: &Placed| EntityUIDEntry::known(placed.uid.clone(), None);
+        let asked = CedarRequest::new_unchecked(
+            known(&case.principal),
+            known(&case.action),
+            known(&case.resource),
+            Some(context),
+        );
+        Ok(self.slices().evaluate(places, asked, &case.entities))
     }
 
-    /// The first permit, by id, whose approvals would turn the denial into an allow.
-    fn escalation(
-        &self,
-        starts: &Starts,
-        partition: &Partition,
-        request: &Request,
-        asked: &Event,
-        answer: &Answer<'_>,
-    ) -> Option<&Rule> {
-        if decided(answer).reason != Reason::NoMatchingPermit {
+    /// The first permit of the slice, by id, whose approvals would turn the denial into an allow.
+    ///
+    /// Each is asked by itself first, so that a slice full of them costs little more than one of others.
+    fn escalation(&self, case: &Case<'_>, satisfied: &Satisfied) -> Option<&Rule> {
+        if self.decided(satisfied).reason != Reason::NoMatchingPermit {
             return None;
         }
-        let mut candidates: Vec<&Rule> = self
-            .rules()
-            .values()
-            .filter(|rule| !rule.approvers.is_empty())
+        let mut candidates: Vec<(&Rule, Place)> = self
+            .rules_at(&case.slice)
+            .zip(case.slice.iter().copied())
+            .filter(|(rule, _)| !rule.approvers.is_empty())
             .collect();
-        candidates.sort_unstable_by(|left, right| left.id.cmp(&right.id));
-        candidates.into_iter().find(|rule| {
-            let approved = Request {
-                approval: Some(approvals(&rule.approvers)),
-                ..request.clone()
-            };
-            self.answer(starts, partition, &approved, asked)
-                .is_ok_and(|answer| {
-                    let permits = answer.determining.iter().any(|permit| permit.id == rule.id);
-                    permits && decided(&answer).verdict == Verdict::Allow
-                })
-        })
+        candidates.sort_unstable_by(|(left, _), (right, _)| left.id.cmp(&right.id));
+        candidates
+            .into_iter()
+            .find(|(rule, place)| self.would_allow(case, rule, *place))
+            .map(|(rule, _)| rule)
+    }
+
+    /// True if the request would be allowed with the approvals that this permit names, and by this permit.
+    fn would_allow(&self, case: &Case<'_>, rule: &Rule, place: Place) -> bool {
+        let approval = approvals(&rule.approvers);
+        let permits = |places: &[Place]| {
+            let satisfied = self.satisfied(case, Some(&approval), places).ok()?;
+            let permits = satisfied.permits.contains(&place);
+            permits.then(|| self.decided(&satisfied).verdict)
+        };
+        permits(&[place]).is_some() && permits(&case.slice) == Some(Verdict::Allow)
+    }
+
+    /// The decision that an answer amounts to. A forbid that erred might have forbidden, so it denies; Cedar would skip it.
+    fn decided(&self, satisfied: &Satisfied) -> Decision {
+        let erring = self.rules_at(&satisfied.erring);
+        let erring_forbids: Vec<&Rule> = erring.filter(|rule| !rule.is_permit).collect();
+        if !erring_forbids.is_empty() {
+            return decision(Verdict::Deny, Reason::EvaluationError, &erring_forbids);
+        }
+        let rules: Vec<&Rule> = self.rules_at(satisfied.determining()).collect();
+        match (satisfied.is_allow(), rules.is_empty()) {
+            (true, _) => decision(Verdict::Allow, Reason::AllowedByPolicy, &rules),
+            (false, true) => decision(Verdict::Deny, Reason::NoMatchingPermit, &rules),
+            (false, false) => decision(Verdict::Deny, Reason::ForbiddenByPolicy, &rules),
+        }
     }
 }
 
@@ -236,25 +291,6 @@ fn approvals(approvers: &[Approver]) -> Approval {
             .map(|approver| approver.group.clone())
             .collect(),
         count: approvers.iter().map(|approver| approver.count).sum(),
-    }
-}
-
-/// The decision that an answer amounts to. A forbid that erred might have forbidden, so it denies; Cedar would skip it.
-fn decided(answer: &Answer<'_>) -> Decision {
-    let erring_forbids: Vec<&Rule> = answer
-        .erring
-        .iter()
-        .filter(|rule| !rule.is_permit)
-        .copied()
-        .collect();
-    if !erring_forbids.is_empty() {
-        return decision(Verdict::Deny, Reason::EvaluationError, &erring_forbids);
-    }
-    let rules = &answer.determining;
-    match (answer.is_allow, rules.is_empty()) {
-        (true, _) => decision(Verdict::Allow, Reason::AllowedByPolicy, rules),
-        (false, true) => decision(Verdict::Deny, Reason::NoMatchingPermit, rules),
-        (false, false) => decision(Verdict::Deny, Reason::ForbiddenByPolicy, rules),
     }
 }
 

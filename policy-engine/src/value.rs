@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use cedar_policy::{ExpressionConstructionError, RestrictedExpression};
-
 mod codec;
 
 pub use codec::DecodeError;
@@ -40,30 +38,4 @@ pub enum Value {
     Set(BTreeSet<Self>),
     /// A closed record; an optional attribute that is absent has no key
     Record(BTreeMap<String, Self>),
-}
-
-impl Value {
-    /// The value as Cedar evaluates it.
-    ///
-    /// # Errors
-    /// Never for a value of this type: Cedar's constructor refuses duplicate attributes, and a map has none.
-    pub fn to_expression(&self) -> Result<RestrictedExpression, ExpressionConstructionError> {
-        Ok(match self {
-            Self::Bool(value) => RestrictedExpression::new_bool(*value),
-            Self::Long(value) => RestrictedExpression::new_long(*value),
-            Self::Decimal(value) => RestrictedExpression::new_decimal(value.to_string()),
-            Self::String(text) => RestrictedExpression::new_string(text.clone()),
-            Self::Set(elements) => {
-                let elements = elements.iter().map(Self::to_expression);
-                RestrictedExpression::new_set(elements.collect::<Result<Vec<_>, _>>()?)
-            }
-            Self::Record(attributes) => {
-                let mut expressions = BTreeMap::new();
-                for (name, value) in attributes {
-                    expressions.insert(name.clone(), value.to_expression()?);
-                }
-                RestrictedExpression::new_record(expressions)?
-            }
-        })
-    }
 }

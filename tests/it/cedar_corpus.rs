@@ -1,4 +1,4 @@
-//! Cedar's own test cases, through the function that every decision goes through.
+//! Cedar's own test cases, through the slices that every decision goes through, and through Cedar's own authorizer beside them.
 //!
 //! The cases are the Cedar project's: a few written by hand, many found by fuzzing. Our rules about bundles are bypassed, and so is
 //! our one deliberate difference, because both stand before and after this function.
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
 use cedar_policy::{Context, Entities, EntityUid, PolicySet, Request, Schema};
-use policy_engine::evaluate::cedar::evaluate;
+use policy_engine::evaluate::cedar::{Slices, evaluate};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -51,6 +51,7 @@ fn run(name: &str, case: &str, text: impl Fn(&str) -> String, counts: &mut Count
     let (schema, _) = Schema::from_cedarschema_str(&text(&case.schema)).unwrap();
     let policies = PolicySet::from_str(&text(&case.policies)).unwrap();
     let entities = Entities::from_json_str(&text(&case.entities), Some(&schema)).unwrap();
+    let slices = Slices::new(&policies);
     counts.cases += 1;
     for (index, asked) in case.requests.into_iter().enumerate() {
         let uid = |json| EntityUid::from_json(json).unwrap();
@@ -59,7 +60,12 @@ fn run(name: &str, case: &str, text: impl Fn(&str) -> String, counts: &mut Count
         let validated = asked.validate.then_some(&schema);
         let (principal, resource) = (uid(asked.principal), uid(asked.resource));
         let request = Request::new(principal, action, resource, context, validated).unwrap();
-        let answer = evaluate(&policies, &entities, &request);
+        let answer = slices.answer(&entities, &request);
+        assert_eq!(
+            answer,
+            evaluate(&policies, &entities, &request),
+            "{name}, request {index}"
+        );
         let sorted = |mut ids: Vec<String>| {
             ids.sort_unstable();
             ids

@@ -4,7 +4,9 @@
 //! no rule may be deep enough to find out.
 
 use cedar_policy::Policy;
-use cedar_policy_core::ast::{self, Expr, ExprKind};
+use cedar_policy_core::ast::{self, Expr};
+
+use crate::evaluate::slices::children;
 
 /// The depth of a policy's conditions. Recursive: runs on the guarded thread.
 pub(super) fn of(policy: &Policy) -> usize {
@@ -13,25 +15,6 @@ pub(super) fn of(policy: &Policy) -> usize {
 }
 
 fn depth(expr: &Expr) -> usize {
-    let inside: Vec<&Expr> = match expr.expr_kind() {
-        ExprKind::Lit(_) | ExprKind::Var(_) | ExprKind::Slot(_) | ExprKind::Unknown(_) => {
-            Vec::new()
-        }
-        ExprKind::If {
-            test_expr,
-            then_expr,
-            else_expr,
-        } => vec![test_expr, then_expr, else_expr],
-        ExprKind::And { left, right } | ExprKind::Or { left, right } => vec![left, right],
-        ExprKind::BinaryApp { arg1, arg2, .. } => vec![arg1, arg2],
-        ExprKind::UnaryApp { arg, .. } => vec![arg],
-        ExprKind::GetAttr { expr, .. }
-        | ExprKind::HasAttr { expr, .. }
-        | ExprKind::Like { expr, .. }
-        | ExprKind::Is { expr, .. } => vec![expr],
-        ExprKind::ExtensionFunctionApp { args, .. } => args.iter().collect(),
-        ExprKind::Set(elements) => elements.iter().collect(),
-        ExprKind::Record(fields) => fields.values().collect(),
-    };
-    1 + inside.into_iter().map(depth).max().unwrap_or(0)
+    let inside = children(expr).into_iter();
+    1 + inside.map(depth).max().unwrap_or(0)
 }

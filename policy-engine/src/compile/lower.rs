@@ -1,5 +1,7 @@
 //! From rule files to Cedar policies and temporal conditions, by Dogwood, with every finding told where it belongs.
 
+use std::collections::BTreeSet;
+
 use dogwood_language::{
     Distincter, Error, LoweredPolicySet, ParsedPolicySet, PolicySchema, ServiceSchema,
     ValidationError, ValidationWarning, Validator, lower_many,
@@ -9,6 +11,7 @@ use dogwood_syntax::{ItemKind, parse_document, split_bom};
 use crate::bundle::{Bundle, SourceFile};
 use crate::check::id_in;
 use crate::compile::RuleSource;
+use crate::compile::validate::sound;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::event_schema::service_schema;
 use crate::nesting::check_nesting;
@@ -25,6 +28,8 @@ pub(super) struct Lowered {
 /// A rule as it was written and as the parser prints it.
 pub(super) struct Written {
     pub(super) source: RuleSource,
+    /// The byte of its file on which it begins.
+    start: usize,
     /// What stands in its `@id`, for findings.
     id: Option<String>,
     /// With macros written out, without comments, in the parser's own layout.
@@ -50,12 +55,62 @@ pub(super) fn lower(bundle: &Bundle) -> Result<Lowered, Vec<Diagnostic>> {
     let schema = PolicySchema::from_cedarschema_str(&bundle.schema().text)
         .map_err(|error| vec![unexpected(&error)])?;
     let set = combine(&parsed, &service, &schema).map_err(|error| describe(&files, &error))?;
-    let warnings = validate(&files, &set, &rules)?;
+    let sound = sound(&set, &bundle.schema().text);
+    let warnings = if sound.is_empty() {
+        validate(&files, &set, &rules)?
+    } else {
+        validate_rest(&files, &service, &schema, &rules, &sound)?
+    };
     Ok(Lowered {
         set,
         rules,
         warnings,
     })
+}
+
+/// The warnings of the rules at other places than these.
+///
+/// The text of those is blanked out, so that what is found stands where its author wrote it.
+fn validate_rest(
+    files: &[&SourceFile],
+    service: &ServiceSchema,
+    schema: &PolicySchema,
+    rules: &[Written],
+    sound: &BTreeSet<usize>,
+) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    if sound.len() == rules.len() {
+        return Ok(Vec::new());
+    }
+    let blanked: Vec<SourceFile> = files
+        .iter()
+        .map(|file| {
+            let rules = rules.iter().enumerate().filter(|(place, rule)| {
+                sound.contains(place) && rule.source.path == file.path
+            });
+            let spans = rules.map(|(_, rule)| (rule.start, rule.source.text.len()));
+            SourceFile {
+                path: file.path.clone(),
+                text: blanked(&file.text, spans),
+            }
+        })
+        .collect();
+    let files: Vec<&SourceFile> = blanked.iter().collect();
+    let (parsed, rules) = parse(&files, service)?;
+    let set = combine(&parsed, service, schema).map_err(|error| describe(&files, &error))?;
+    validate(&files, &set, &rules)
+}
+
+/// The text with spaces for all but the ends of lines, from these bytes on, so many.
+fn blanked(text: &str, spans: impl Iterator<Item = (usize, usize)>) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for (start, length) in spans {
+        let blanked = bytes.iter_mut().skip(start).take(length);
+        blanked
+            .filter(|byte| **byte != b'\n')
+            .for_each(|byte| *byte = b' ');
+    }
+    // Rules begin and end between characters, so this cannot fail.
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 fn parse(
@@ -91,16 +146,23 @@ fn written(file: &SourceFile, set: &ParsedPolicySet) -> Vec<Written> {
         .into_iter()
         .filter(|item| item.kind == ItemKind::Policy)
         .map(|item| item.span);
+    // Counted from rule to rule: counting each from the top would take the square of the file.
+    let (mut line, mut counted) = (1, 0);
     set.policies()
         .zip(spans)
         .map(|(policy, span)| {
+            let start = bom.len() + span.start;
+            let between = file.text.as_bytes().get(counted..start).unwrap_or_default();
+            line += between.iter().filter(|byte| **byte == b'\n').count();
+            counted = start;
             let text = span.text(text);
             Written {
                 source: RuleSource {
                     path: file.path.clone(),
-                    line: line_at(&file.text, bom.len() + span.start),
+                    line,
                     text: text.to_owned(),
                 },
+                start,
                 id: id_in(text),
                 printed: policy.expanded_source(),
             }

@@ -1,7 +1,9 @@
 //! Cedar's answer, put in order.
 //!
-//! This is the whole of what is asked of Cedar, kept apart so that Cedar's own test cases can be run through it. Cedar reports
-//! its reasons as a hash set; everything here is sorted.
+//! [`evaluate`] asks Cedar's own authorizer about all policies; it is what [`Slices`] must agree with, and decides nothing itself.
+//! Cedar reports its reasons as a hash set; everything here is sorted.
+
+pub use super::slices::Slices;
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, PolicySet, Request};
 
@@ -16,7 +18,7 @@ pub struct Answer {
     pub erring: Vec<String>,
 }
 
-/// Evaluates policies, as Cedar defines it.
+/// Evaluates all policies, as Cedar defines it.
 pub fn evaluate(policies: &PolicySet, entities: &Entities, request: &Request) -> Answer {
     let response = Authorizer::new().is_authorized(request, policies, entities);
     let diagnostics = response.diagnostics();

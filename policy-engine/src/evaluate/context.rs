@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{ExpressionConstructionError, RestrictedExpression as Cedar};
+use cedar_policy_core::ast::{Context, Name, PartialValue, Value as Cedar};
+use cedar_policy_core::extensions::Extensions;
 use dogwood_language::Value as Dogwood;
 
 use crate::evaluate::names::{Names, uid};
+use crate::evaluate::slices::Needs;
 use crate::request::Request;
 use crate::value::Value;
 
@@ -23,7 +25,8 @@ enum Fact<'a> {
     Number(i64),
     Bool(bool),
     Texts(Vec<&'a str>),
-    Time(String),
+    /// Microseconds since 1970.
+    Time(u64),
     Gateway(&'a str),
     Grants(&'static str),
     Record(Group<'a>),
@@ -33,25 +36,39 @@ type Group<'a> = Vec<(&'static str, Fact<'a>)>;
 
 /// Why a request has no context under the schema.
 #[derive(Debug)]
-pub(super) struct Unrepresentable;
+pub(crate) struct Unrepresentable;
 
-impl From<ExpressionConstructionError> for Unrepresentable {
-    fn from(_: ExpressionConstructionError) -> Self {
-        Self
-    }
-}
-
-/// The context for Cedar, without the booleans of temporal conditions.
+/// The context for Cedar, as far as rules could read it.
+///
+/// Every value has the type that the template gives it, and `input` was typed by the action's shape, so the context is valid
+/// under the bundle's schema.
 pub(super) fn for_cedar(
     names: &Names,
     request: &Request,
     input: &Value,
-) -> Result<Vec<(String, Cedar)>, Unrepresentable> {
-    let mut pairs = vec![("input".to_owned(), input.to_expression()?)];
-    for (name, group) in groups(request)? {
-        pairs.push((name.to_owned(), record_for_cedar(names, &group)?));
+    needs: Needs,
+    past: &[(String, bool)],
+) -> Result<Context, Unrepresentable> {
+    let mut context = BTreeMap::new();
+    for (name, holds) in past {
+        context.insert(name.as_str().into(), Cedar::from(*holds));
     }
-    Ok(pairs)
+    if needs.input {
+        context.insert("input".into(), value_for_cedar(names, input)?);
+    }
+    // All are looked at, so that what is unrepresentable does not depend on what the rules read.
+    for (name, mut group) in groups(request)? {
+        let is_needed = match name {
+            "system" => needs.system,
+            "session" => needs.session,
+            _ => needs.request,
+        };
+        if is_needed {
+            group.retain(|(name, _)| *name != "openedAt" || needs.opened_at);
+            context.insert(name.into(), record_for_cedar(names, &group)?);
+        }
+    }
+    Ok(Context::Value(context.into()))
 }
 
 /// The context for Dogwood's conditions.
@@ -126,23 +143,59 @@ fn record_for_cedar(names: &Names, group: &Group<'_>) -> Result<Cedar, Unreprese
     let mut pairs = Vec::with_capacity(group.len());
     for (name, fact) in group {
         let value = match fact {
-            Fact::Text(text) => Cedar::new_string((*text).to_owned()),
-            Fact::Number(number) => Cedar::new_long(*number),
-            Fact::Bool(value) => Cedar::new_bool(*value),
+            Fact::Text(text) => text_for_cedar(text),
+            Fact::Number(number) => Cedar::from(*number),
+            Fact::Bool(value) => Cedar::from(*value),
             Fact::Texts(texts) => texts_for_cedar(texts.iter().copied()),
-            Fact::Time(text) => Cedar::new_datetime(text),
-            Fact::Gateway(id) => Cedar::new_entity_uid(uid(&names.gateway, id)),
-            Fact::Grants(id) => Cedar::new_entity_uid(uid(&names.grants, id)),
+            Fact::Time(us) => made_by(&names.datetime, &written(*us))?,
+            Fact::Gateway(id) => Cedar::from(uid(&names.gateway, id)),
+            Fact::Grants(id) => Cedar::from(uid(&names.grants, id)),
             Fact::Record(inner) => record_for_cedar(names, inner)?,
         };
-        pairs.push(((*name).to_owned(), value));
+        pairs.push((*name, value));
     }
-    Ok(Cedar::new_record(pairs)?)
+    Ok(Cedar::record(pairs, None))
+}
+
+/// A typed value as Cedar evaluates it.
+pub(crate) fn value_for_cedar(names: &Names, value: &Value) -> Result<Cedar, Unrepresentable> {
+    Ok(match value {
+        Value::Bool(value) => Cedar::from(*value),
+        Value::Long(value) => Cedar::from(*value),
+        Value::Decimal(value) => made_by(&names.decimal, &value.to_string())?,
+        Value::String(text) => text_for_cedar(text),
+        Value::Set(items) => {
+            let items = items.iter().map(|item| value_for_cedar(names, item));
+            Cedar::set(items.collect::<Result<Vec<_>, _>>()?, None)
+        }
+        Value::Record(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, field)| Ok((name.as_str(), value_for_cedar(names, field)?)));
+            Cedar::record(fields.collect::<Result<Vec<_>, Unrepresentable>>()?, None)
+        }
+    })
+}
+
+/// A string.
+pub(super) fn text_for_cedar(text: &str) -> Cedar {
+    Cedar::from(cedar_policy_core::ast::Literal::from(text))
 }
 
 /// A set of strings.
 pub(super) fn texts_for_cedar<'a>(texts: impl Iterator<Item = &'a str>) -> Cedar {
-    Cedar::new_set(texts.map(|text| Cedar::new_string(text.to_owned())))
+    Cedar::set_of_lits(texts.map(cedar_policy_core::ast::Literal::from), None)
+}
+
+/// What one of Cedar's functions makes of a text.
+fn made_by(function: &Name, text: &str) -> Result<Cedar, Unrepresentable> {
+    let function = Extensions::all_available()
+        .func(function)
+        .map_err(|_| Unrepresentable)?;
+    match function.call(&[text_for_cedar(text)]) {
+        Ok(PartialValue::Value(value)) => Ok(value),
+        Ok(PartialValue::Residual(_)) | Err(_) => Err(Unrepresentable),
+    }
 }
 
 fn record_for_dogwood(group: &Group<'_>) -> Dogwood {
@@ -192,19 +245,24 @@ pub(crate) fn value_for_dogwood(value: &Value) -> Dogwood {
     }
 }
 
-/// A time as Cedar's `datetime` reads it: UTC, to the millisecond, in years of four digits.
+/// A time that Cedar's `datetime` can be written for: in years of four digits.
 fn time(us: u64) -> Result<Fact<'static>, Unrepresentable> {
+    /// 10000-01-01T00:00:00Z.
+    const END_US: u64 = 253_402_300_800_000_000;
+    if us >= END_US {
+        return Err(Unrepresentable);
+    }
+    Ok(Fact::Time(us))
+}
+
+/// A time as Cedar's `datetime` reads it: UTC, to the millisecond.
+fn written(us: u64) -> String {
     let ms = us / 1_000;
     let (seconds, millisecond) = (ms / 1_000, ms % 1_000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_date(days);
-    if year > 9_999 {
-        return Err(Unrepresentable);
-    }
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    Ok(Fact::Time(format!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z"
-    )))
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }
 
 /// Year, month and day of the proleptic Gregorian calendar, so many days after 1970-01-01.
@@ -231,11 +289,11 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fact, time};
+    use super::{Fact, time, written};
 
     fn text(us: u64) -> Option<String> {
         match time(us) {
-            Ok(Fact::Time(text)) => Some(text),
+            Ok(Fact::Time(us)) => Some(written(us)),
             _ => None,
         }
     }

@@ -1,8 +1,9 @@
-//! The entity types of the schema template, parsed once.
+//! The entity types of the schema template, and the functions that make values, parsed once.
 
 use std::str::FromStr;
 
-use cedar_policy::{EntityId, EntityTypeName, EntityUid, ParseErrors};
+use cedar_policy_core::ast::{Eid, EntityType, EntityUID, Name};
+use cedar_policy_core::parser::err::ParseErrors;
 
 /// The namespace path of an action, as Dogwood's events have it.
 pub(crate) const ACTION_PATH: [&str; 2] = ["Countersign", "Action"];
@@ -14,19 +15,23 @@ pub(crate) const RESOURCE: &str = "Countersign::Resource";
 /// The entity types that requests are made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
-    pub(crate) action: EntityTypeName,
-    pub(crate) agent: EntityTypeName,
-    pub(crate) gateway: EntityTypeName,
-    pub(crate) grants: EntityTypeName,
-    pub(crate) group: EntityTypeName,
-    pub(crate) operator: EntityTypeName,
-    pub(crate) resource: EntityTypeName,
+    pub(crate) action: EntityType,
+    pub(crate) agent: EntityType,
+    pub(crate) gateway: EntityType,
+    pub(crate) grants: EntityType,
+    pub(crate) group: EntityType,
+    pub(crate) operator: EntityType,
+    pub(crate) resource: EntityType,
+    /// Cedar's function that makes a `datetime`.
+    pub(crate) datetime: Name,
+    /// Cedar's function that makes a `decimal`.
+    pub(crate) decimal: Name,
 }
 
 impl Names {
     /// Parses them; an error would be a mistake in this file.
     pub(crate) fn new() -> Result<Self, Box<ParseErrors>> {
-        let name = |text| EntityTypeName::from_str(text).map_err(Box::new);
+        let name = |text| Name::from_str(text).map(EntityType::from).map_err(Box::new);
         Ok(Self {
             action: name("Countersign::Action")?,
             agent: name(AGENT)?,
@@ -35,11 +40,13 @@ impl Names {
             group: name("Countersign::Group")?,
             operator: name("Countersign::Operator")?,
             resource: name(RESOURCE)?,
+            datetime: Name::from_str("datetime").map_err(Box::new)?,
+            decimal: Name::from_str("decimal").map_err(Box::new)?,
         })
     }
 }
 
 /// The entity of that type and id; the id is any string and is never parsed.
-pub(crate) fn uid(name: &EntityTypeName, id: &str) -> EntityUid {
-    EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
+pub(crate) fn uid(of_type: &EntityType, id: &str) -> EntityUID {
+    EntityUID::from_components(of_type.clone(), Eid::new(id), None)
 }

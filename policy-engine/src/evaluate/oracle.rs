@@ -171,15 +171,20 @@ impl Both {
     fn ask(&mut self, request: &Request) -> (bool, Vec<String>, Event) {
         let input = self.ours.typed_input(request).unwrap();
         let asked = temporal::event(request, EventKind::Request, input).unwrap();
-        let answer = self
+        let case = self
             .ours
-            .answer(&self.starts, &self.partition, request, &asked)
+            .case(&self.starts, &self.partition, request, asked.clone())
             .unwrap();
-        let ours = answer.determining.iter().map(|rule| rule.id.0.clone());
-        let ours: BTreeSet<String> = ours.collect();
+        let answer = self.ours.satisfied(&case, None, &case.slice).unwrap();
+        let ours = self.ours.rules_at(answer.determining());
+        let ours: BTreeSet<String> = ours.map(|rule| rule.id.0.clone()).collect();
         let (is_allow, theirs) = ask_dogwood(&mut self.dogwood, request, &asked);
         let theirs: BTreeSet<String> = theirs.iter().map(|id| self.ids[id].clone()).collect();
-        assert_eq!((answer.is_allow, &ours), (is_allow, &theirs), "{request:?}");
+        assert_eq!(
+            (answer.is_allow(), &ours),
+            (is_allow, &theirs),
+            "{request:?}"
+        );
         self.partition.step(&[&self.ours], asked.clone());
         (is_allow, ours.into_iter().collect(), asked)
     }

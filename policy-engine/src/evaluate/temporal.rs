@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{Entities, Schema};
+use cedar_policy::Schema;
+use cedar_policy_core::entities::Entities;
 use dogwood_language::{Event as Played, TemporalBindings, TemporalEngine, TemporalField};
 use dogwood_local_engine::{LocalTemporalEngine, TickRate};
 
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Rule};
 use crate::evaluate::context::{self, value_for_dogwood};
 use crate::evaluate::entities::attributes_for_dogwood;
 use crate::evaluate::names::{ACTION_PATH, AGENT, RESOURCE, uid};
@@ -21,9 +22,10 @@ use crate::value::Value;
 #[derive(Debug)]
 pub(super) struct Unplayable;
 
-/// The values of the conditions in all rules that could apply to the request's action, by context attribute.
-pub(super) fn evaluate(
+/// The values of the conditions in these rules, by context attribute.
+pub(super) fn evaluate<'a>(
     compiled: &Compiled,
+    rules: impl Iterator<Item = &'a Rule>,
     starts: &Starts,
     partition: &Partition,
     entities: &Entities,
@@ -31,21 +33,11 @@ pub(super) fn evaluate(
     request: &Request,
 ) -> Result<Vec<(String, bool)>, Unplayable> {
     let mut by_start: BTreeMap<u64, Vec<TemporalField>> = BTreeMap::new();
-    for past in compiled
-        .rules()
-        .values()
-        .filter_map(|rule| rule.past.as_ref())
-    {
-        let start = starts.get(&past.fingerprint).copied();
-        let concerned = past.leaves.iter().filter(|leaf| {
-            let mut actions = leaf.target_actions.iter();
-            actions.any(|action| action.id == request.action)
-        });
-        for leaf in concerned {
-            // Nobody says since when: an empty past would let every cap through.
-            let start = start.ok_or(Unplayable)?;
-            by_start.entry(start).or_default().push(leaf.clone());
-        }
+    for past in rules.filter_map(|rule| rule.past.as_ref()) {
+        // Nobody says since when: an empty past would let every cap through.
+        let start = starts.get(&past.fingerprint).ok_or(Unplayable)?;
+        let leaves = by_start.entry(*start).or_default();
+        leaves.extend(past.leaves.iter().cloned());
     }
     if by_start.is_empty() {
         return Ok(Vec::new());

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::mapping::map;
 use super::*;
+use crate::evaluate::context::value_for_cedar;
+use crate::evaluate::names::Names;
 use crate::manifest::text;
 use crate::value::{Decimal, Value};
 
@@ -135,7 +137,8 @@ proptest! {
             "action b appliesTo {{ principal: Agent, resource: Resource, context: {{ input: {} }} }};",
             record_text(&text)
         ))).unwrap();
-        let context = Context::from_pairs([("input".to_owned(), value.to_expression().unwrap())]).unwrap();
+        let input = value_for_cedar(&Names::new().unwrap(), &value).unwrap();
+        let context = Context::from(cedar_policy_core::ast::Context::Value([("input".into(), input)].into_iter().collect::<BTreeMap<_, _>>().into()));
         let action: EntityUid = r#"Countersign::Action::"b""#.parse().unwrap();
         prop_assert!(context.validate(&schema, &action).is_ok());
     }
