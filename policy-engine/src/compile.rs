@@ -15,6 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::evaluate::names::Names;
 use crate::history::TemporalRule;
 use crate::history::reads::Reads;
+use crate::history::tracking::Tracking;
 use crate::schema::Shapes;
 
 mod annotations;
@@ -53,6 +54,7 @@ pub struct Compiled {
     /// By the ids that Dogwood gave the lowered policies.
     rules: BTreeMap<String, Rule>,
     temporal: Vec<TemporalRule>,
+    tracking: Tracking,
     warnings: Vec<Diagnostic>,
 }
 
@@ -148,6 +150,11 @@ impl Compiled {
         &self.entities
     }
 
+    /// What stepping keeps of an event for these rules.
+    pub(crate) fn tracking(&self) -> &Tracking {
+        &self.tracking
+    }
+
     pub(crate) fn rules(&self) -> &BTreeMap<String, Rule> {
         &self.rules
     }
@@ -191,6 +198,7 @@ fn compile(bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
         schema: lowered.set.cedar_schema().clone(),
         entities,
         temporal: temporal_rules(&rules),
+        tracking: rules::tracking(&rules),
         rules,
         warnings,
     })

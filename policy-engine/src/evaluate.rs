@@ -10,7 +10,8 @@ use cedar_policy::{Context, Request as CedarRequest, RestrictedExpression};
 
 use crate::compile::{Compiled, Rule};
 use crate::decision::{Approver, Decision, Reason, RuleId, Verdict};
-use crate::history::{Event, EventKind, Partition, Starts};
+use crate::history::view::{Guarded, View};
+use crate::history::{Event, EventKind, Records, Starts};
 use crate::json::Json;
 use crate::limits::{MAX_INPUT_BYTES, MAX_OUTPUT_BYTES};
 use crate::request::{Approval, Request};
@@ -64,12 +65,30 @@ struct Answer<'a> {
 }
 
 impl Compiled {
-    /// Decides a request. Reads the partition and never changes it; the same arguments give the same answer everywhere.
+    /// Decides a request. Reads the past and never changes it; the same arguments give the same answer everywhere.
     ///
     /// `starts` says since when each temporal rule has a past; a rule without an entry that
     /// could apply is an evaluation error: a cap over an unknown past would be no cap.
-    pub fn decide(&self, starts: &Starts, partition: &Partition, request: &Request) -> Evaluated {
-        caught(|| self.decide_observed(starts, partition, request))
+    ///
+    /// # Errors
+    /// If the past cannot be read: that is no decision.
+    pub fn decide<R: Records>(
+        &self,
+        starts: &Starts,
+        past: &R,
+        request: &Request,
+    ) -> Result<Evaluated, R::Error> {
+        let records = Guarded::new(past);
+        let evaluated = caught(|| {
+            let now_ns = temporal::time_ns(request.time_us).ok_or(Reason::EvaluationError)?;
+            let past = if self.temporal_rules().is_empty() {
+                View::empty(&records)
+            } else {
+                View::load(&records, now_ns).map_err(|_| Reason::EvaluationError)?
+            };
+            self.decide_observed(starts, &past, request)
+        });
+        records.into_error().map_or(Ok(evaluated), Err)
     }
 
     /// The event that an outcome adds to the history, or none if its arguments or output do not fit the schema; then
@@ -105,14 +124,14 @@ impl Compiled {
     fn decide_observed(
         &self,
         starts: &Starts,
-        partition: &Partition,
+        past: &View<'_>,
         request: &Request,
     ) -> Result<Evaluated, Reason> {
         let input = self.typed_input(request)?;
         let asked =
             temporal::event(request, EventKind::Request, input).ok_or(Reason::EvaluationError)?;
-        let answer = self.answer(starts, partition, request, &asked)?;
-        let decision = match self.escalation(starts, partition, request, &asked, &answer) {
+        let answer = self.answer(starts, past, request, &asked)?;
+        let decision = match self.escalation(starts, past, request, &asked, &answer) {
             Some(rule) => escalated(rule),
             None => decided(&answer),
         };
@@ -148,7 +167,7 @@ impl Compiled {
     fn answer(
         &self,
         starts: &Starts,
-        partition: &Partition,
+        past: &View<'_>,
         request: &Request,
         asked: &Event,
     ) -> Result<Answer<'_>, Reason> {
@@ -168,12 +187,14 @@ impl Compiled {
             Some(self.base()),
         )
         .map_err(|_| Reason::SchemaMismatch)?;
-        if !self.temporal_rules().is_empty() && partition.is_full_at(asked.time_ns) {
+        let is_full = past.is_full_at(asked.time_ns);
+        if is_full.map_err(|_| Reason::EvaluationError)? {
             return Err(Reason::HistoryLimit);
         }
         let entities =
             entities::build(names, self.entities(), request).map_err(|_| Reason::SchemaMismatch)?;
-        let past = temporal::evaluate(self, starts, partition, &entities, asked, request)
+        let rules = self.rules_with_a_past(&request.action);
+        let past = temporal::evaluate(self, &rules, starts, past, &entities, asked, request)
             .map_err(|_| Reason::EvaluationError)?;
         let past = past
             .into_iter()
@@ -189,6 +210,16 @@ impl Compiled {
         })
     }
 
+    /// The rules that read the past and could apply to the action.
+    fn rules_with_a_past(&self, action: &str) -> Vec<&Rule> {
+        let concerns = |rule: &&Rule| {
+            let leaves = rule.past.iter().flat_map(|past| &past.leaves);
+            let mut actions = leaves.flat_map(|leaf| &leaf.field.target_actions);
+            actions.any(|named| named.id == action)
+        };
+        self.rules().values().filter(concerns).collect()
+    }
+
     fn rules_of(&self, policies: &[String]) -> Vec<&Rule> {
         policies
             .iter()
@@ -200,7 +231,7 @@ impl Compiled {
     fn escalation(
         &self,
         starts: &Starts,
-        partition: &Partition,
+        past: &View<'_>,
         request: &Request,
         asked: &Event,
         answer: &Answer<'_>,
@@ -219,7 +250,7 @@ impl Compiled {
                 approval: Some(approvals(&rule.approvers)),
                 ..request.clone()
             };
-            self.answer(starts, partition, &approved, asked)
+            self.answer(starts, past, &approved, asked)
                 .is_ok_and(|answer| {
                     let permits = answer.determining.iter().any(|permit| permit.id == rule.id);
                     permits && decided(&answer).verdict == Verdict::Allow

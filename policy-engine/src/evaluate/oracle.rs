@@ -11,6 +11,7 @@ use dogwood_language::{Authorizer, LoweredPolicySet, PolicySchema, Value as Dogw
 use super::{context, temporal};
 use crate::event_schema::service_schema;
 use crate::fixtures::{SECOND_US, START_US, compiled, request, schema, starts_at};
+use crate::history::view::{Guarded, View};
 use crate::*;
 
 const RULES: &str = r#"
@@ -171,23 +172,25 @@ impl Both {
     fn ask(&mut self, request: &Request) -> (bool, Vec<String>, Event) {
         let input = self.ours.typed_input(request).unwrap();
         let asked = temporal::event(request, EventKind::Request, input).unwrap();
+        let records = Guarded::new(&self.partition);
+        let past = View::load(&records, asked.time_ns).unwrap();
         let answer = self
             .ours
-            .answer(&self.starts, &self.partition, request, &asked)
+            .answer(&self.starts, &past, request, &asked)
             .unwrap();
         let ours = answer.determining.iter().map(|rule| rule.id.0.clone());
         let ours: BTreeSet<String> = ours.collect();
         let (is_allow, theirs) = ask_dogwood(&mut self.dogwood, request, &asked);
         let theirs: BTreeSet<String> = theirs.iter().map(|id| self.ids[id].clone()).collect();
         assert_eq!((answer.is_allow, &ours), (is_allow, &theirs), "{request:?}");
-        self.partition.step(&[&self.ours], asked.clone());
+        step(&mut self.partition, &[&self.ours], &[asked.clone()]).unwrap();
         (is_allow, ours.into_iter().collect(), asked)
     }
 
     fn step(&mut self, event: Event) {
         let response = self.dogwood.is_authorized(&in_seconds(&event).build());
         assert!(response.is_none(), "only requests are decided");
-        self.partition.step(&[&self.ours], event);
+        step(&mut self.partition, &[&self.ours], &[event]).unwrap();
     }
 }
 
@@ -228,6 +231,8 @@ fn play(seed: u64, requests: u64, determined: &mut BTreeMap<String, u32>) {
         }
     }
 }
+
+mod generated;
 
 #[test]
 fn random_histories_are_judged_as_dogwood_judges_them() {
