@@ -97,6 +97,8 @@ pub const MAX_KEY_LIFETIME_US: u64 = 400 * 86_400 * SECOND_US;
 pub const MAX_TIME_US: u64 = 9_223_372_036_854_774;
 /// Expired history partitions removed with one command.
 pub const SWEEP_PER_COMMAND: usize = 4;
+/// Records of one of them removed with one command.
+pub const SWEEP_RECORDS_PER_COMMAND: usize = 256;
 
 /// Microseconds in a second.
 pub const SECOND_US: u64 = 1_000_000;

@@ -17,6 +17,7 @@ use crate::evaluate::names::Names;
 use crate::evaluate::slices::{Place, Slices};
 use crate::history::TemporalRule;
 use crate::history::reads::Reads;
+use crate::history::tracking::Tracking;
 use crate::schema::Shapes;
 
 mod annotations;
@@ -54,6 +55,7 @@ pub struct Compiled {
     /// By the places that the slices give them.
     rules: Vec<Rule>,
     temporal: Vec<TemporalRule>,
+    tracking: Tracking,
     warnings: Vec<Diagnostic>,
 }
 
@@ -145,6 +147,16 @@ impl Compiled {
         &self.facts
     }
 
+    /// What stepping keeps of an event for these rules.
+    pub(crate) fn tracking(&self) -> &Tracking {
+        &self.tracking
+    }
+
+    #[cfg(test)]
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// The rules at those places.
     pub(crate) fn rules_at<'a>(&'a self, places: &[Place]) -> impl Iterator<Item = &'a Rule> {
         places.iter().filter_map(|place| self.rules.get(*place))
@@ -178,6 +190,7 @@ fn compile(bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
     warnings.extend(check::warnings(policies, &rules));
     warnings.sort_unstable();
     let temporal = temporal_rules(&rules);
+    let tracking = rules::tracking(&rules);
     let (policies, rules): (Vec<&cedar_policy::Policy>, Vec<Rule>) = policies
         .policies()
         .filter_map(|policy| Some((policy, rules.remove(AsRef::<str>::as_ref(policy.id()))?)))
@@ -191,6 +204,7 @@ fn compile(bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
         schema: lowered.set.cedar_schema().clone(),
         facts: Facts::new(&entities),
         temporal,
+        tracking,
         rules,
         warnings,
     })

@@ -11,7 +11,8 @@ use cedar_policy_core::entities::Entities;
 
 use crate::compile::{Compiled, Rule};
 use crate::decision::{Approver, Decision, Reason, RuleId, Verdict};
-use crate::history::{Event, EventKind, Partition, Starts};
+use crate::history::view::{Guarded, View};
+use crate::history::{Event, EventKind, Records, Starts};
 use crate::json::Json;
 use crate::limits::{MAX_INPUT_BYTES, MAX_OUTPUT_BYTES};
 use crate::request::{Approval, Request};
@@ -62,7 +63,7 @@ pub struct Outcome<'a> {
 /// A request that fits the schema, and what its rules need of it.
 struct Case<'a> {
     starts: &'a Starts,
-    partition: &'a Partition,
+    past: &'a View<'a>,
     request: &'a Request,
     /// The request as an event.
     asked: Event,
@@ -75,12 +76,30 @@ struct Case<'a> {
 }
 
 impl Compiled {
-    /// Decides a request. Reads the partition and never changes it; the same arguments give the same answer everywhere.
+    /// Decides a request. Reads the past and never changes it; the same arguments give the same answer everywhere.
     ///
     /// `starts` says since when each temporal rule has a past; a rule without an entry that
     /// could apply is an evaluation error: a cap over an unknown past would be no cap.
-    pub fn decide(&self, starts: &Starts, partition: &Partition, request: &Request) -> Evaluated {
-        caught(|| self.decide_observed(starts, partition, request))
+    ///
+    /// # Errors
+    /// If the past cannot be read: that is no decision.
+    pub fn decide<R: Records>(
+        &self,
+        starts: &Starts,
+        past: &R,
+        request: &Request,
+    ) -> Result<Evaluated, R::Error> {
+        let records = Guarded::new(past);
+        let evaluated = caught(|| {
+            let now_ns = temporal::time_ns(request.time_us).ok_or(Reason::EvaluationError)?;
+            let past = if self.temporal_rules().is_empty() {
+                View::empty(&records)
+            } else {
+                View::load(&records, now_ns).map_err(|_| Reason::EvaluationError)?
+            };
+            self.decide_observed(starts, &past, request)
+        });
+        records.into_error().map_or(Ok(evaluated), Err)
     }
 
     /// The event that an outcome adds to the history, or none if its arguments or output do not fit the schema; then
@@ -116,13 +135,13 @@ impl Compiled {
     fn decide_observed(
         &self,
         starts: &Starts,
-        partition: &Partition,
+        past: &View<'_>,
         request: &Request,
     ) -> Result<Evaluated, Reason> {
         let input = self.typed_input(request)?;
         let asked =
             temporal::event(request, EventKind::Request, input).ok_or(Reason::EvaluationError)?;
-        let case = self.case(starts, partition, request, asked)?;
+        let case = self.case(starts, past, request, asked)?;
         let satisfied = self.satisfied(&case, request.approval.as_ref(), &case.slice)?;
         let decision = match self.escalation(&case, &satisfied) {
             Some(rule) => escalated(rule),
@@ -160,12 +179,13 @@ impl Compiled {
     fn case<'a>(
         &self,
         starts: &'a Starts,
-        partition: &'a Partition,
+        past: &'a View<'a>,
         request: &'a Request,
         asked: Event,
     ) -> Result<Case<'a>, Reason> {
         let (names, facts) = (self.names(), self.facts());
-        if !self.temporal_rules().is_empty() && partition.is_full_at(asked.time_ns) {
+        let is_full = past.is_full_at(asked.time_ns);
+        if is_full.map_err(|_| Reason::EvaluationError)? {
             return Err(Reason::HistoryLimit);
         }
         let principal = facts.agent(names, request);
@@ -180,7 +200,7 @@ impl Compiled {
             .map_err(|_| Reason::SchemaMismatch)?;
         Ok(Case {
             starts,
-            partition,
+            past,
             request,
             asked,
             principal,
@@ -208,11 +228,12 @@ impl Compiled {
             };
             &approved
         };
+        let rules: Vec<&Rule> = self.rules_at(places).collect();
         let past = temporal::evaluate(
             self,
-            self.rules_at(places),
+            &rules,
             case.starts,
-            case.partition,
+            case.past,
             &case.entities,
             &case.asked,
             request,

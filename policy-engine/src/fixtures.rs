@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Agent, Assurance, Bundle, Compiled, Decision, Diagnostic, Evaluated, Outcome, Partition,
-    Request, Resource, RuleId, Session, Starts, StringSets, TEMPLATE,
+    Agent, Assurance, Bundle, Compiled, Decision, Diagnostic, Evaluated, Event, Outcome, Partition,
+    Request, Resource, RuleId, Session, Starts, StringSets, TEMPLATE, step,
 };
 
 /// 2026-01-01T00:00:00Z.
@@ -129,10 +129,14 @@ impl World {
     /// Decides, and steps what is to be stepped.
     pub(crate) fn decide(&mut self, request: &Request) -> Evaluated {
         let evaluated = self.compiled.decide(&self.starts, &self.partition, request);
-        for event in &evaluated.events {
-            self.partition.step(&[&self.compiled], event.clone());
-        }
+        let evaluated = evaluated.unwrap();
+        self.step(&evaluated.events);
         evaluated
+    }
+
+    /// Steps what happened; gives the time at which the past expires.
+    pub(crate) fn step(&mut self, events: &[Event]) -> Option<u64> {
+        step(&mut self.partition, &[&self.compiled], events).unwrap()
     }
 
     /// Decides a request that many microseconds after the start.
@@ -162,6 +166,6 @@ impl World {
             output: output.map(str::as_bytes),
         };
         let event = self.compiled.outcome_event(&outcome).unwrap();
-        self.partition.step(&[&self.compiled], event);
+        self.step(&[event]);
     }
 }

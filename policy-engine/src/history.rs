@@ -1,19 +1,29 @@
 //! The past that rules can read.
 //!
-//! A namespace's history is split into partitions (per agent, session, subject, owner, or one for all). A partition retains
-//! the events that some tracked bundle's rules could still read, as typed values, and nothing else. Deciding reads a
-//! partition and never changes it; stepping happens afterwards, only for what was really decided or done.
+//! A namespace's history is split into partitions (per agent, session, subject, owner, or one for all). A partition is a few
+//! small records: a header and cells, which answer the common conditions at the same cost however much has happened, and the
+//! events that other conditions could still read, as typed values. Deciding reads a partition and never changes it; stepping
+//! happens afterwards, only for what was really decided or done.
 
+mod bytes;
+pub(crate) mod cell;
 mod codec;
-mod partition;
+pub(crate) mod header;
+pub(crate) mod plan;
 pub(crate) mod reads;
+mod records;
+mod series;
+mod step;
+pub(crate) mod tracking;
+pub(crate) mod view;
 
 use std::collections::BTreeMap;
 
 use crate::value::Value;
 
-pub use codec::NotCanonical;
-pub use partition::Partition;
+pub use codec::{NotCanonical, check_record};
+pub use records::{HEADER, Partition, Record, Records, RecordsMut};
+pub use step::step;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

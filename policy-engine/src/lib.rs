@@ -5,7 +5,7 @@
 //! again. Rules are Cedar, extended by Dogwood's conditions over past events.
 //!
 //! The life of a rule: [`Bundle`] (files, canonical bytes, digest) → [`Compiled`] (checked once, at publish) →
-//! [`Compiled::decide`] (per request, on the events a [`Partition`] retains) → [`Decision`].
+//! [`Compiled::decide`] (per request, on the past that a partition's [`Records`] hold) → [`Decision`].
 
 mod bundle;
 mod check;
@@ -36,7 +36,10 @@ pub use compile::{Compiled, NoThread, RuleSource};
 pub use decision::{Approver, Condition, Decision, Reason, RuleId, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
 pub use evaluate::{Evaluated, Outcome};
-pub use history::{Event, EventKind, Fingerprint, NotCanonical, Partition, Starts, TemporalRule};
+pub use history::{
+    Event, EventKind, Fingerprint, HEADER, NotCanonical, Partition, Record, Records, RecordsMut,
+    Starts, TemporalRule, check_record, step,
+};
 pub use json::{Json, JsonError, Number};
 pub use request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
 pub use schema::{ActionSchema, Attribute, Mismatch, Shape, Shapes, TEMPLATE};

@@ -81,3 +81,5 @@ pub const MAX_HISTORY_BYTES: usize = 4 * 1024 * 1024;
 pub const OUTCOME_RESERVE: usize = 3;
 /// How long, in seconds, the place of an allowed action's outcome is held: as long as the longest session.
 pub const OUTCOME_HORIZON_S: i64 = 24 * 3_600;
+/// Cells of a partition, apart from those in its header, that one step looks at because something in them may have expired.
+pub const CELLS_PER_STEP: usize = 256;

@@ -10,7 +10,7 @@ use crate::bundle::{Bundle, Case, Expectation, HistoryScope, Step, StepKind};
 use crate::compile::Compiled;
 use crate::decision::{Decision, RuleId, Verdict};
 use crate::evaluate::Outcome;
-use crate::history::{Partition, Starts};
+use crate::history::{Partition, Starts, step};
 use crate::request::Request;
 
 /// A step of a test case whose decision was not the expected one.
@@ -102,7 +102,10 @@ fn run(compiled: &Compiled, case: &Case) -> Vec<CaseFailure> {
                 let mut request = Request::clone(request);
                 request.time_us = now_us;
                 let partition = partitions.entry(key(compiled, &request)).or_default();
-                let evaluated = compiled.decide(&starts, partition, &request);
+                // Records that nothing but stepping wrote can be read.
+                let Ok(evaluated) = compiled.decide(&starts, partition, &request) else {
+                    continue;
+                };
                 let actual = evaluated.decision;
                 let events = evaluated
                     .events
@@ -129,8 +132,11 @@ fn run(compiled: &Compiled, case: &Case) -> Vec<CaseFailure> {
             StepKind::Error { of } => outcome(compiled, &mut allowed, *of, now_us, false, None),
         };
         for (request, event) in events {
-            let partition = partitions.entry(key(compiled, &request)).or_default();
-            partition.step(&[compiled], event);
+            let key = key(compiled, &request);
+            let partition = partitions.entry(key.clone()).or_default();
+            if step(partition, &[compiled], &[event]).is_err() {
+                partitions.remove(&key);
+            }
         }
     }
     failures

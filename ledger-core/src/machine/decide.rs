@@ -35,13 +35,14 @@ pub(super) fn decide(
         .policies
         .get(context.txn, &checked.agent.namespace, digest)?;
     let whose = checked.whose(&case.ask.agent);
-    let past = history::load(context, whose, compiled.history_scope())?;
     // Rules that read no history can be asked whatever is known of it.
-    let known = past.is_known(context.now_us) || compiled.temporal_rules().is_empty();
+    let scope = compiled.history_scope();
+    let known = compiled.temporal_rules().is_empty() || history::is_known(context, whose, scope)?;
     let mut decision = match checked.content.as_ref().filter(|_| known) {
         Some(content) => {
             let request = request(context, case, checked, content);
-            let evaluated = compiled.decide(&starts, &past.partition, &request);
+            let past = history::past(context.txn, whose, scope);
+            let evaluated = compiled.decide(&starts, &past, &request)?;
             let decision = translate(context, case, &checked.session, &evaluated.decision);
             // What the entry cannot hold becomes a denial, and a denial that was not the rules' is not part of their history.
             if decision.reason() == translate_reason(evaluated.decision.reason) {

@@ -3,20 +3,23 @@
 //! A namespace keeps history for its active bundle and for the candidates published beside it, so that a candidate's rules
 //! have a past on the day they are activated. Deciding reads; stepping happens once the decision is made.
 
+use std::borrow::{Borrow, BorrowMut};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger_proto::v1;
-use policy_engine::{BundleDigest, Compiled, Event, HistoryScope, NotCanonical, Partition, Starts};
+use policy_engine::{
+    BundleDigest, Compiled, Event, HistoryScope, NotCanonical, Record, Records, RecordsMut, Starts,
+};
 
 use super::context::Context;
-use crate::limits::{MAX_WINDOW_US, SWEEP_PER_COMMAND};
+use crate::limits::{MAX_WINDOW_US, SWEEP_PER_COMMAND, SWEEP_RECORDS_PER_COMMAND};
 use crate::state::{Family, Key, State, StateError, Txn, split_expiry};
 
 /// What precedes issuer and subject in the hash that names a subject's history.
 const SUBJECT_DOMAIN: &[u8] = b"countersign-subject-v1\0";
-/// What a past begins with of which events are gone. The bytes of a partition begin with the tag of a field.
-const UNKNOWN: u8 = 0xff;
+/// The key, inside a partition, of the time until which events that are gone can count. The engine's keys begin otherwise.
+const UNKNOWN: &[u8] = &[0xff];
 
 /// `BLAKE3("countersign-subject-v1\0" || u32be(len iss) || iss || sub)`.
 pub(super) fn subject_digest(subject: &v1::Subject) -> Vec<u8> {
@@ -77,71 +80,82 @@ pub(super) fn digest(bytes: &[u8]) -> Option<BundleDigest> {
     bytes.try_into().ok().map(BundleDigest)
 }
 
-/// A partition as the state holds it.
-#[derive(Debug, Default)]
-pub(super) struct Past {
-    pub(super) partition: Partition,
-    /// Events that are gone can count until then. 0 on every replica: only whoever applies recorded commands again meets events
-    /// that are gone.
-    unknown_until_us: u64,
+/// The records of one partition, as a transaction sees them.
+#[derive(Debug)]
+pub(super) struct InState<T> {
+    txn: T,
+    partition: Key,
 }
 
-impl Past {
-    /// True if every event that can count is there.
-    pub(super) const fn is_known(&self, now_us: u64) -> bool {
-        self.unknown_until_us <= now_us
+impl<'s, T: Borrow<Txn<'s>>> Records for InState<T> {
+    type Error = StateError;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let key = self.partition.in_partition(key);
+        self.txn.borrow().get(key.as_bytes())
     }
 
-    fn expires_at_us(&self) -> Option<u64> {
-        let unknown = (self.unknown_until_us > 0).then_some(self.unknown_until_us);
-        self.partition.expires_at_us().max(unknown)
+    fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<Record>, StateError> {
+        let prefix = self.partition.in_partition(prefix);
+        let length = self.partition.as_bytes().len();
+        let found = self.txn.borrow().scan(prefix.as_bytes(), None, limit)?;
+        let inside = found.into_iter().map(|(mut key, record)| {
+            key.drain(..length);
+            (key, record)
+        });
+        // Whether events are gone is not for rules to read.
+        Ok(inside.filter(|(key, _)| key != UNKNOWN).collect())
     }
 
-    /// The partition's bytes; before them, if events are gone, a byte that no partition begins with and until when they count.
-    fn to_bytes(&self) -> Vec<u8> {
-        let partition = self.partition.to_bytes();
-        if self.unknown_until_us == 0 {
-            return partition;
+    fn damaged(&self, key: &[u8]) -> StateError {
+        StateError::new(&self.partition.in_partition(key), NotCanonical.to_string())
+    }
+}
+
+impl<'s, T: BorrowMut<Txn<'s>>> RecordsMut for InState<T> {
+    fn put(&mut self, key: Vec<u8>, record: Option<Vec<u8>>) {
+        let key = self.partition.in_partition(&key);
+        match record {
+            Some(record) => self.txn.borrow_mut().put(key, record),
+            None => self.txn.borrow_mut().delete(key),
         }
-        let until = self.unknown_until_us.to_be_bytes();
-        [[UNKNOWN].as_slice(), &until, &partition].concat()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self, NotCanonical> {
-        let unknown = bytes
-            .strip_prefix(&[UNKNOWN])
-            .and_then(|rest| rest.split_first_chunk());
-        let (until, partition) = match unknown {
-            Some((until, partition)) => (u64::from_be_bytes(*until), partition),
-            None => (0, bytes),
-        };
-        Ok(Self {
-            partition: Partition::from_bytes(partition)?,
-            unknown_until_us: until,
-        })
     }
 }
 
 /// The past that a bundle's rules read.
-pub(super) fn load(
+pub(super) fn past<'t, 's>(
+    txn: &'t Txn<'s>,
+    whose: Whose<'_>,
+    scope: HistoryScope,
+) -> InState<&'t Txn<'s>> {
+    InState {
+        txn,
+        partition: whose.key(scope),
+    }
+}
+
+/// True if every event that can count is there. It always is on a replica: only whoever applies recorded commands again meets
+/// events that are gone.
+pub(super) fn is_known(
     context: &Context<'_, '_>,
     whose: Whose<'_>,
     scope: HistoryScope,
-) -> Result<Past, StateError> {
-    let mut past = load_key(context.txn, &whose.key(scope))?;
+) -> Result<bool, StateError> {
+    let mut until = unknown_until_us(context.txn, &whose.key(scope))?;
     if scope == HistoryScope::Subject {
-        let anybody = load_key(context.txn, &anybody(whose.namespace))?;
-        past.unknown_until_us = past.unknown_until_us.max(anybody.unknown_until_us);
+        until = until.max(unknown_until_us(context.txn, &anybody(whose.namespace))?);
     }
-    Ok(past)
+    Ok(until <= context.now_us)
 }
 
-fn load_key(txn: &Txn<'_>, key: &Key) -> Result<Past, StateError> {
+/// Until when events that are gone can count; 0 if none are.
+fn unknown_until_us(txn: &Txn<'_>, partition: &Key) -> Result<u64, StateError> {
+    let key = partition.in_partition(UNKNOWN);
     match txn.get(key.as_bytes())? {
-        Some(bytes) => {
-            Past::from_bytes(&bytes).map_err(|error| StateError::new(key, error.to_string()))
-        }
-        None => Ok(Past::default()),
+        None => Ok(0),
+        Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
+            .map(u64::from_be_bytes)
+            .map_err(|_| StateError::new(&key, "is no time")),
     }
 }
 
@@ -182,13 +196,14 @@ pub(super) fn step(
     }
     for (scope, readers) in readers(context, whose.namespace, namespace)? {
         let readers: Vec<&Compiled> = readers.iter().map(Arc::as_ref).collect();
-        let key = whose.key(scope);
-        let mut past = load_key(context.txn, &key)?;
-        let expired_at = past.expires_at_us();
-        for event in events {
-            past.partition.step(&readers, event.clone());
-        }
-        store(context.txn, key, expired_at, &past);
+        let partition = whose.key(scope);
+        let was = expires_at_us(context.txn, &partition)?;
+        let mut records = InState {
+            txn: &mut *context.txn,
+            partition: partition.clone(),
+        };
+        policy_engine::step(&mut records, &readers, events)?;
+        expire_at(context.txn, &partition, was)?;
     }
     Ok(())
 }
@@ -206,27 +221,39 @@ pub(super) fn forget(
             keys.push(anybody(whose.namespace));
         }
         for key in keys {
-            let mut past = load_key(context.txn, &key)?;
-            let expired_at = past.expires_at_us();
-            past.unknown_until_us = until;
-            store(context.txn, key, expired_at, &past);
+            let was = expires_at_us(context.txn, &key)?;
+            let unknown = key.in_partition(UNKNOWN);
+            context.txn.put(unknown, until.to_be_bytes().to_vec());
+            expire_at(context.txn, &key, was)?;
         }
     }
     Ok(())
 }
 
-/// Writes a partition and its place in the order of expiry; an empty one is not kept.
-fn store(txn: &mut Txn<'_>, key: Key, expired_at: Option<u64>, past: &Past) {
-    if let Some(at) = expired_at {
-        txn.delete(Key::partition_expiry(at, &key));
-    }
-    match past.expires_at_us() {
-        Some(at) => {
-            txn.put(Key::partition_expiry(at, &key), Vec::new());
-            txn.put(key, past.to_bytes());
+/// From when on nothing in a partition can matter; none if there is nothing.
+fn expires_at_us(txn: &Txn<'_>, partition: &Key) -> Result<Option<u64>, StateError> {
+    let header = partition.in_partition(policy_engine::HEADER);
+    let known = match txn.get(header.as_bytes())? {
+        None => None,
+        Some(bytes) => policy_engine::check_record(policy_engine::HEADER, &bytes)
+            .map_err(|error| StateError::new(&header, error.to_string()))?,
+    };
+    let unknown = Some(unknown_until_us(txn, partition)?).filter(|until| *until > 0);
+    Ok(known.max(unknown))
+}
+
+/// Puts a partition in its place in the order of expiry.
+fn expire_at(txn: &mut Txn<'_>, partition: &Key, was: Option<u64>) -> Result<(), StateError> {
+    let at = expires_at_us(txn, partition)?;
+    if at != was {
+        if let Some(was) = was {
+            txn.delete(Key::partition_expiry(was, partition));
         }
-        None => txn.delete(key),
+        if let Some(at) = at {
+            txn.put(Key::partition_expiry(at, partition), Vec::new());
+        }
     }
+    Ok(())
 }
 
 /// Removes a few partitions that nothing can read any more. Every command pays for a few, so that idle partitions go away
@@ -240,8 +267,18 @@ pub(super) fn sweep(txn: &mut Txn<'_>, now_us: u64) -> Result<(), StateError> {
         if expires_at_us > now_us {
             break;
         }
-        txn.delete(Key::partition_expiry(expires_at_us, &partition));
-        txn.delete(partition);
+        // The header and the place in this order stay until all else is gone.
+        let records = txn.scan(partition.as_bytes(), None, SWEEP_RECORDS_PER_COMMAND)?;
+        let is_rest = records.len() < SWEEP_RECORDS_PER_COMMAND;
+        let header = partition.in_partition(policy_engine::HEADER);
+        for (key, _) in records {
+            if is_rest || key != header.as_bytes() {
+                txn.delete_raw(key);
+            }
+        }
+        if is_rest {
+            txn.delete(Key::partition_expiry(expires_at_us, &partition));
+        }
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub enum Family {
     OutcomeOf = 0x25,
     /// u64 epoch → `TrustRecord`
     Trust = 0x26,
-    /// namespace, scope, partition → a history partition's bytes
+    /// namespace, scope, partition, key of a record → a record of a history partition
     Partition = 0x30,
     /// u64 expiry, then the key of the partition → nothing
     PartitionExpiry = 0x31,
@@ -125,6 +125,13 @@ impl Key {
     fn last_text(mut self, text: &str) -> Self {
         self.0.extend_from_slice(text.as_bytes());
         self
+    }
+
+    fn sized(mut self, bytes: &[u8]) -> Self {
+        // Identities are checked to be far below 64 KiB.
+        let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        self.0.extend_from_slice(&len.to_be_bytes());
+        self.bytes(bytes)
     }
 
     fn bytes(mut self, bytes: &[u8]) -> Self {
@@ -254,13 +261,20 @@ impl Key {
         Self::new(Family::Trust).bytes(&epoch.to_be_bytes())
     }
 
-    /// [`Family::Partition`]
+    /// All records of one partition in [`Family::Partition`]. The key says how long its parts are, so that no partition's
+    /// keys begin with another's.
     #[must_use]
     pub fn partition(namespace: &str, scope: HistoryScope, partition: &[u8]) -> Self {
         Self::new(Family::Partition)
             .text(namespace)
             .bytes(&[scope_byte(scope)])
-            .bytes(partition)
+            .sized(partition)
+    }
+
+    /// One record of a partition.
+    #[must_use]
+    pub fn in_partition(&self, record: &[u8]) -> Self {
+        self.clone().bytes(record)
     }
 
     /// [`Family::PartitionExpiry`]

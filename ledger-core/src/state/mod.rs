@@ -102,6 +102,11 @@ impl<'s> Txn<'s> {
         self.writes.insert(key.into_bytes(), None);
     }
 
+    /// Deletes a key that was scanned.
+    pub(crate) fn delete_raw(&mut self, key: Vec<u8>) {
+        self.writes.insert(key, None);
+    }
+
     /// Reads a record.
     ///
     /// # Errors

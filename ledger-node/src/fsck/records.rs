@@ -7,7 +7,7 @@ use ledger_core::keys::PublicKey;
 use ledger_core::state::{Family, Key};
 use ledger_core::{canonical, entry};
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
-use policy_engine::{BundleDigest, Partition};
+use policy_engine::{BundleDigest, HEADER, check_record};
 use prost::Message;
 
 use super::{Check, Go, Ground, Seen, family_of};
@@ -367,18 +367,38 @@ fn expiry_key(at_us: u64, partition: &[u8]) -> Vec<u8> {
     key
 }
 
+/// The key of the partition that a record belongs to, and the record's key inside it.
+fn split_partition(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let sized = |rest: &[u8]| {
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        rest.get(usize::from(u16::from_be_bytes(*length))..)
+            .map(<[u8]>::len)
+    };
+    let namespace_ends = sized(key.get(1..)?)?;
+    let scope = key.get(key.len() - namespace_ends..)?;
+    let inside = sized(scope.get(1..)?)?;
+    key.split_at_checked(key.len() - inside)
+}
+
 fn partition(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let partition = match Partition::from_bytes(pair.bytes) {
-        Ok(partition) => partition,
+    let Some((partition, record)) = split_partition(pair.key) else {
+        return Ok(Err("the key has another form".to_owned()));
+    };
+    match check_record(record, pair.bytes) {
         Err(error) => return Ok(Err(error.to_string())),
-    };
-    let Some(at_us) = partition.expires_at_us() else {
-        return Ok(Err("is empty".to_owned()));
-    };
-    let expiry = expiry_key(at_us, pair.key);
-    if check.get(Table::State, &expiry)?.is_none() {
-        let what = "is missing, although its partition is there";
-        check.found(Table::State, &expiry, what)?;
+        Ok(Some(at_us)) => {
+            let expiry = expiry_key(at_us, partition);
+            if check.get(Table::State, &expiry)?.is_none() {
+                let what = "is missing, although its partition is there";
+                check.found(Table::State, &expiry, what)?;
+            }
+        }
+        Ok(None) => {
+            let header = [partition, HEADER].concat();
+            if check.get(Table::State, &header)?.is_none() {
+                return Ok(Err("is of a partition without a header".to_owned()));
+            }
+        }
     }
     Ok(Ok(()))
 }
@@ -387,14 +407,13 @@ fn partition_expiry(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
     let Some((_, key)) = pair.rest().split_first_chunk::<8>() else {
         return Ok(Err("the key has another form".to_owned()));
     };
-    let Some(bytes) = check.get(Table::State, key)? else {
+    let header = [key, HEADER].concat();
+    let Some(bytes) = check.get(Table::State, &header)? else {
         let what = "a partition is missing, although it has not expired";
         check.found(Table::State, key, what)?;
         return Ok(Ok(()));
     };
-    let at_us = Some(bytes)
-        .and_then(|bytes| Partition::from_bytes(&bytes).ok())
-        .and_then(|partition| partition.expires_at_us());
+    let at_us = check_record(HEADER, &bytes).ok().flatten();
     let same = at_us.is_some_and(|at_us| expiry_key(at_us, key) == pair.key);
     Ok(holds(
         same && pair.bytes.is_empty(),

@@ -13,7 +13,9 @@ use crate::decision::{Approver, Condition, RuleId};
 use crate::diagnostic::Diagnostic;
 use crate::event_schema::MAX_WINDOW_S;
 use crate::history::Fingerprint;
+use crate::history::plan::Plan;
 use crate::history::reads::Reads;
+use crate::history::tracking::Tracking;
 use crate::limits::MAX_RULE_DEPTH;
 
 /// A rule, apart from the Cedar policy that it became.
@@ -34,8 +36,15 @@ pub(crate) struct Rule {
 pub(crate) struct Past {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) reads: Reads,
-    /// Its temporal conditions, each named by the context attribute that carries its value.
-    pub(crate) leaves: Vec<TemporalField>,
+    pub(crate) leaves: Vec<Leaf>,
+}
+
+/// A temporal condition, named by the context attribute that carries its value.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    pub(crate) field: TemporalField,
+    /// None if only Dogwood's own engine can answer it.
+    pub(crate) plan: Option<Plan>,
 }
 
 /// Reads all rules, by the ids that Dogwood gave the policies.
@@ -85,6 +94,21 @@ pub(super) fn read(
     } else {
         Err(findings)
     }
+}
+
+/// What all rules remember of the past.
+pub(super) fn tracking(rules: &BTreeMap<String, Rule>) -> Tracking {
+    let mut tracking = Tracking::default();
+    for past in rules.values().filter_map(|rule| rule.past.as_ref()) {
+        let mut unplanned = Reads::default();
+        past.leaves
+            .iter()
+            .filter(|leaf| leaf.plan.is_none())
+            .for_each(|leaf| unplanned.add(&leaf.field.condition.condition));
+        let plans = past.leaves.iter().filter_map(|leaf| leaf.plan.as_ref());
+        tracking.add(&past.reads, plans, &unplanned);
+    }
+    tracking
 }
 
 fn leaves_by_policy(lowered: &Lowered) -> BTreeMap<String, Vec<TemporalField>> {
@@ -143,7 +167,13 @@ fn read_rule(
             bundle.shapes(),
         ),
         reads,
-        leaves,
+        leaves: leaves
+            .into_iter()
+            .map(|field| Leaf {
+                plan: Plan::of(&field.condition.condition),
+                field,
+            })
+            .collect(),
     });
     Ok(Rule {
         id: RuleId(id),

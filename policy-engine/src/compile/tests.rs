@@ -300,6 +300,7 @@ fn the_deepest_rules_within_the_limits_compile_and_evaluate_on_a_small_stack() {
                 &Partition::default(),
                 &request,
             )
+            .unwrap()
             .decision
     };
     #[expect(

@@ -11,6 +11,7 @@ use dogwood_language::{Authorizer, LoweredPolicySet, PolicySchema, Value as Dogw
 use super::{context, temporal};
 use crate::event_schema::service_schema;
 use crate::fixtures::{SECOND_US, START_US, compiled, request, schema, starts_at};
+use crate::history::view::{Guarded, View};
 use crate::*;
 
 const RULES: &str = r#"
@@ -171,9 +172,11 @@ impl Both {
     fn ask(&mut self, request: &Request) -> (bool, Vec<String>, Event) {
         let input = self.ours.typed_input(request).unwrap();
         let asked = temporal::event(request, EventKind::Request, input).unwrap();
+        let records = Guarded::new(&self.partition);
+        let past = View::load(&records, asked.time_ns).unwrap();
         let case = self
             .ours
-            .case(&self.starts, &self.partition, request, asked.clone())
+            .case(&self.starts, &past, request, asked.clone())
             .unwrap();
         let answer = self.ours.satisfied(&case, None, &case.slice).unwrap();
         let ours = self.ours.rules_at(answer.determining());
@@ -185,14 +188,14 @@ impl Both {
             (is_allow, &theirs),
             "{request:?}"
         );
-        self.partition.step(&[&self.ours], asked.clone());
+        step(&mut self.partition, &[&self.ours], &[asked.clone()]).unwrap();
         (is_allow, ours.into_iter().collect(), asked)
     }
 
     fn step(&mut self, event: Event) {
         let response = self.dogwood.is_authorized(&in_seconds(&event).build());
         assert!(response.is_none(), "only requests are decided");
-        self.partition.step(&[&self.ours], event);
+        step(&mut self.partition, &[&self.ours], &[event]).unwrap();
     }
 }
 
@@ -233,6 +236,8 @@ fn play(seed: u64, requests: u64, determined: &mut BTreeMap<String, u32>) {
         }
     }
 }
+
+mod generated;
 
 #[test]
 fn random_histories_are_judged_as_dogwood_judges_them() {

@@ -1,7 +1,8 @@
-//! The booleans of temporal conditions, found by playing a partition's past to Dogwood's engine.
+//! The booleans of temporal conditions.
 //!
-//! Each rule has a past of its own, which begins when its bundle was published. Rules that began together share an engine.
-//! The engines live for one decision, so the partition is only read.
+//! Each rule has a past of its own, which begins when its bundle was published. A condition with a plan is answered from the
+//! partition's cells; for the others the logged past is played to Dogwood's engine, which lives for one decision. Nothing of
+//! the partition is written.
 
 use std::collections::BTreeMap;
 
@@ -14,57 +15,77 @@ use crate::compile::{Compiled, Rule};
 use crate::evaluate::context::{self, value_for_dogwood};
 use crate::evaluate::entities::attributes_for_dogwood;
 use crate::evaluate::names::{ACTION_PATH, AGENT, RESOURCE, uid};
-use crate::history::{Event, EventKind, Partition, Starts};
+use crate::history::view::{Unreadable, View};
+use crate::history::{Event, EventKind, Starts};
 use crate::request::Request;
 use crate::value::Value;
 
+mod verdict;
+
+use verdict::Asking;
+
 /// Why the conditions have no values.
 #[derive(Debug)]
-pub(super) struct Unplayable;
+pub(crate) struct Unplayable;
 
-/// The values of the conditions in these rules, by context attribute.
-pub(super) fn evaluate<'a>(
+impl From<Unreadable> for Unplayable {
+    fn from(_: Unreadable) -> Self {
+        Self
+    }
+}
+
+/// The values of all conditions of these rules, by context attribute, sorted.
+pub(super) fn evaluate(
     compiled: &Compiled,
-    rules: impl Iterator<Item = &'a Rule>,
+    rules: &[&Rule],
     starts: &Starts,
-    partition: &Partition,
+    past: &View<'_>,
     entities: &Entities,
     asked: &Event,
     request: &Request,
 ) -> Result<Vec<(String, bool)>, Unplayable> {
-    let mut by_start: BTreeMap<u64, Vec<TemporalField>> = BTreeMap::new();
-    for past in rules.filter_map(|rule| rule.past.as_ref()) {
-        // Nobody says since when: an empty past would let every cap through.
-        let start = starts.get(&past.fingerprint).ok_or(Unplayable)?;
-        let leaves = by_start.entry(*start).or_default();
-        leaves.extend(past.leaves.iter().cloned());
-    }
-    if by_start.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Dogwood's windows are only right when time does not run backwards.
-    if partition
-        .events()
-        .next_back()
-        .is_some_and(|last| last.time_ns > asked.time_ns)
-    {
-        return Err(Unplayable);
-    }
-    let asked = decision_event(compiled, entities, asked, request)?;
     let mut values = Vec::new();
-    for (start, leaves) in by_start {
-        let since_ns = i64::try_from(start).map_or(i64::MAX, |us| us.saturating_mul(1_000));
-        let past = partition
-            .events()
-            .filter(|event| event.time_ns >= since_ns)
-            .map(|event| played(event).build());
-        values.extend(play(&leaves, compiled.schema(), past, &asked)?);
+    let mut unplanned: BTreeMap<u64, Vec<TemporalField>> = BTreeMap::new();
+    let asking = Asking::new(past, asked, compiled, entities, request);
+    for rule_past in rules.iter().filter_map(|rule| rule.past.as_ref()) {
+        // Windows are only right when time does not run backwards.
+        if past.last().time_ns > asked.time_ns {
+            return Err(Unplayable);
+        }
+        // Nobody says since when: an empty past would let every cap through.
+        let start = *starts.get(&rule_past.fingerprint).ok_or(Unplayable)?;
+        for leaf in &rule_past.leaves {
+            match &leaf.plan {
+                Some(plan) => {
+                    let holds = asking.holds(plan, since_ns(start))?;
+                    values.push((leaf.field.id.clone(), holds));
+                }
+                None => unplanned.entry(start).or_default().push(leaf.field.clone()),
+            }
+        }
+    }
+    if !unplanned.is_empty() {
+        let events = past.events()?;
+        let asked = decision_event(compiled, entities, asked, request)?;
+        for (start, leaves) in unplanned {
+            let from_ns = since_ns(start);
+            let events = events
+                .iter()
+                .filter(|event| event.time_ns >= from_ns)
+                .map(|event| played(event).build());
+            values.extend(play(&leaves, compiled.schema(), events, &asked)?);
+        }
     }
     values.sort_unstable();
     Ok(values)
 }
 
-fn play(
+fn since_ns(start_us: u64) -> i64 {
+    i64::try_from(start_us).map_or(i64::MAX, |us| us.saturating_mul(1_000))
+}
+
+/// What Dogwood's engine says after that past, once it has been asked.
+pub(crate) fn play(
     leaves: &[TemporalField],
     schema: &Schema,
     past: impl Iterator<Item = Played>,
@@ -101,7 +122,7 @@ fn text(text: &str) -> dogwood_language::Value {
 }
 
 /// The request as Dogwood's conditions see it: an event, and the context and attributes to compare older events with.
-fn decision_event(
+pub(crate) fn decision_event(
     compiled: &Compiled,
     entities: &Entities,
     asked: &Event,

@@ -13,6 +13,7 @@ fn decide(rules: &str, request: &Request) -> Decision {
     let compiled = compiled(rules);
     compiled
         .decide(&Starts::new(), &Partition::default(), request)
+        .unwrap()
         .decision
 }
 
@@ -83,11 +84,13 @@ fn what_does_not_fit_the_schema_is_denied_before_any_rule_is_asked() {
         "{\"amount\": 1, \"amount\": 1, \"to\": \"bob\"}",
         "{\"amount\": 9223372036854775808, \"to\": \"bob\"}",
     ] {
-        let evaluated = compiled(PERMIT_ALL).decide(
-            &Starts::new(),
-            &Partition::default(),
-            &request("bank/pay", input, START_US),
-        );
+        let evaluated = compiled(PERMIT_ALL)
+            .decide(
+                &Starts::new(),
+                &Partition::default(),
+                &request("bank/pay", input, START_US),
+            )
+            .unwrap();
         assert_eq!(evaluated.decision.reason, Reason::SchemaMismatch, "{input}");
         assert!(evaluated.events.is_empty());
     }
@@ -168,8 +171,11 @@ fn a_denial_that_approvals_would_lift_escalates() {
         @id(\"never\") forbid (principal, action == Countersign::Action::\"bank/pay\", resource)
           when { context.input.to == \"mallory\" };";
     let compiled = compiled(rules);
-    let decide =
-        |request: &Request| compiled.decide(&Starts::new(), &Partition::default(), request);
+    let decide = |request: &Request| {
+        compiled
+            .decide(&Starts::new(), &Partition::default(), request)
+            .unwrap()
+    };
     assert_eq!(decide(&pay(10)).decision.verdict, Verdict::Allow);
     let escalated = decide(&pay(11));
     assert_eq!(
@@ -234,10 +240,12 @@ fn deciding_changes_nothing_and_repeats_exactly() {
     let request = request("login", "{\"user\": \"u\"}", START_US + HOUR_US);
     let first = world
         .compiled
-        .decide(&world.starts, &world.partition, &request);
+        .decide(&world.starts, &world.partition, &request)
+        .unwrap();
     let again = world
         .compiled
-        .decide(&world.starts, &world.partition, &request);
+        .decide(&world.starts, &world.partition, &request)
+        .unwrap();
     assert_eq!(first, again);
     assert_eq!(world.partition, before);
     assert_eq!(starts_at(&world.compiled, START_US), world.starts);

@@ -1,91 +1,69 @@
-//! The canonical bytes of a partition.
+//! The canonical bytes of a logged event.
 //!
-//! Replicas compare digests of their state, so one partition has one encoding: what re-encodes differently is refused.
+//! Replicas compare digests of their state, so one event has one encoding: what re-encodes differently is refused.
 
 use prost::Message;
 
-use crate::history::partition::{Partition, Retained};
+use crate::history::header::{Cell, Header};
+use crate::history::records::split_due;
+use crate::history::series::is_chunk;
 use crate::history::{Event, EventKind};
 use crate::value::Value;
 
-/// Bytes that are not the canonical form of a partition.
+/// Bytes that are not the canonical form of a record of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("these bytes are not a history partition in canonical form")]
+#[error("these bytes are not a record of a history partition in canonical form")]
 pub struct NotCanonical;
 
 #[derive(Clone, PartialEq, Message)]
-struct PartitionWire {
-    #[prost(message, repeated, tag = "1")]
-    events: Vec<RetainedWire>,
-    #[prost(int64, tag = "2")]
-    blind_until_ns: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RetainedWire {
+struct EventWire {
     #[prost(int64, tag = "1")]
-    until_ns: i64,
-    #[prost(int64, tag = "2")]
     time_ns: i64,
-    #[prost(uint32, tag = "3")]
+    #[prost(uint32, tag = "2")]
     kind: u32,
-    #[prost(string, tag = "4")]
+    #[prost(string, tag = "3")]
     request_id: String,
-    #[prost(string, tag = "5")]
+    #[prost(string, tag = "4")]
     session_id: String,
-    #[prost(string, tag = "6")]
+    #[prost(string, tag = "5")]
     agent: String,
-    #[prost(string, tag = "7")]
+    #[prost(string, tag = "6")]
     action: String,
-    #[prost(string, tag = "8")]
+    #[prost(string, tag = "7")]
     resource: String,
     /// Canonical bytes of a value.
-    #[prost(bytes = "vec", tag = "9")]
+    #[prost(bytes = "vec", tag = "8")]
     input: Vec<u8>,
     /// Canonical bytes of a value; no value has none.
-    #[prost(bytes = "vec", tag = "10")]
+    #[prost(bytes = "vec", tag = "9")]
     output: Vec<u8>,
 }
 
-impl Partition {
-    /// Reads the form that [`Partition::to_bytes`] writes, and no other.
-    ///
-    /// # Errors
-    ///
-    /// [`NotCanonical`] for bytes that re-encode differently, and for events out of order.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NotCanonical> {
-        let wire = PartitionWire::decode(bytes).map_err(|_| NotCanonical)?;
-        let events = wire
-            .events
-            .into_iter()
-            .map(|retained| retained_from(retained).ok_or(NotCanonical))
-            .collect::<Result<Vec<_>, _>>()?;
-        let partition = Self::from_parts(events, wire.blind_until_ns).ok_or(NotCanonical)?;
-        if partition.to_bytes() == bytes {
-            Ok(partition)
-        } else {
-            Err(NotCanonical)
+/// Checks a record of a partition by its key inside the partition. For the header, which is there exactly if anything is, it
+/// gives the time in microseconds since 1970 from which on the partition does not matter.
+///
+/// # Errors
+/// [`NotCanonical`] for what stepping never writes.
+pub fn check_record(key: &[u8], bytes: &[u8]) -> Result<Option<u64>, NotCanonical> {
+    let (tag, rest) = key.split_first().ok_or(NotCanonical)?;
+    let sound = match (tag, rest.len()) {
+        (b'h', 0) => {
+            let header = Header::from_bytes(bytes).filter(|header| header.to_bytes() == bytes);
+            let expiry = header.and_then(|header| header.expires_at_us());
+            return expiry.map(Some).ok_or(NotCanonical);
         }
-    }
-
-    /// The canonical bytes; an empty partition has none.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        PartitionWire {
-            events: self.retained().iter().map(retained_to).collect(),
-            blind_until_ns: self.blind_until_ns(),
-        }
-        .encode_to_vec()
-    }
+        (b'c', 32) => Cell::from_bytes(bytes).is_some_and(|cell| cell.to_bytes() == bytes),
+        (b'k', 40) => is_chunk(bytes),
+        (b'v', 48) => bytes.len() == 8 && bytes != [0; 8],
+        (b'e', 16) => event_from_bytes(bytes).is_ok(),
+        (b'x', _) => split_due(key).is_some() && bytes.is_empty(),
+        _ => false,
+    };
+    if sound { Ok(None) } else { Err(NotCanonical) }
 }
 
-/// How many bytes an event takes, for the partition's bound.
-pub(super) fn event_bytes(event: &Event) -> usize {
-    wire_of(event).encoded_len()
-}
-
-fn wire_of(event: &Event) -> RetainedWire {
-    RetainedWire {
-        until_ns: 0,
+pub(crate) fn event_to_bytes(event: &Event) -> Vec<u8> {
+    EventWire {
         time_ns: event.time_ns,
         kind: kind_to(event.kind),
         request_id: event.request_id.clone(),
@@ -100,32 +78,31 @@ fn wire_of(event: &Event) -> RetainedWire {
             .map(Value::to_bytes)
             .unwrap_or_default(),
     }
+    .encode_to_vec()
 }
 
-fn retained_to(retained: &Retained) -> RetainedWire {
-    RetainedWire {
-        until_ns: retained.until_ns(),
-        ..wire_of(retained.event())
-    }
-}
-
-fn retained_from(wire: RetainedWire) -> Option<Retained> {
+pub(crate) fn event_from_bytes(bytes: &[u8]) -> Result<Event, NotCanonical> {
+    let wire = EventWire::decode(bytes).map_err(|_| NotCanonical)?;
     let output = match wire.output.as_slice() {
         [] => None,
-        bytes => Some(Value::from_bytes(bytes).ok()?),
+        bytes => Some(Value::from_bytes(bytes).map_err(|_| NotCanonical)?),
     };
     let event = Event {
         time_ns: wire.time_ns,
-        kind: kind_from(wire.kind)?,
+        kind: kind_from(wire.kind).ok_or(NotCanonical)?,
         request_id: wire.request_id,
         session_id: wire.session_id,
         agent: wire.agent,
         action: wire.action,
         resource: wire.resource,
-        input: Value::from_bytes(&wire.input).ok()?,
+        input: Value::from_bytes(&wire.input).map_err(|_| NotCanonical)?,
         output,
     };
-    Some(Retained::new(event, wire.until_ns))
+    if event_to_bytes(&event) == bytes {
+        Ok(event)
+    } else {
+        Err(NotCanonical)
+    }
 }
 
 fn kind_to(kind: EventKind) -> u32 {

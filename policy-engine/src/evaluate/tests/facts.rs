@@ -63,6 +63,7 @@ fn every_fact_reaches_the_rules() {
     let decide = |request: &Request| {
         compiled
             .decide(&Starts::new(), &Partition::default(), request)
+            .unwrap()
             .decision
     };
     assert_eq!(ids(&decide(&request)), ["all-facts"]);
@@ -94,6 +95,7 @@ fn what_the_bundle_says_of_a_resource_is_never_overridden() {
     let decide = |request: &Request| {
         compiled
             .decide(&Starts::new(), &Partition::default(), request)
+            .unwrap()
             .decision
     };
     assert_eq!(decide(&request).verdict, Verdict::Allow);
