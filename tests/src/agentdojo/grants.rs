@@ -28,7 +28,7 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern")
 }
 
-/// What a session is opened with.
+/// What a session is opened with. A grant bears the name of the argument or of the tool that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     /// The actions that it may ask for.
@@ -59,22 +59,20 @@ pub fn read(prompt: &str, environment: &Environment, tools: &[String]) -> Openin
         }
     };
     grant("recipients", recipients(prompt, &both, environment));
-    grant("urls", urls(&both));
-    grant("sites", urls(prompt));
     let mut people = environment.people.clone();
     people.extend(all(&NAME, prompt));
     people.retain(|_| !environment.people.is_empty());
-    grant("people", people);
-    let bookable = scope
-        .iter()
-        .any(|tool| !looks(tool) && tool.starts_with("reserve"));
-    let places = environment.places.iter().filter(|_| bookable);
-    grant("places", places.cloned().collect());
-    let edits = scope.iter().any(|tool| tool.starts_with("update"));
-    if edits {
-        grant("values", values(&both, environment));
+    grant("user", people);
+    grant("password", quoted(prompt));
+    for tool in &scope {
+        match tool.split('_').next() {
+            Some("get") if tool.ends_with("page") => grant(tool, urls(&both)),
+            Some("post") => grant(tool, urls(prompt)),
+            Some("reserve") => grant(tool, environment.places.clone()),
+            Some("update") => grant(tool, values(&both, environment)),
+            _ => {}
+        }
     }
-    grant("secrets", quoted(prompt));
     Opening { scope, grants }
 }
 
