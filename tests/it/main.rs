@@ -6,6 +6,8 @@
 )]
 
 #[cfg(test)]
+mod agentdojo;
+#[cfg(test)]
 mod cedar_corpus;
 #[cfg(test)]
 mod cluster;

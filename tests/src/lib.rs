@@ -8,6 +8,7 @@
     reason = "all of this crate is test code, and a test fails by panicking"
 )]
 
+pub mod agentdojo;
 pub mod cluster;
 pub mod examples;
 pub mod fuzz;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use countersign_tests::agentdojo::sessions::Openings;
 use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::{Cluster, Options, admin};
 use countersign_tests::examples::{agentdojo, examples};
@@ -79,6 +80,9 @@ async fn real_agents(tree_hash: TreeHash) {
     let cli = Cli::of_admin(&cluster);
     let dojo = cli.folder.join("agentdojo");
     agentdojo(&data, &dojo).expect("the bundles for AgentDojo");
+    let sessions = cli.folder.join("agentdojo-sessions.jsonl");
+    let opened = Openings::read(&data).and_then(|read| read.lines(&data));
+    std::fs::write(&sessions, opened.expect("sessions")).expect("a file");
     let replayed: [(&str, PathBuf); 3] = [
         ("agentdojo-gt", dojo),
         ("tau-bench-runs", examples().join("service")),
@@ -87,7 +91,11 @@ async fn real_agents(tree_hash: TreeHash) {
     let mut decisions = 0;
     for (name, bundle) in replayed {
         let trace = data.join(format!("traces/{name}.jsonl"));
-        let (answers, summary) = replays(&cli, &trace, &["--bundle", text(&bundle)]);
+        let mut more = vec!["--bundle", text(&bundle)];
+        if name.starts_with("agentdojo") {
+            more.extend(["--sessions", text(&sessions)]);
+        }
+        let (answers, summary) = replays(&cli, &trace, &more);
         decisions += answers.len();
         let allowed = answers.iter().filter(|answer| answer["verdict"] == "ALLOW");
         assert_eq!(summary["outcomes"], allowed.count());
