@@ -12,15 +12,40 @@ use crate::diagnostic::Diagnostic;
 use crate::history::EventKind;
 
 mod ids;
+mod reach;
 
 pub use ids::add_missing_ids;
 pub(crate) use ids::id_in;
 
-/// All findings about a bundle, errors or else warnings, sorted.
+/// All findings about a bundle, errors or else warnings, sorted. It says more than compiling does: what only its author needs
+/// to know is not looked for at each publish.
 pub fn check(bundle: &Bundle) -> Vec<Diagnostic> {
-    match Compiled::compile(bundle) {
-        Ok(compiled) => compiled.warnings().to_vec(),
-        Err(findings) => findings,
+    let compiled = match Compiled::compile(bundle) {
+        Ok(compiled) => compiled,
+        Err(findings) => return findings,
+    };
+    let mut findings: Vec<_> = compiled
+        .warnings()
+        .iter()
+        .cloned()
+        .map(in_our_words)
+        .collect();
+    findings.extend(reach::warnings(bundle, &compiled));
+    findings.sort_unstable();
+    findings
+}
+
+/// Cedar's warning of a rule that never matches, as an author of rules for agents can use it.
+fn in_our_words(finding: Diagnostic) -> Diagnostic {
+    if !finding.message.starts_with("policy is impossible") {
+        return finding;
+    }
+    Diagnostic {
+        message: "the rule can never match: with the schema's types its scope and conditions are always false".to_owned(),
+        mend: "every principal is a Countersign::Agent and every resource a Countersign::Resource; correct scope and \
+               conditions, or remove the rule"
+            .to_owned(),
+        ..finding
     }
 }
 
@@ -103,3 +128,6 @@ fn context_group(expr: &Expr) -> Option<&str> {
     };
     matches!(expr.expr_kind(), ExprKind::Var(Var::Context)).then_some(attr.as_str())
 }
+
+#[cfg(test)]
+mod tests;
