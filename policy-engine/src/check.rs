@@ -1,7 +1,7 @@
 //! What can be said against a bundle: errors that keep it from being published, and warnings about rules that work, but
 //! probably not as their author thinks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint};
 use cedar_policy_core::ast::{Expr, ExprKind, Var};
@@ -20,31 +20,46 @@ pub(crate) use ids::id_in;
 /// All findings about a bundle, errors or else warnings, sorted. It says more than compiling does: what only its author needs
 /// to know is not looked for at each publish.
 pub fn check(bundle: &Bundle) -> Vec<Diagnostic> {
-    let compiled = match Compiled::compile(bundle) {
-        Ok(compiled) => compiled,
-        Err(findings) => return findings,
+    let mut findings = match Compiled::compile(bundle) {
+        Ok(compiled) => {
+            let mut findings = reach::warnings(bundle, &compiled);
+            findings.extend(compiled.warnings().iter().cloned());
+            findings
+        }
+        Err(findings) => findings,
     };
-    let mut findings: Vec<_> = compiled
-        .warnings()
+    // Of an action that is not there, the one finding that names it is enough.
+    let unknown: BTreeSet<_> = findings
         .iter()
-        .cloned()
-        .map(in_our_words)
+        .filter(|finding| finding.message.starts_with("unrecognized action"))
+        .map(|finding| finding.rule.clone())
         .collect();
-    findings.extend(reach::warnings(bundle, &compiled));
+    findings.retain(|finding| {
+        !finding.message.starts_with(NO_ACTION) || !unknown.contains(&finding.rule)
+    });
+    let mut findings: Vec<_> = findings.into_iter().map(in_our_words).collect();
     findings.sort_unstable();
+    findings.dedup();
     findings
 }
 
-/// Cedar's warning of a rule that never matches, as an author of rules for agents can use it.
+/// How Cedar says that a scope holds for no action.
+const NO_ACTION: &str = "unable to find an applicable action";
+
+/// Cedar's findings about rules that never match, as an author of rules for agents can use them.
 fn in_our_words(finding: Diagnostic) -> Diagnostic {
-    if !finding.message.starts_with("policy is impossible") {
+    let message = if finding.message.starts_with(NO_ACTION) {
+        "the rule can never match: no action of the schema can be asked for in its scope"
+    } else if finding.message.starts_with("policy is impossible") {
+        "the rule can never match: with the schema's types its scope and conditions are always false"
+    } else {
         return finding;
-    }
+    };
+    let mend = "name actions that `policy schema` prints; every principal is a Countersign::Agent and every resource a \
+                Countersign::Resource";
     Diagnostic {
-        message: "the rule can never match: with the schema's types its scope and conditions are always false".to_owned(),
-        mend: "every principal is a Countersign::Agent and every resource a Countersign::Resource; correct scope and \
-               conditions, or remove the rule"
-            .to_owned(),
+        message: message.to_owned(),
+        mend: mend.to_owned(),
         ..finding
     }
 }

@@ -85,7 +85,9 @@ fn rule(action: &str, schema: &ActionSchema, taken: &mut BTreeSet<String>) -> St
         let _ = write!(text, "///   {name}{mark}: {}", named(shape));
         match bound(&name, shape) {
             Some(bound) if *required => bounds.push(bound),
-            Some(bound) => bounds.push(format!("(!({}) || {bound})", has(&name))),
+            Some(bound) => {
+                bounds.push(format!("(if {} then {bound} else true)", has(&name)));
+            }
             None => text.push_str(", which the rule does not bound"),
         }
         text.push('\n');

@@ -106,18 +106,18 @@ fn contradiction(condition: &Expr) -> Option<String> {
     let mut demands: BTreeMap<String, Demands<'_>> = BTreeMap::new();
     let mut parts = vec![condition];
     while let Some(part) = parts.pop() {
-        match part.expr_kind() {
-            ExprKind::And { left, right } => parts.extend([left.as_ref(), right.as_ref()]),
-            ExprKind::BinaryApp { op, arg1, arg2 } => demand(&mut demands, *op, arg1, arg2, true),
-            ExprKind::UnaryApp {
-                op: UnaryOp::Not,
-                arg,
-            } => {
-                if let ExprKind::BinaryApp { op, arg1, arg2 } = arg.expr_kind() {
-                    demand(&mut demands, *op, arg1, arg2, false);
-                }
-            }
-            _ => {}
+        let kind = part.expr_kind();
+        if let ExprKind::And { left, right } = kind {
+            parts.extend([left.as_ref(), right.as_ref()]);
+        } else if let ExprKind::BinaryApp { op, arg1, arg2 } = kind {
+            demand(&mut demands, *op, arg1, arg2, true);
+        } else if let ExprKind::UnaryApp {
+            op: UnaryOp::Not,
+            arg,
+        } = kind
+            && let ExprKind::BinaryApp { op, arg1, arg2 } = arg.expr_kind()
+        {
+            demand(&mut demands, *op, arg1, arg2, false);
         }
     }
     demands.into_iter().find_map(|(value, demands)| {
@@ -148,9 +148,12 @@ fn demand<'a>(
     right: &'a Expr,
     holds: bool,
 ) {
-    let literal = |expr: &'a Expr| match expr.expr_kind() {
-        ExprKind::Lit(literal) => Some(literal),
-        _ => None,
+    let literal = |expr: &'a Expr| {
+        if let ExprKind::Lit(literal) = expr.expr_kind() {
+            Some(literal)
+        } else {
+            None
+        }
     };
     let (value, constant, is_left) = match (literal(left), literal(right)) {
         (None, Some(constant)) => (left, constant, true),
@@ -188,7 +191,7 @@ fn shadowed(permit: &Reach<'_>, rules: &[Reach<'_>]) -> Option<Diagnostic> {
     let forbid = rules.iter().find(|forbid| {
         let policy: &cedar_policy_core::ast::Policy = forbid.policy.as_ref();
         forbid.policy.effect() == Effect::Forbid
-            && policy.non_scope_constraints().is_none()
+            && policy.non_scope_constraints().is_none_or(is_true)
             && permit.actions.is_subset(&forbid.actions)
             && Who::principal(forbid.policy).covers(&Who::principal(permit.policy))
             && Who::resource(forbid.policy).covers(&Who::resource(permit.policy))
@@ -199,6 +202,10 @@ fn shadowed(permit: &Reach<'_>, rules: &[Reach<'_>]) -> Option<Diagnostic> {
     );
     let mend = "give the forbid a condition or a narrower scope, or remove the permit";
     Some(warn(permit.rule, message, mend))
+}
+
+fn is_true(condition: &Expr) -> bool {
+    matches!(condition.expr_kind(), ExprKind::Lit(Literal::Bool(true)))
 }
 
 /// A scope of principals or resources. Each has one type in our schemas, so that `is` says nothing.
