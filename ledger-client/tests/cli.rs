@@ -117,6 +117,194 @@ fn cases_are_run_and_failures_are_shown() {
 }
 
 #[test]
+fn a_failed_step_is_told_as_a_diff() {
+    let folder = Folder::new("case-diff");
+    let bundle = folder.bundle(&format!("@id(\"pay\")\n{RULE}"));
+    std::fs::create_dir_all(bundle.join("tests")).unwrap();
+    folder.write(
+        "bundle/tests/pay.json",
+        r#"{"cases": [{"name": "c", "steps": [{"at_s": 0, "request": {"action": "bank/pay",
+            "input": {"to": "x", "amount": 1}}, "expect": {"verdict": "DENY", "rules": ["no"]}}]}]}"#,
+    );
+    let (code, text, _) = run(&["policy", "test"], &bundle);
+    assert_eq!(code, 3);
+    assert_eq!(
+        text,
+        "--- expected\n+++ decided\ntests/pay.json: case \"c\", step 0, bank/pay\n  - verdict DENY\n  + verdict ALLOW\n    \
+         reason  ALLOWED_BY_POLICY\n  - rule    no\n  + rule    pay\n1 cases, 1 failed steps\n"
+    );
+    let (_, json, _) = run(&["--json", "policy", "test"], &bundle);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["failures"][0]["decided"]["rules"][0], "pay");
+    assert_eq!(json["failures"][0]["step"], 0);
+}
+
+#[test]
+fn a_new_bundle_passes_check_and_is_never_half_there() {
+    let folder = Folder::new("new");
+    folder.write("tools.json", TOOLS);
+    let manifest = folder.0.join("tools.json");
+    let manifest = manifest.to_str().unwrap();
+    let bundle = folder.0.join("mine");
+    let new = ["policy", "new", "--manifest", manifest, "--server", "bank"];
+    let (code, text, errors) = run(&new, &bundle);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(text.lines().count(), 4, "{text}");
+    let (code, text, _) = run(&["policy", "check"], &bundle);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("no rule is about `bank/pay`"), "{text}");
+    let (code, text, _) = run(&["policy", "test"], &bundle);
+    assert_eq!((code, text.as_str()), (0, "1 cases, 0 failed steps\n"));
+
+    let (code, _, errors) = run(&new, &bundle);
+    assert_eq!(code, 2);
+    assert!(
+        errors.contains("is there already; name a new folder"),
+        "{errors}"
+    );
+    folder.write("tools.json", "{");
+    let (code, _, errors) = run(&new, &folder.0.join("other"));
+    assert_eq!(code, 64);
+    assert!(errors.contains("malformed at line 1"), "{errors}");
+    folder.write("tools.json", TOOLS);
+    // A file where a folder should be: nothing is left behind.
+    let (code, _, errors) = run(&new, &folder.0.join("tools.json/below"));
+    assert_eq!(code, 1);
+    assert!(errors.contains("cannot be written"), "{errors}");
+    let left = std::fs::read_dir(&folder.0).unwrap().count();
+    assert_eq!(left, 3, "bundle, mine and tools.json");
+}
+
+const TRACE: &str = concat!(
+    r#"{"suite":"s","agent":"a","session":"1","tool":"bank/pay","args":{"to":"x","amount":1}}"#,
+    "\n",
+    r#"{"suite":"s","agent":"a","session":"1","tool":"bank/pay","args":{"to":"x","amount":50}}"#,
+    "\n",
+    r#"{"suite":"s","agent":"a","session":"2","tool":"bank/pay","args":{"to":"x","amount":2}}"#,
+    "\n",
+);
+
+#[test]
+fn two_bundles_are_compared_on_their_own_pasts() {
+    let folder = Folder::new("diff");
+    folder.write("trace.jsonl", TRACE);
+    let before = folder.bundle(&format!("@id(\"pay\")\n{RULE}"));
+    let after = folder.0.join("after");
+    std::fs::create_dir_all(after.join("rules")).unwrap();
+    folder.write("after/bundle.toml", HEADER);
+    folder.write("after/tools.json", TOOLS);
+    folder.write(
+        "after/rules/pay.dw",
+        "@id(\"pay\") permit (principal, action == Countersign::Action::\"bank/pay\", resource)
+         when temporal { count_within(1h, Countersign::Action::\"bank/pay\"::allowed{}) < 1 };
+         @id(\"small\") forbid (principal, action == Countersign::Action::\"bank/pay\", resource)
+         when { context.input.amount > 10 };",
+    );
+    let trace = folder.0.join("trace.jsonl");
+    let trace = trace.to_str().unwrap();
+    let before = before.to_str().unwrap();
+    let compare = ["policy", "diff", "--traces", trace, before];
+    let (code, text, errors) = run(&compare, &after);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(
+        text.ends_with("3 actions, 2 decided differently, 0 left out\n"),
+        "{text}"
+    );
+    let (_, json, _) = run(&[&["--json"], compare.as_slice()].concat(), &after);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let changes = json["changes"].as_array().unwrap();
+    let places: Vec<_> = changes
+        .iter()
+        .map(|change| change["place"].clone())
+        .collect();
+    assert_eq!(places, [2, 3]);
+    assert_eq!(changes[0]["after_rules"][0], "small");
+    assert_eq!(changes[1]["after_reason"], "NO_MATCHING_PERMIT");
+    let rules: Vec<_> = json["by_rule"].as_array().unwrap().iter().collect();
+    assert!(
+        rules
+            .iter()
+            .any(|row| row["rule"] == "+small" && row["actions"] == 1),
+        "{json}"
+    );
+    assert!(
+        rules
+            .iter()
+            .any(|row| row["rule"] == "-pay" && row["actions"] == 2),
+        "{json}"
+    );
+    // The same bundle decides the same.
+    let (_, text, _) = run(&compare, Path::new(before));
+    assert_eq!(text, "3 actions, 0 decided differently, 0 left out\n");
+    // Without a past there is nothing to compare.
+    assert_eq!(run(&["policy", "diff", before], &after).0, 2);
+}
+
+#[test]
+fn what_nobody_used_is_named_with_the_tightest_scope() {
+    let folder = Folder::new("unused");
+    folder.write("trace.jsonl", TRACE);
+    let bundle = folder.bundle(&format!(
+        "@id(\"pay\")\n{RULE}@id(\"never\") forbid (principal, action, resource) when {{ context.session.purpose == \"x\" }};\n"
+    ));
+    let trace = folder.0.join("trace.jsonl");
+    let trace = trace.to_str().unwrap();
+    let (code, text, errors) = run(&["policy", "unused", "--traces", trace], &bundle);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(
+        text.contains("1 of 2 rules never determined a decision"),
+        "{text}"
+    );
+    let (_, json, _) = run(&["--json", "policy", "unused", "--traces", trace], &bundle);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rules"][0]["rule"], "pay");
+    assert_eq!(json["rules"][0]["decisions"], 3);
+    assert_eq!(json["rules"][1]["decisions"], 0);
+    assert_eq!(json["namespaces"][0]["scope"][0], "bank/pay");
+    assert_eq!(
+        json["namespaces"][0]["unused_actions"],
+        serde_json::json!([])
+    );
+}
+
+/// A disk without room, as the kernel says it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_one_sentence_and_nothing_half_written() {
+    let folder = Folder::new("full");
+    let bundle = folder.bundle(&format!("@id(\"pay\")\n{RULE}"));
+    // The file beside the result leads to a device that is always full.
+    let out = folder.0.join("bank.bundle");
+    std::os::unix::fs::symlink("/dev/full", folder.0.join("bank.bundle.partial")).unwrap();
+    let (code, text, errors) = run(&["policy", "pack", "--out", out.to_str().unwrap()], &bundle);
+    assert_eq!((code, text.as_str()), (1, ""));
+    assert!(
+        errors.contains("bank.bundle cannot be written: No space left"),
+        "{errors}"
+    );
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(!out.exists() && !folder.0.join("bank.bundle.partial").exists());
+
+    // Standard output on a full disk.
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ledger-client"))
+        .args(["policy", "schema"])
+        .arg(&bundle)
+        .stdout(full)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors.contains("the output cannot be written: No space left"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn the_generated_schema_holds_the_tools() {
     let folder = Folder::new("schema");
     let bundle = folder.bundle(&format!("@id(\"pay\")\n{RULE}"));

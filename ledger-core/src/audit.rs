@@ -5,6 +5,7 @@
 //! what was read is then compared with a checkpoint that is trusted.
 
 use ledger_proto::v1::{self, entry::Body};
+use policy_engine::Request;
 use thiserror::Error;
 
 use crate::entry;
@@ -47,10 +48,12 @@ pub enum Flaw {
 }
 
 /// What was found about an entry that is as it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sound {
     /// True if something in it rests on content that is gone, and was believed.
     pub believed: bool,
+    /// For a decision: what the rules were asked, if they were and its content is at hand.
+    pub asked: Option<Box<Request>>,
 }
 
 /// Reads a ledger from its first entry on.
@@ -98,10 +101,10 @@ impl Auditor {
             return Err(Flaw::OutOfOrder(recorded.index));
         }
         let mut txn = Txn::new(&self.state);
-        let (appended, believed) = if let Some(Body::Genesis(message)) = &recorded.body {
+        let (appended, believed, asked) = if let Some(Body::Genesis(message)) = &recorded.body {
             let appended =
                 genesis(&mut txn, message).map_err(|error| Flaw::Genesis(error.to_string()))?;
-            (appended, false)
+            (appended, false, None)
         } else if recorded.index == 0 {
             return Err(Flaw::Genesis("it is another kind of entry".to_owned()));
         } else {
@@ -111,7 +114,7 @@ impl Auditor {
                 .reapply(&mut txn, &recorded, compartments, &checks)
                 .map_err(Flaw::State)?;
             match made.applied {
-                Applied::Appended(appended) => (*appended, made.adopted),
+                Applied::Appended(appended) => (*appended, made.adopted, made.asked),
                 Applied::Replayed { index, .. } => return Err(Flaw::Repeated(index)),
                 Applied::Refused(refusal) => return Err(Flaw::Refused(refusal)),
             }
@@ -122,7 +125,7 @@ impl Auditor {
         let writes = txn.into_writes();
         self.state.commit(writes);
         self.size = TreeSize(self.size.0 + 1);
-        Ok(Sound { believed })
+        Ok(Sound { believed, asked })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can be said against a bundle: errors that keep it from being published, and warnings about rules that work, but
 //! probably not as their author thinks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint};
 use cedar_policy_core::ast::{Expr, ExprKind, Var};
@@ -12,15 +12,55 @@ use crate::diagnostic::Diagnostic;
 use crate::history::EventKind;
 
 mod ids;
+mod reach;
 
 pub use ids::add_missing_ids;
 pub(crate) use ids::id_in;
 
-/// All findings about a bundle, errors or else warnings, sorted.
+/// All findings about a bundle, errors or else warnings, sorted. It says more than compiling does: what only its author needs
+/// to know is not looked for at each publish.
 pub fn check(bundle: &Bundle) -> Vec<Diagnostic> {
-    match Compiled::compile(bundle) {
-        Ok(compiled) => compiled.warnings().to_vec(),
+    let mut findings = match Compiled::compile(bundle) {
+        Ok(compiled) => {
+            let mut findings = reach::warnings(bundle, &compiled);
+            findings.extend(compiled.warnings().iter().cloned());
+            findings
+        }
         Err(findings) => findings,
+    };
+    // Of an action that is not there, the one finding that names it is enough.
+    let unknown: BTreeSet<_> = findings
+        .iter()
+        .filter(|finding| finding.message.starts_with("unrecognized action"))
+        .map(|finding| finding.rule.clone())
+        .collect();
+    findings.retain(|finding| {
+        !finding.message.starts_with(NO_ACTION) || !unknown.contains(&finding.rule)
+    });
+    let mut findings: Vec<_> = findings.into_iter().map(in_our_words).collect();
+    findings.sort_unstable();
+    findings.dedup();
+    findings
+}
+
+/// How Cedar says that a scope holds for no action.
+const NO_ACTION: &str = "unable to find an applicable action";
+
+/// Cedar's findings about rules that never match, as an author of rules for agents can use them.
+fn in_our_words(finding: Diagnostic) -> Diagnostic {
+    let message = if finding.message.starts_with(NO_ACTION) {
+        "the rule can never match: no action of the schema can be asked for in its scope"
+    } else if finding.message.starts_with("policy is impossible") {
+        "the rule can never match: with the schema's types its scope and conditions are always false"
+    } else {
+        return finding;
+    };
+    let mend = "name actions that `policy schema` prints; every principal is a Countersign::Agent and every resource a \
+                Countersign::Resource";
+    Diagnostic {
+        message: message.to_owned(),
+        mend: mend.to_owned(),
+        ..finding
     }
 }
 
@@ -103,3 +143,6 @@ fn context_group(expr: &Expr) -> Option<&str> {
     };
     matches!(expr.expr_kind(), ExprKind::Var(Var::Context)).then_some(attr.as_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,7 +152,7 @@ impl Compiled {
         &self.tracking
     }
 
-    #[cfg(test)]
+    /// All rules, by place.
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
     }

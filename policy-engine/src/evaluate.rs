@@ -351,7 +351,7 @@ fn caught(decide: impl FnOnce() -> Result<Evaluated, Reason>) -> Evaluated {
     }
 }
 
-fn without_rules(reason: Reason) -> Evaluated {
+pub(crate) fn without_rules(reason: Reason) -> Evaluated {
     Evaluated {
         decision: decision(Verdict::Deny, reason, &[]),
         events: Vec::new(),

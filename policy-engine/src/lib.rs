@@ -19,10 +19,13 @@ mod json;
 pub mod limits;
 mod manifest;
 mod nesting;
+mod rehearsal;
 mod request;
 mod schema;
+mod skeleton;
 mod testing;
 mod text;
+mod usage;
 mod value;
 
 #[cfg(test)]
@@ -41,7 +44,10 @@ pub use history::{
     Starts, TemporalRule, check_record, step,
 };
 pub use json::{Json, JsonError, Number};
+pub use rehearsal::Rehearsal;
 pub use request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
 pub use schema::{ActionSchema, Attribute, Mismatch, Shape, Shapes, TEMPLATE};
+pub use skeleton::skeleton;
 pub use testing::{CaseFailure, run_cases};
+pub use usage::{RuleUse, Usage, UsageReport};
 pub use value::{Decimal, DecodeError, Value};

@@ -3,15 +3,13 @@
 //! A case is a small history: its requests are decided by the rules, one after the other, and what is observed is stepped, as
 //! the machine would. Each case starts with an empty past, which every rule sees from its beginning.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::bundle::{Bundle, Case, Expectation, HistoryScope, Step, StepKind};
+use crate::bundle::{Bundle, Case, Expectation, Step, StepKind};
 use crate::compile::Compiled;
-use crate::decision::{Decision, RuleId, Verdict};
-use crate::evaluate::Outcome;
-use crate::history::{Partition, Starts, step};
-use crate::request::Request;
+use crate::decision::{Decision, RuleId};
+use crate::rehearsal::Rehearsal;
 
 /// A step of a test case whose decision was not the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,62 +20,62 @@ pub struct CaseFailure {
     pub case: String,
     /// The number of the step, from 0, as `of` counts them.
     pub step: usize,
+    /// The action that it asks for.
+    pub action: String,
     /// What the case expects.
     pub expected: Expectation,
     /// What the rules said.
     pub actual: Decision,
 }
 
-/// The step, and a line for each thing that differs.
+/// The step, and what it was decided: `-` before what the case expects, `+` before what came out instead, nothing before what
+/// they agree on or the case leaves open.
 impl fmt::Display for CaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             file,
             case,
             step,
+            action,
             expected,
             actual,
         } = self;
-        write!(f, "{file}: case \"{case}\", step {step}")?;
-        if expected.verdict != actual.verdict {
-            let (expected, actual) = (expected.verdict.as_str(), actual.verdict.as_str());
-            write!(f, "\n  verdict: expected {expected}, got {actual}")?;
+        write!(f, "{file}: case \"{case}\", step {step}, {action}")?;
+        let verdict = actual.verdict.as_str();
+        differ(f, "verdict", Some(expected.verdict.as_str()), verdict)?;
+        let reason = expected.reason.map(crate::Reason::as_str);
+        differ(f, "reason ", reason, actual.reason.as_str())?;
+        let found: BTreeSet<&RuleId> = actual.rules.iter().collect();
+        let wanted: BTreeSet<&RuleId> = match &expected.rules {
+            Some(rules) => rules.iter().collect(),
+            None => found.clone(),
+        };
+        if found.is_empty() && wanted.is_empty() {
+            return write!(f, "\n    rule    none");
         }
-        let reason = actual.reason.as_str();
-        match expected.reason {
-            Some(expected) if expected != actual.reason => {
-                write!(
-                    f,
-                    "\n  reason: expected {}, got {reason}",
-                    expected.as_str()
-                )?;
-            }
-            _ => write!(f, "\n  reason: {reason}")?,
+        for rule in wanted.union(&found) {
+            let sign = match (wanted.contains(rule), found.contains(rule)) {
+                (true, false) => '-',
+                (false, true) => '+',
+                (true, true) | (false, false) => ' ',
+            };
+            write!(f, "\n  {sign} rule    {rule}")?;
         }
-        let rules: Vec<&RuleId> = actual.rules.iter().collect();
-        match &expected.rules {
-            Some(expected) if !expected.iter().eq(rules.iter().copied()) => {
-                let expected: Vec<&RuleId> = expected.iter().collect();
-                write!(
-                    f,
-                    "\n  rules: expected {}, got {}",
-                    list(&expected),
-                    list(&rules)
-                )
-            }
-            _ => write!(f, "\n  rules: {}", list(&rules)),
-        }
+        Ok(())
     }
 }
 
-fn list(rules: &[&RuleId]) -> String {
-    match rules {
-        [] => "none".to_owned(),
-        _ => rules
-            .iter()
-            .map(|rule| rule.0.as_str())
-            .collect::<Vec<_>>()
-            .join(", "),
+fn differ(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    expected: Option<&str>,
+    actual: &str,
+) -> fmt::Result {
+    match expected {
+        Some(expected) if expected != actual => {
+            write!(f, "\n  - {name} {expected}\n  + {name} {actual}")
+        }
+        _ => write!(f, "\n    {name} {actual}"),
     }
 }
 
@@ -88,106 +86,51 @@ pub fn run_cases(compiled: &Compiled, bundle: &Bundle) -> Vec<CaseFailure> {
 }
 
 fn run(compiled: &Compiled, case: &Case) -> Vec<CaseFailure> {
-    let rules = compiled.temporal_rules().iter();
-    let starts: Starts = rules.map(|rule| (rule.fingerprint, 0)).collect();
-    let mut partitions: BTreeMap<(u8, String), Partition> = BTreeMap::new();
-    let mut allowed: BTreeMap<usize, Request> = BTreeMap::new();
+    let mut rehearsal = Rehearsal::new(compiled);
     let mut failures = Vec::new();
-    let mut now_us = 0;
     for (index, Step { time_us, kind }) in case.steps.iter().enumerate() {
-        // As in the ledger, no two things happen at once.
-        now_us = (*time_us).max(now_us + 1);
-        let events = match kind {
+        match kind {
             StepKind::Request { request, expect } => {
-                let mut request = Request::clone(request);
-                request.time_us = now_us;
-                let partition = partitions.entry(key(compiled, &request)).or_default();
-                // Records that nothing but stepping wrote can be read.
-                let Ok(evaluated) = compiled.decide(&starts, partition, &request) else {
-                    continue;
-                };
-                let actual = evaluated.decision;
-                let events = evaluated
-                    .events
-                    .into_iter()
-                    .map(|event| (request.clone(), event));
-                let events: Vec<_> = events.collect();
-                if actual.verdict == Verdict::Allow {
-                    allowed.insert(index, request);
-                }
+                let mut request = crate::Request::clone(request);
+                request.time_us = *time_us;
+                let action = request.action.clone();
+                let actual = rehearsal.ask(request);
                 if !fits(expect, &actual) {
                     failures.push(CaseFailure {
                         file: case.file.clone(),
                         case: case.name.clone(),
                         step: index,
+                        action,
                         expected: expect.clone(),
                         actual,
                     });
                 }
-                events
             }
             StepKind::Response { of, output } => {
-                outcome(compiled, &mut allowed, *of, now_us, true, output.as_deref())
+                let id = request_id(case, *of);
+                rehearsal.outcome(id, *time_us, true, output.as_deref());
             }
-            StepKind::Error { of } => outcome(compiled, &mut allowed, *of, now_us, false, None),
-        };
-        for (request, event) in events {
-            let key = key(compiled, &request);
-            let partition = partitions.entry(key.clone()).or_default();
-            if step(partition, &[compiled], &[event]).is_err() {
-                partitions.remove(&key);
+            StepKind::Error { of } => {
+                rehearsal.outcome(request_id(case, *of), *time_us, false, None)
             }
         }
     }
     failures
 }
 
-/// The event of an outcome. Only the first one counts, and only of what was allowed.
-fn outcome(
-    compiled: &Compiled,
-    allowed: &mut BTreeMap<usize, Request>,
-    of: usize,
-    time_us: u64,
-    succeeded: bool,
-    output: Option<&[u8]>,
-) -> Vec<(Request, crate::history::Event)> {
-    let Some(request) = allowed.remove(&of) else {
-        return Vec::new();
-    };
-    let event = compiled.outcome_event(&Outcome {
-        time_us,
-        succeeded,
-        request_id: &request.request_id,
-        session_id: &request.session.id,
-        agent: &request.agent.id,
-        action: &request.action,
-        resource: &request.resource.id,
-        input: &request.input,
-        output,
-    });
-    event.map(|event| (request, event)).into_iter().collect()
+/// The id of the request of a step.
+fn request_id(case: &Case, of: usize) -> &str {
+    match case.steps.get(of).map(|step| &step.kind) {
+        Some(StepKind::Request { request, .. }) => &request.request_id,
+        Some(StepKind::Response { .. } | StepKind::Error { .. }) | None => "",
+    }
 }
 
 fn fits(expected: &Expectation, actual: &Decision) -> bool {
-    let rules = |rules: &std::collections::BTreeSet<RuleId>| rules.iter().eq(&actual.rules);
+    let rules = |rules: &BTreeSet<RuleId>| rules.iter().eq(&actual.rules);
     expected.verdict == actual.verdict
         && expected.reason.is_none_or(|reason| reason == actual.reason)
         && expected.rules.as_ref().is_none_or(rules)
-}
-
-/// Whose past a request reads, as the machine finds it. A request on nobody's behalf reads its agent's, so that opening
-/// another session is no way around a cap.
-fn key(compiled: &Compiled, request: &Request) -> (u8, String) {
-    match compiled.history_scope() {
-        HistoryScope::Agent => (0, request.agent.id.clone()),
-        HistoryScope::Session => (0, request.session.id.clone()),
-        HistoryScope::Subject => match &request.session.subject {
-            Some(subject) => (1, format!("{}\0{}", subject.iss, subject.sub)),
-            None => (0, request.agent.id.clone()),
-        },
-        HistoryScope::Owner => (0, request.agent.owner.clone()),
-        HistoryScope::Namespace => (0, String::new()),
-    }
 }
 
 #[cfg(test)]
@@ -280,8 +223,8 @@ mod tests {
         assert_eq!(
             failures,
             [
-                "tests/main.json: case \"case\", step 0\n  verdict: expected ALLOW, got DENY\n  \
-              reason: expected ALLOWED_BY_POLICY, got NO_MATCHING_PERMIT\n  rules: expected after, x, got none"
+                "tests/main.json: case \"case\", step 0, read\n  - verdict ALLOW\n  + verdict DENY\n  \
+              - reason  ALLOWED_BY_POLICY\n  + reason  NO_MATCHING_PERMIT\n  - rule    after\n  - rule    x"
             ]
         );
     }

@@ -5,7 +5,7 @@ use std::thread;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use ledger_core::audit::{Auditor, Flaw};
+use ledger_core::audit::{Auditor, Flaw, Sound};
 use ledger_core::limits::MIN_STACK_LEN;
 use ledger_core::machine::Refusal;
 use ledger_core::note::checkpoint::Checkpoint;
@@ -58,21 +58,11 @@ struct Count {
 pub(super) fn audit(audit: &Audit, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let (checkpoint, count) = block_on(async {
         let client = audit.connection.open(Speaker::Any).await?;
-        let (_, checkpoint) = client.checkpoint(0).await?;
-        client.observe(&checkpoint).await?;
-        let bar = ProgressBar::new(checkpoint.size().0);
-        let style =
-            ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}, {eta} left");
-        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let count = tokio::select! {
-            count = read(&client, &checkpoint, audit.replay, &bar) => count?,
-            _ = tokio::signal::ctrl_c() => {
-                let what = format!("interrupted; the first {} entries are sound", bar.position());
-                return Err(Failure::new(Exit::Interrupted, what));
-            }
+        let count = Count::default();
+        let add = |count: &mut Count, entry: &v1::Entry, _: Vec<v1::Compartment>, sound: Sound| {
+            add(count, entry, sound.believed);
         };
-        bar.finish_and_clear();
-        Ok((checkpoint, count))
+        every_entry(&client, audit.replay, count, add).await
     })?;
     show(&checkpoint, &count, audit.replay, json, out)?;
     Ok(Exit::Done)
@@ -141,29 +131,61 @@ fn show(
     Ok(())
 }
 
-/// Fetches entries up to a checkpoint and has them read on a thread of their own.
-async fn read(
+/// Reads every entry up to a checkpoint that a quorum vouches for, makes it again, and adds it to what was seen before. With
+/// content, what is kept beside entries is fetched too. Nothing comes back unless all of it is sound.
+pub(super) async fn every_entry<S: Send + 'static>(
     client: &Client,
-    checkpoint: &Checkpoint,
-    replay: bool,
-    bar: &ProgressBar,
-) -> Result<Count, Failure> {
+    with_content: bool,
+    seen: S,
+    add: impl Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound) + Send + 'static,
+) -> Result<(Checkpoint, S), Failure> {
+    let (_, checkpoint) = client.checkpoint(0).await?;
+    client.observe(&checkpoint).await?;
+    let bar = ProgressBar::new(checkpoint.size().0);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}, {eta} left");
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let reader = Reader {
+        checkpoint: checkpoint.clone(),
+        bar: bar.clone(),
+        seen,
+        add,
+    };
+    let seen = tokio::select! {
+        seen = read(client, with_content, reader) => seen?,
+        _ = tokio::signal::ctrl_c() => {
+            let what = format!("interrupted; the first {} entries are sound", bar.position());
+            return Err(Failure::new(Exit::Interrupted, what));
+        }
+    };
+    bar.finish_and_clear();
+    Ok((checkpoint, seen))
+}
+
+/// Fetches entries up to a checkpoint and has them read on a thread of their own.
+async fn read<S: Send + 'static, A>(
+    client: &Client,
+    with_content: bool,
+    reader: Reader<S, A>,
+) -> Result<S, Failure>
+where
+    A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound) + Send + 'static,
+{
     let (give, given) = mpsc::channel(QUEUE);
     let (done, result) = oneshot::channel();
-    let (bar, expected) = (bar.clone(), checkpoint.clone());
+    let size = reader.checkpoint.size().0;
     thread::Builder::new()
         .name("auditor".to_owned())
         .stack_size(STACK_LEN)
         .spawn(move || {
             // Nobody waits for the result of an audit that was given up.
-            let _ = done.send(read_all(given, &expected, &bar));
+            let _ = done.send(reader.read_all(given));
         })
         .map_err(|error| Failure::new(Exit::Internal, format!("no thread can be made: {error}")))?;
-    let fed = feed(client, checkpoint.size().0, replay, give).await;
+    let fed = feed(client, size, with_content, give).await;
     match result.await {
         // What the thread found wrong is worth more than that nothing more could be fetched.
         Ok(Err(flaw)) => Err(flaw),
-        Ok(Ok(Some(count))) => Ok(count),
+        Ok(Ok(Some(seen))) => Ok(seen),
         Ok(Ok(None)) => Err(fed.err().unwrap_or_else(|| {
             let what = "the node has shown fewer entries than its checkpoint counts; ask another";
             Failure::new(Exit::Unavailable, what)
@@ -277,47 +299,51 @@ async fn compartments(client: &Client, index: u64) -> Result<Vec<v1::Compartment
     Ok(answer.compartments)
 }
 
-/// Reads what is given until the end, and compares the root with that of the checkpoint; none if not everything was given.
-fn read_all(
-    mut given: mpsc::Receiver<Given>,
-    checkpoint: &Checkpoint,
-    bar: &ProgressBar,
-) -> Result<Option<Count>, Failure> {
-    let mut auditor = Auditor::new();
-    let mut count = Count::default();
-    while let Some(Given {
-        entry,
-        compartments,
-    }) = given.blocking_recv()
-    {
-        let at = auditor.size().0;
-        let sound = auditor
-            .read(&entry, compartments)
-            .map_err(|flaw| failed(at, &flaw))?;
-        add(&mut count, &entry, sound.believed);
-        bar.inc(1);
-    }
-    if auditor.size() < checkpoint.size() {
-        return Ok(None);
-    }
-    let root = auditor
-        .root()
-        .map_err(|flaw| failed(auditor.size().0, &flaw))?;
-    if root == checkpoint.root() {
-        return Ok(Some(count));
-    }
-    let what = format!(
-        "the {} entries that the node shows have the root {root}, and the cosigned checkpoint says {}: these are not the ledger's entries; ask another node",
-        auditor.size(),
-        checkpoint.root()
-    );
-    Err(Failure::new(Exit::Inclusion, what))
+/// What the thread needs, and what it has seen.
+struct Reader<S, A> {
+    checkpoint: Checkpoint,
+    bar: ProgressBar,
+    seen: S,
+    add: A,
 }
 
-fn add(count: &mut Count, entry: &[u8], believed: bool) {
-    let Ok(entry) = ledger_core::entry::decode(entry) else {
-        return;
-    };
+impl<S, A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound)> Reader<S, A> {
+    /// Reads what is given until the end, and compares the root with that of the checkpoint; none if not everything was given.
+    fn read_all(mut self, mut given: mpsc::Receiver<Given>) -> Result<Option<S>, Failure> {
+        let mut auditor = Auditor::new();
+        while let Some(Given {
+            entry,
+            compartments,
+        }) = given.blocking_recv()
+        {
+            let at = auditor.size().0;
+            let sound = auditor
+                .read(&entry, compartments.clone())
+                .map_err(|flaw| failed(at, &flaw))?;
+            if let Ok(entry) = ledger_core::entry::decode(&entry) {
+                (self.add)(&mut self.seen, &entry, compartments, sound);
+            }
+            self.bar.inc(1);
+        }
+        if auditor.size() < self.checkpoint.size() {
+            return Ok(None);
+        }
+        let root = auditor
+            .root()
+            .map_err(|flaw| failed(auditor.size().0, &flaw))?;
+        if root == self.checkpoint.root() {
+            return Ok(Some(self.seen));
+        }
+        let what = format!(
+            "the {} entries that the node shows have the root {root}, and the cosigned checkpoint says {}: these are not the ledger's entries; ask another node",
+            auditor.size(),
+            self.checkpoint.root()
+        );
+        Err(Failure::new(Exit::Inclusion, what))
+    }
+}
+
+fn add(count: &mut Count, entry: &v1::Entry, believed: bool) {
     let signed = entry.signed.as_ref();
     let signatures = signed.map_or(0, |signed| signed.signatures.len());
     count.signatures += u64::try_from(signatures).unwrap_or(u64::MAX);

@@ -19,7 +19,6 @@ mod operator;
 mod payload;
 mod permits;
 mod policy;
-mod policy_show;
 mod prove;
 mod record;
 mod replay;

@@ -5,6 +5,7 @@ use ledger_proto::v1::{self, CompartmentKind, IdentityStatus, entry::Body};
 use super::admission::Signer;
 use super::authority::WHOLE_LEDGER;
 use super::policies::Policies;
+use super::recorded::Found;
 use crate::command::{Command, Compartments};
 use crate::hash::LeafIndex;
 use crate::id::{Identity, SessionId};
@@ -47,8 +48,8 @@ pub(super) struct Context<'a, 's> {
     pub(super) policies: &'a Policies,
     /// What the entry of this command said, if it is applied again.
     pub(super) recorded: Option<&'a Body>,
-    /// True once something was taken from there.
-    pub(super) adopted: bool,
+    /// What is found besides the answer.
+    pub(super) found: Found,
 }
 
 impl Context<'_, '_> {

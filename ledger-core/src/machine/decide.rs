@@ -48,6 +48,9 @@ pub(super) fn decide(
             if decision.reason() == translate_reason(evaluated.decision.reason) {
                 history::step(context, &namespace, whose, &evaluated.events)?;
             }
+            if context.recorded.is_some() {
+                context.found.asked = Some(Box::new(request));
+            }
             decision
         }
         None => {

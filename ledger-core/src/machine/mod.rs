@@ -42,6 +42,7 @@ pub use liveness::Liveness;
 use policies::Policies;
 pub(crate) use policies::chunk_leaves;
 pub use precheck::{Precheck, precheck};
+use recorded::Found;
 pub use recorded::Reapplied;
 pub use session::scope_holds;
 pub use tip::{Tip, find_request, tip};
@@ -154,7 +155,7 @@ impl Machine {
     }
 
     /// Applies a command. With the entry that it made before, what cannot be found again because content is gone is taken
-    /// from there; the second value then says so.
+    /// from there; the second value then says so, and what the rules were asked.
     fn run(
         &self,
         txn: &mut Txn<'_>,
@@ -162,7 +163,7 @@ impl Machine {
         submission: &v1::Submission,
         checks: &SignatureChecks,
         recorded: Option<&v1::Entry>,
-    ) -> Result<(Applied, bool), StateError> {
+    ) -> Result<(Applied, Found), StateError> {
         let ledger = read_ledger(txn)?;
         let mut head = read_head(txn, &ledger)?;
         // Entry time is replicated state: it never goes back, whatever clock the batch was stamped with.
@@ -172,7 +173,7 @@ impl Machine {
 
         let admitted = match admission::admit(txn, &ledger.origin, now_us, submission, checks)? {
             Ok(admitted) => admitted,
-            Err(refusal) => return Ok((Applied::Refused(refusal), false)),
+            Err(refusal) => return Ok((Applied::Refused(refusal), Found::default())),
         };
         if let Some(index) = admission::replayed(txn, &admitted.command)? {
             let applied = match index {
@@ -182,10 +183,10 @@ impl Machine {
                 },
                 Err(refusal) => Applied::Refused(refusal),
             };
-            return Ok((applied, false));
+            return Ok((applied, Found::default()));
         }
         if let Err(refusal) = admission::fresh(&admitted.command, now_us) {
-            return Ok((Applied::Refused(refusal), false));
+            return Ok((Applied::Refused(refusal), Found::default()));
         }
 
         let leaf = head.size().next_index();
@@ -199,7 +200,7 @@ impl Machine {
             now_us,
             recorded: recorded.and_then(|entry| entry.body.as_ref()),
         };
-        let (body, adopted) = self.answer(txn, &place, &admitted, &compartments)?;
+        let (body, found) = self.answer(txn, &place, &admitted, &compartments)?;
         let entry = v1::Entry {
             index: leaf.0,
             time_us: now_us,
@@ -224,7 +225,7 @@ impl Machine {
             bytes,
             leaf_hash,
         };
-        Ok((Applied::Appended(Box::new(appended)), adopted))
+        Ok((Applied::Appended(Box::new(appended)), found))
     }
 
     /// Decides a request on a copy of the state and leaves no trace. Signatures are not looked at: the answer is what the
@@ -287,9 +288,9 @@ impl Machine {
         place: &Place<'_>,
         admitted: &admission::Admitted,
         compartments: &Compartments,
-    ) -> Result<(Body, bool), StateError> {
+    ) -> Result<(Body, Found), StateError> {
         let command = &admitted.command;
-        let (answer, writes, adopted) = {
+        let (answer, writes, found) = {
             let mut inner = Txn::new(&*txn);
             let mut context = Context {
                 txn: &mut inner,
@@ -301,11 +302,11 @@ impl Machine {
                 compartments,
                 policies: &self.policies,
                 recorded: place.recorded,
-                adopted: false,
+                found: Found::default(),
             };
             let answer = dispatch(&mut context, &command.body);
-            let adopted = context.adopted;
-            (answer, inner.into_writes(), adopted)
+            let found = std::mem::take(&mut context.found);
+            (answer, inner.into_writes(), found)
         };
         let body = match answer {
             Ok(body) => {
@@ -315,7 +316,7 @@ impl Machine {
             Err(Stop::Rejected(result)) => rejection(&command.body, result),
             Err(Stop::Damaged(error)) => return Err(error),
         };
-        Ok((body, adopted))
+        Ok((body, found))
     }
 }
 

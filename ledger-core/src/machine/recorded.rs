@@ -6,6 +6,8 @@
 
 use ledger_proto::v1::{self, DecisionReason, entry::Body};
 
+use policy_engine::Request;
+
 use super::context::Context;
 use super::{Applied, Machine, SignatureChecks};
 use crate::hash::LeafIndex;
@@ -18,6 +20,17 @@ pub struct Reapplied {
     pub applied: Applied,
     /// True if something that rests on content was taken from the recorded entry instead of being found again.
     pub adopted: bool,
+    /// What the rules were asked, if they were.
+    pub asked: Option<Box<Request>>,
+}
+
+/// What applying a command finds besides its entry; replicas need nothing of it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// True once something was taken from the recorded entry.
+    pub(super) adopted: bool,
+    /// What the rules were asked, kept only if the command is applied again.
+    pub(super) asked: Option<Box<Request>>,
 }
 
 impl Machine {
@@ -37,8 +50,13 @@ impl Machine {
             signed: entry.signed.clone(),
             compartments,
         };
-        let (applied, adopted) = self.run(txn, entry.time_us, &submission, checks, Some(entry))?;
-        Ok(Reapplied { applied, adopted })
+        let (applied, Found { adopted, asked }) =
+            self.run(txn, entry.time_us, &submission, checks, Some(entry))?;
+        Ok(Reapplied {
+            applied,
+            adopted,
+            asked,
+        })
     }
 }
 
@@ -49,7 +67,7 @@ impl Context<'_, '_> {
         let Some(Body::Decision(recorded)) = self.recorded else {
             return Err(gone(self.leaf));
         };
-        self.adopted = true;
+        self.found.adopted = true;
         let by_rules = matches!(
             recorded.reason(),
             DecisionReason::AllowedByPolicy
@@ -87,7 +105,7 @@ impl Context<'_, '_> {
         let Some(Body::Outcome(recorded)) = self.recorded else {
             return Err(gone(self.leaf));
         };
-        self.adopted = true;
+        self.found.adopted = true;
         Ok(recorded.clone())
     }
 
@@ -96,7 +114,7 @@ impl Context<'_, '_> {
         let Some(Body::SessionOpening(recorded)) = self.recorded else {
             return Err(gone(self.leaf));
         };
-        self.adopted = true;
+        self.found.adopted = true;
         Ok(recorded.clone())
     }
 }

@@ -87,7 +87,7 @@ impl Placed {
         }
     }
 
-    fn is_in(&self, uid: &EntityUID) -> bool {
+    pub(crate) fn is_in(&self, uid: &EntityUID) -> bool {
         self.uid == *uid || self.ancestors.contains(uid)
     }
 
@@ -140,6 +140,11 @@ impl Slices {
             slices.policies.push(sliced);
         }
         slices
+    }
+
+    /// All policies, by place.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().map(|sliced| &sliced.policy)
     }
 
     /// The places of the policies whose scope matches, ascending.

@@ -103,7 +103,36 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     run("audit", &["--replay"]);
     run("cluster status", &[]);
     run("replay", &["one.jsonl", "--bundle", refunds]);
+    offline(refunds, &mut run);
     said
+}
+
+/// What authors of rules run, on bundles that give each command something to say.
+fn offline(refunds: &str, run: &mut impl FnMut(&str, &[&str]) -> Value) {
+    let tools = format!("{refunds}/tools.json");
+    run(
+        "policy new",
+        &["mine", "--manifest", &tools, "--server", "shop"],
+    );
+    run("policy check", &["mine"]);
+    run("policy pack", &["mine", "--out", "packed"]);
+    let past = ["--traces", "one.jsonl"];
+    run(
+        "policy diff",
+        &[&["mine", refunds], past.as_slice()].concat(),
+    );
+    run("policy unused", &[&[refunds], past.as_slice()].concat());
+    // The ledger's own past: the replay before has asked in the namespace `shop`.
+    let ledger = ["--ledger", "--namespace", "shop"];
+    let from_ledger = run(
+        "policy diff",
+        &[&["mine", refunds], ledger.as_slice()].concat(),
+    );
+    assert_eq!(from_ledger["changes"][0]["after"], "ALLOW");
+    assert_eq!(from_ledger["changes"][0]["after_rules"][0], "look-up");
+    assert_eq!(from_ledger["actions"], 1);
+    let unused = run("policy unused", &[&[refunds], ledger.as_slice()].concat());
+    assert_eq!(unused["namespaces"][0]["scope"][0], "shop/lookup");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

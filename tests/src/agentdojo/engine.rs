@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use policy_engine::{
-    Agent, Assurance, Bundle, Compiled, Outcome, Partition, Reason, Request, Resource, Session,
+    Agent, Assurance, Bundle, Compiled, Event, Outcome, Partition, Reason, Request, Resource, Session,
     Starts, StringSets, Verdict,
 };
 
@@ -104,10 +104,11 @@ impl Run<'_> {
             return (Answer::DeniedByRules, "OUT_OF_SCOPE", Vec::new());
         }
         let request = self.request(agent, action, input);
-        let evaluated = self.rules.decide(&self.starts, &self.partition, &request);
-        for event in evaluated.events {
-            self.partition.step(&[self.rules], event);
-        }
+        let evaluated = self
+            .rules
+            .decide(&self.starts, &self.partition, &request)
+            .expect("what stepping wrote can be read");
+        self.step(&evaluated.events);
         let decision = evaluated.decision;
         let rules = decision.rules.iter().map(|rule| rule.0.clone()).collect();
         let answer = match (decision.verdict, decision.reason) {
@@ -135,8 +136,12 @@ impl Run<'_> {
             output: None,
         });
         if let Some(event) = event {
-            self.partition.step(&[self.rules], event);
+            self.step(&[event]);
         }
+    }
+
+    fn step(&mut self, events: &[Event]) {
+        step(&mut self.partition, &[self.rules], events).expect("what stepping wrote can be read");
     }
 
     fn request(&self, agent: &str, action: &str, input: &str) -> Request {

@@ -6,7 +6,7 @@
 mod prepare;
 mod report;
 mod run;
-mod trace;
+pub(super) mod trace;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -8,10 +8,10 @@ use ledger_core::id::Identity;
 use ledger_proto::v1::{self, command::Body};
 use policy_engine::Bundle;
 
+use super::super::Failure;
 use super::super::connection::configuration;
 use super::super::key::Enrolment;
-use super::super::policy::sound;
-use super::super::{Exit, Failure};
+use super::super::policy::by_namespace;
 use super::trace::Trace;
 use crate::client::Client;
 use crate::error::Error;
@@ -19,35 +19,16 @@ use crate::key_file::KeyFile;
 use crate::paths;
 use crate::signing::Author;
 
-/// The file that makes a directory a bundle.
-const HEADER: &str = "bundle.toml";
 /// For how many days the keys of replayed agents are valid.
 const KEY_DAYS: u64 = 90;
 
 /// The bundle of each suite: one for all, or one of its own in a folder of its name.
 pub(super) fn bundles(dir: &Path, trace: &Trace) -> Result<BTreeMap<String, Bundle>, Failure> {
     let suites: BTreeSet<&str> = trace.sessions.iter().map(|s| s.suite.as_str()).collect();
-    let one_for_all = dir.join(HEADER).exists();
-    let mut bundles = BTreeMap::new();
-    for suite in suites {
-        let own = if one_for_all {
-            dir.to_owned()
-        } else {
-            dir.join(suite)
-        };
-        if !own.join(HEADER).exists() {
-            return Err(Failure::new(
-                Exit::Configuration,
-                format!(
-                    "there is no bundle for the suite `{suite}`: neither {} nor {} exists",
-                    dir.join(HEADER).display(),
-                    own.join(HEADER).display()
-                ),
-            ));
-        }
-        bundles.insert(suite.to_owned(), sound(&own)?.0);
-    }
-    Ok(bundles)
+    let bundles = by_namespace(dir, &suites)?.into_iter();
+    Ok(bundles
+        .map(|(suite, (bundle, _))| (suite, bundle))
+        .collect())
 }
 
 /// Creates the namespaces that are missing, and lets each decide by its bundle.

@@ -30,6 +30,8 @@ struct ActionLine {
     #[serde(default)]
     call_id: Option<String>,
     #[serde(default)]
+    ts: Option<String>,
+    #[serde(default)]
     result_sha256: Option<String>,
     #[serde(default)]
     tool_error: Option<Value>,
@@ -64,53 +66,55 @@ struct SubjectLine {
 
 /// One recorded action.
 #[derive(Debug)]
-pub(super) struct Action {
+pub(in crate::cli) struct Action {
     /// The action's id.
-    pub(super) tool: String,
+    pub(in crate::cli) tool: String,
     /// Its arguments, as they stand in the file.
-    pub(super) args: String,
+    pub(in crate::cli) args: String,
+    /// When it happened, if the file says so.
+    pub(in crate::cli) time: Option<jiff::Timestamp>,
     /// What people say that it was.
-    pub(super) label: String,
+    pub(in crate::cli) label: String,
     /// The model's name for it.
-    pub(super) call_id: String,
+    pub(in crate::cli) call_id: String,
     /// How it ended.
-    pub(super) status: ExecutionStatus,
+    pub(in crate::cli) status: ExecutionStatus,
     /// The digest of its result, if it is known.
-    pub(super) result: Option<v1::ResultDigest>,
+    pub(in crate::cli) result: Option<v1::ResultDigest>,
 }
 
 /// A run of one agent: its actions, by their place in the file.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(in crate::cli) struct Session {
     /// The namespace.
-    pub(super) suite: String,
+    pub(in crate::cli) suite: String,
     /// The agent's name in the file.
-    pub(super) agent: String,
+    pub(in crate::cli) agent: String,
     /// The session's name in the file.
-    pub(super) name: String,
+    pub(in crate::cli) name: String,
     /// From 0, ascending.
-    pub(super) actions: Vec<usize>,
+    pub(in crate::cli) actions: Vec<usize>,
 }
 
 impl Session {
     /// The agent's id in the ledger.
-    pub(super) fn agent_id(&self) -> String {
+    pub(in crate::cli) fn agent_id(&self) -> String {
         format!("{}/{}", self.suite, self.agent)
     }
 }
 
 /// All of a file.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(in crate::cli) struct Trace {
     /// In the order of the file.
-    pub(super) actions: Vec<Action>,
+    pub(in crate::cli) actions: Vec<Action>,
     /// In the order of their first actions.
-    pub(super) sessions: Vec<Session>,
+    pub(in crate::cli) sessions: Vec<Session>,
 }
 
 impl Trace {
     /// Reads recorded actions, one JSON object on each line.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(in crate::cli) fn read(path: &Path) -> Result<Self, Failure> {
         let mut trace = Self {
             actions: Vec::new(),
             sessions: Vec::new(),
@@ -165,6 +169,7 @@ fn action(line: ActionLine) -> Result<Action, String> {
     Ok(Action {
         tool: line.tool,
         args: line.args.get().to_owned(),
+        time: line.ts.and_then(|time| time.parse().ok()),
         label: line.label.unwrap_or_else(|| "unlabelled".to_owned()),
         // It identifies nothing, so that one which cannot be passed on is no loss.
         call_id: line
@@ -182,20 +187,20 @@ fn action(line: ActionLine) -> Result<Action, String> {
 
 /// What sessions are opened with.
 #[derive(Debug, Default)]
-pub(super) struct Openings(BTreeMap<(String, String, Option<String>), Opening>);
+pub(in crate::cli) struct Openings(BTreeMap<(String, String, Option<String>), Opening>);
 
 /// What one session is opened with.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Opening {
+pub(in crate::cli) struct Opening {
     /// The actions it may ask for.
-    pub(super) scope: Vec<String>,
+    pub(in crate::cli) scope: Vec<String>,
     /// Why, for whom, and with which permissions.
-    pub(super) context: Option<v1::SessionContext>,
+    pub(in crate::cli) context: Option<v1::SessionContext>,
 }
 
 impl Openings {
     /// Reads what is known about sessions, one JSON object on each line.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(in crate::cli) fn read(path: &Path) -> Result<Self, Failure> {
         let mut openings = Self::default();
         each_line(path, |line: SessionLine| {
             let key = (line.suite.clone(), line.session.clone(), line.agent.clone());
@@ -208,7 +213,7 @@ impl Openings {
     }
 
     /// What this session is opened with; everything is in the scope of one that is not known.
-    pub(super) fn of(&self, session: &Session) -> Opening {
+    pub(in crate::cli) fn of(&self, session: &Session) -> Opening {
         let key = |agent| (session.suite.clone(), session.name.clone(), agent);
         let known = self.0.get(&key(Some(session.agent.clone())));
         let known = known.or_else(|| self.0.get(&key(None)));

@@ -8,9 +8,9 @@ use ledger_proto::v1;
 use policy_engine::{Bundle, BundleDigest};
 use serde_json::json;
 
-use super::connection::{Connection, Speaker, block_on};
-use super::show::printable;
-use super::{Exit, Failure, print_json, write_file};
+use super::super::connection::{Connection, Speaker, block_on};
+use super::super::show::printable;
+use super::super::{Exit, Failure, print_json, write_file};
 use crate::error::Error;
 use crate::paths;
 
@@ -18,7 +18,7 @@ use crate::paths;
 const MAX_BUNDLE_LEN: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Args)]
-pub(super) struct Show {
+pub(in crate::cli) struct Show {
     /// The namespace.
     #[arg(long)]
     namespace: String,

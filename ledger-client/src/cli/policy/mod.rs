@@ -1,22 +1,36 @@
 //! `ledger-client policy`: what authors of rules do before they publish.
 
+mod check;
+mod diff;
+mod new;
+mod past;
+mod show;
+mod test;
+mod unused;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use ledger_proto::v1;
-use policy_engine::{Bundle, Compiled, Diagnostic, Severity, add_missing_ids, check, run_cases};
+use policy_engine::{Bundle, Compiled, Diagnostic};
 use serde::Serialize;
 
 use super::connection::{Connection, Speaker, block_on};
 use super::governing::{Governing, print_applied};
-use super::policy_show;
 use super::show::print_table;
 use super::{Exit, Failure, print_json, write_file};
 use crate::{bundle_dir, paths};
 
+/// The file that makes a directory a bundle.
+const HEADER: &str = "bundle.toml";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Begin a bundle from what an MCP server says about its tools. It permits nothing yet: its rules are there to be read,
+    /// narrowed and uncommented.
+    New(new::New),
     /// Find out whether a bundle can be published, and whether it means what it seems to mean.
     Check {
         /// The bundle's directory.
@@ -30,6 +44,12 @@ pub(super) enum Command {
         /// The bundle's directory.
         bundle: PathBuf,
     },
+    /// Show which past actions two bundles decide differently, and by which rules. Each decides in order, on the past that its
+    /// own decisions made.
+    Diff(Box<diff::Diff>),
+    /// Show which rules never determined a decision, which actions were never allowed, and the tightest scopes that cover
+    /// what was done.
+    Unused(Box<unused::Unused>),
     /// Write the bundle's canonical bytes, which its digest names.
     Pack {
         /// The bundle's directory.
@@ -70,7 +90,7 @@ pub(super) enum Command {
         connection: Connection,
     },
     /// Show the rules of a bundle as the ledger holds it, or write its files.
-    Show(policy_show::Show),
+    Show(show::Show),
     /// Print the schema that the rules are checked against, generated from manifests where there are any.
     Schema {
         /// The bundle's directory.
@@ -80,17 +100,11 @@ pub(super) enum Command {
 
 pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
-        Command::Check { bundle, fix } => {
-            if *fix {
-                fix_ids(bundle)?;
-            }
-            let findings = match read(bundle)? {
-                Ok(bundle) => check(&bundle),
-                Err(findings) => findings,
-            };
-            print_findings(&findings, json, out)
-        }
-        Command::Test { bundle } => test(bundle, json, out),
+        Command::New(new) => new::new(new, json, out),
+        Command::Check { bundle, fix } => check::check(bundle, *fix, json, out),
+        Command::Test { bundle } => test::test(bundle, json, out),
+        Command::Diff(diff) => diff::diff(diff, json, out),
+        Command::Unused(unused) => unused::unused(unused, json, out),
         Command::Pack {
             bundle: directory,
             out: file,
@@ -132,7 +146,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             namespace,
             connection,
         } => block_on(list(namespace, connection, json, out)),
-        Command::Show(show) => policy_show::show(show, json, out),
+        Command::Show(show) => show::show(show, json, out),
         Command::Schema { bundle } => {
             let bundle = sound(bundle)?.0;
             write!(out, "{}", bundle.schema().text)?;
@@ -218,102 +232,30 @@ pub(super) fn sound(directory: &Path) -> Result<(Bundle, Compiled), Failure> {
     })
 }
 
-#[derive(Serialize)]
-struct Finding<'a> {
-    file: &'a str,
-    line: Option<usize>,
-    rule: Option<&'a str>,
-    severity: &'static str,
-    message: &'a str,
-    mend: &'a str,
-}
-
-#[derive(Serialize)]
-struct Findings<'a> {
-    findings: Vec<Finding<'a>>,
-}
-
-fn print_findings(
-    findings: &[Diagnostic],
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<Exit, Failure> {
-    if json {
-        let findings = findings
-            .iter()
-            .map(|finding| Finding {
-                file: &finding.file,
-                line: finding.line,
-                rule: finding.rule.as_deref(),
-                severity: match finding.severity {
-                    Severity::Error => "error",
-                    Severity::Warning => "warning",
-                },
-                message: &finding.message,
-                mend: &finding.mend,
-            })
-            .collect();
-        print_json(out, &Findings { findings })?;
-    } else {
-        for finding in findings {
-            writeln!(out, "{finding}")?;
-        }
-    }
-    let refused = findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error);
-    Ok(if refused { Exit::Denied } else { Exit::Done })
-}
-
-fn fix_ids(directory: &Path) -> Result<(), Failure> {
-    let files = bundle_dir::read(directory)
-        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
-    for (path, bytes) in files {
-        let Ok(text) = String::from_utf8(bytes) else {
-            continue;
-        };
-        let is_rules = path.starts_with("rules/");
-        let fixed = if is_rules {
-            add_missing_ids(&path, &text)
+/// The bundle of each namespace: one for all, or one of its own in a folder of its name.
+pub(super) fn by_namespace(
+    dir: &Path,
+    namespaces: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, (Bundle, Compiled)>, Failure> {
+    let one_for_all = dir.join(HEADER).exists();
+    let mut bundles = BTreeMap::new();
+    for namespace in namespaces {
+        let own = if one_for_all {
+            dir.to_owned()
         } else {
-            text.clone()
+            dir.join(namespace)
         };
-        if fixed != text {
-            write_file(&directory.join(&path), fixed.as_bytes())?;
+        if !own.join(HEADER).exists() {
+            return Err(Failure::new(
+                Exit::Configuration,
+                format!(
+                    "there is no bundle for the suite or namespace `{namespace}`: neither {} nor {} exists",
+                    dir.join(HEADER).display(),
+                    own.join(HEADER).display()
+                ),
+            ));
         }
+        bundles.insert((*namespace).to_owned(), sound(&own)?);
     }
-    Ok(())
-}
-
-#[derive(Serialize)]
-struct Tested {
-    cases: usize,
-    failures: Vec<String>,
-}
-
-fn test(directory: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let (bundle, compiled) = sound(directory)?;
-    let failures = run_cases(&compiled, &bundle);
-    let tested = Tested {
-        cases: bundle.cases().len(),
-        failures: failures.iter().map(ToString::to_string).collect(),
-    };
-    if json {
-        print_json(out, &tested)?;
-    } else {
-        for failure in &tested.failures {
-            writeln!(out, "{failure}")?;
-        }
-        writeln!(
-            out,
-            "{} cases, {} failed steps",
-            tested.cases,
-            tested.failures.len()
-        )?;
-    }
-    Ok(if tested.failures.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Denied
-    })
+    Ok(bundles)
 }

@@ -1,0 +1,203 @@
+//! Each finding, on a rule that has it and on one that does not.
+
+use crate::fixtures::bundle;
+use crate::{Severity, check};
+
+const SCOPE: &str = "principal, action == Countersign::Action::\"bank/pay\", resource";
+
+/// What is said about a rule file; the warning about actions without a rule is left out.
+fn said(rules: &str) -> Vec<String> {
+    let found = check(&bundle(rules)).into_iter();
+    found
+        .filter(|finding| !finding.message.starts_with("no rule is about"))
+        .map(|finding| {
+            assert!(!finding.mend.is_empty(), "{finding}");
+            finding.to_string()
+        })
+        .collect()
+}
+
+/// A permit for payments under conditions of Cedar's.
+fn when(condition: &str) -> String {
+    format!("@id(\"a\")\npermit ({SCOPE}) when {{ {condition} }};")
+}
+
+/// The same under a condition over the past.
+fn past(condition: &str) -> String {
+    format!("@id(\"a\")\npermit ({SCOPE}) when temporal {{ {condition} }};")
+}
+
+/// A permit for these principals.
+fn scoped(principal: &str) -> String {
+    format!("@id(\"a\")\npermit ({principal}, action, resource);")
+}
+
+/// A finding, a rule that has it, and one that does not.
+type Row = (&'static str, String, String);
+
+fn past_and_claims() -> Vec<Row> {
+    let event = |kind: &str| format!("Countersign::Action::\"bank/pay\"::{kind}");
+    let claims = "context.request.claims.hasTag(\"ok\")";
+    let granted = "context.session.grants.hasTag(\"ok\")";
+    vec![
+        (
+            "rests on claims alone",
+            when(claims),
+            when(&format!("{claims} && {granted}")),
+        ),
+        (
+            "counts `::response` events",
+            past(&format!("count_within(1h, {}{{}}) < 3", event("response"))),
+            past(&format!("count_within(1h, {}{{}}) < 3", event("allowed"))),
+        ),
+        (
+            "counts `::response` events",
+            past(&format!(
+                "bind(spent, sum_within(a, 1h, {}{{input.amount: a}}), spent < 3)",
+                event("response")
+            )),
+            past(&format!("formerly within 1h {}{{}}", event("response"))),
+        ),
+        (
+            "reads `::request` events",
+            past(&format!("formerly within 1h {}{{}}", event("request"))),
+            past(&format!("formerly within 1h {}{{}}", event("allowed"))),
+        ),
+    ]
+}
+
+fn never() -> Vec<Row> {
+    vec![
+        (
+            "its scope and conditions are always false",
+            when("context.input.amount > 1 && false"),
+            when("context.input.amount > 1"),
+        ),
+        (
+            "always false",
+            scoped("principal is Countersign::Gateway"),
+            scoped("principal is Countersign::Agent"),
+        ),
+        (
+            "`context[\"input\"][\"to\"]` cannot be \"a\" and \"b\" at once",
+            when("context.input.to == \"a\" && \"b\" == context.input.to"),
+            when("context.input.to == \"a\" || context.input.to == \"b\""),
+        ),
+        (
+            "cannot be at least 11 and at most 9 at once",
+            when("context.input.amount > 10 && context.input.amount < 10"),
+            when("context.input.amount >= 10 && context.input.amount <= 10"),
+        ),
+        (
+            "cannot be at least 10 and at most 9 at once",
+            when("10 <= context.input.amount && 10 > context.input.amount"),
+            when("9 <= context.input.amount && 10 > context.input.amount"),
+        ),
+        (
+            "cannot be at least 5 and at most 3 at once",
+            when("context.input.amount == 5 && context.input.amount <= 3"),
+            when("context.input.amount == 5 && context.input.amount <= 5"),
+        ),
+    ]
+}
+
+#[test]
+fn each_finding_is_found_where_it_is_and_nowhere_else() {
+    for (finding, bad, good) in [past_and_claims(), never()].concat() {
+        let found = said(&bad);
+        assert!(
+            found.iter().any(|said| said.contains(finding)),
+            "{finding}: {bad} gives {found:#?}"
+        );
+        let place = "rules/main.dw:1: warning in rule `a`: ";
+        assert!(
+            found.iter().all(|said| said.starts_with(place)),
+            "{found:#?}"
+        );
+        assert_eq!(said(&good), Vec::<String>::new(), "{good}");
+    }
+}
+
+#[test]
+fn a_permit_under_a_forbid_that_covers_it_is_found() {
+    let agent = "principal == Countersign::Agent::\"x\"";
+    let group = "principal in Countersign::Group::\"g\"";
+    let pay = "action == Countersign::Action::\"bank/pay\"";
+    let tools = "action in Countersign::Action::\"CallTool\"";
+    let some = "action in [Countersign::Action::\"bank/pay\", Countersign::Action::\"read\"]";
+    let shadowed = |permit: (&str, &str), forbid: (&str, &str), condition: &str| {
+        let rules = format!(
+            "@id(\"p\") permit ({}, {}, resource);\n@id(\"f\") forbid ({}, {}, resource){condition};",
+            permit.0, permit.1, forbid.0, forbid.1
+        );
+        let found = said(&rules);
+        for said in &found {
+            assert!(
+                said.contains("in rule `p`: the permit can never allow anything: the forbid `f` at rules/main.dw:2"),
+                "{said}"
+            );
+        }
+        !found.is_empty()
+    };
+    for (permit, forbid) in [
+        (("principal", pay), ("principal", "action")),
+        (("principal", pay), ("principal", tools)),
+        (
+            ("principal", pay),
+            ("principal is Countersign::Agent", some),
+        ),
+        ((agent, some), ("principal", tools)),
+        ((agent, pay), (agent, pay)),
+        ((group, pay), (group, some)),
+    ] {
+        assert!(shadowed(permit, forbid, ""), "{permit:?} {forbid:?}");
+        assert!(
+            !shadowed(permit, forbid, " when { context.input has user }"),
+            "{permit:?} {forbid:?}"
+        );
+    }
+    for (permit, forbid) in [
+        (("principal", tools), ("principal", pay)),
+        (("principal", pay), (agent, pay)),
+        ((agent, pay), (group, pay)),
+        // "deploy" is in no group.
+        (("principal", "action"), ("principal", tools)),
+    ] {
+        assert!(!shadowed(permit, forbid, ""), "{permit:?} {forbid:?}");
+    }
+}
+
+#[test]
+fn actions_that_no_rule_is_about_are_counted_and_named() {
+    let about = |rules: &str| {
+        let found = check(&bundle(rules)).into_iter();
+        let found = found.filter(|finding| finding.message.starts_with("no rule is about"));
+        let found: Vec<String> = found.map(|finding| finding.to_string()).collect();
+        found.join("\n")
+    };
+    let all = about("");
+    assert!(all.starts_with("schema.cedarschema: warning: no rule is about `approve`, `bank/pay`, `deploy`, `login`, `read`"), "{all}");
+    let left = about(
+        "@id(\"a\") permit (principal, action in Countersign::Action::\"CallTool\", resource);",
+    );
+    assert!(left.contains("no rule is about `deploy`, so"), "{left}");
+    assert_eq!(
+        about("@id(\"a\") forbid (principal, action, resource);"),
+        ""
+    );
+}
+
+#[test]
+fn an_action_that_is_not_there_is_an_error_with_its_place() {
+    let found = check(&bundle(
+        "\n@id(\"a\") permit (principal, action == Countersign::Action::\"bank/pai\", resource);",
+    ));
+    assert_eq!(found[0].severity, Severity::Error);
+    let told = found[0].to_string();
+    assert!(
+        told.starts_with("rules/main.dw:2: error in rule `a`: "),
+        "{told}"
+    );
+    assert!(told.contains("bank/pai"), "{told}");
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
