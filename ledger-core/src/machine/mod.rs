@@ -109,8 +109,8 @@ impl Machine {
         Self::default()
     }
 
-    /// Compiles the bundles that these submissions complete, together with the chunks in the state, so that applying them
-    /// finds the result. Meant for a thread beside apply, with submissions that passed admission: signatures are not looked
+    /// Compiles the bundles that these submissions complete, together with the chunks in the state, or activate, so that applying
+    /// them finds the result. True if there was such a bundle and none is left to compile. Meant for a thread beside apply, with submissions that passed admission: signatures are not looked
     /// at. Changes nothing that any replica could see.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Machine {
         &self,
         state: &dyn State,
         pending: &[&v1::Submission],
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         self.policies.prepare(state, pending)
     }
 

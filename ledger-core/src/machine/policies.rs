@@ -13,8 +13,8 @@ use crate::limits::MAX_BUNDLE_CHUNKS;
 use crate::state::{Family, Key, State, StateError, Txn, read};
 use crate::{entry, ledger};
 
-/// Most bundles kept at a time, those that do not compile included. Past it, any of them makes room; it is compiled again
-/// when it is needed.
+/// Most bundles kept at a time, those that do not compile included. Past it, the one whose last use is longest ago makes room;
+/// it is compiled again when it is needed.
 const MAX_COMPILED: usize = 256;
 
 /// What became of a bundle; none if it cannot be used. Which it is follows from its bytes alone.
@@ -24,7 +24,34 @@ type Outcome = Option<Arc<Compiled>>;
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     // Guards the map only: compiling happens outside, so that a slow bundle stops nobody else.
-    compiled: Mutex<BTreeMap<BundleDigest, Outcome>>,
+    compiled: Mutex<Cache>,
+}
+
+/// What has been compiled, and when it was last used: the number of the use.
+#[derive(Debug, Default)]
+struct Cache {
+    outcomes: BTreeMap<BundleDigest, (u64, Outcome)>,
+    uses: u64,
+}
+
+impl Cache {
+    fn get(&mut self, digest: BundleDigest) -> Option<Outcome> {
+        self.uses += 1;
+        let (used, outcome) = self.outcomes.get_mut(&digest)?;
+        *used = self.uses;
+        Some(outcome.clone())
+    }
+
+    fn put(&mut self, digest: BundleDigest, outcome: Outcome) {
+        if self.outcomes.len() >= MAX_COMPILED {
+            let oldest = self.outcomes.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(oldest) = oldest.map(|(digest, _)| *digest) {
+                self.outcomes.remove(&oldest);
+            }
+        }
+        self.uses += 1;
+        self.outcomes.insert(digest, (self.uses, outcome));
+    }
 }
 
 impl Policies {
@@ -46,11 +73,10 @@ impl Policies {
                 .ok()
                 .map(Arc::new),
         };
-        let mut cache = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= MAX_COMPILED {
-            cache.pop_first();
-        }
-        cache.insert(digest, outcome.clone());
+        self.compiled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(digest, outcome.clone());
         Ok(outcome)
     }
 
@@ -75,39 +101,47 @@ impl Policies {
         })
     }
 
-    /// Compiles what these submissions complete.
+    /// Compiles what these submissions complete or activate. True if there was such a bundle, and all of them are compiled or
+    /// known not to compile.
     pub(super) fn prepare(
         &self,
         state: &dyn State,
         pending: &[&v1::Submission],
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         let mut chunks: BTreeMap<(String, BundleDigest), BTreeMap<u32, v1::PublishBundle>> =
             BTreeMap::new();
         for submission in pending {
             let command = submission.signed.as_ref().map(Command::parse);
-            let Some(Ok(Body::PublishBundle(ask))) = command.map(|parsed| parsed.map(|c| c.body))
-            else {
+            let (namespace, digest, chunk) = match command.map(|parsed| parsed.map(|c| c.body)) {
+                Some(Ok(Body::PublishBundle(ask))) => {
+                    (ask.namespace.clone(), ask.digest.clone(), Some(ask))
+                }
+                Some(Ok(Body::ActivateBundle(ask))) => (ask.namespace, ask.digest, None),
+                _ => continue,
+            };
+            let Ok(digest) = <[u8; 32]>::try_from(digest.as_slice()) else {
                 continue;
             };
-            let Ok(digest) = <[u8; 32]>::try_from(ask.digest.as_slice()) else {
-                continue;
-            };
-            let bundle = (ask.namespace.clone(), BundleDigest(digest));
-            chunks
-                .entry(bundle)
-                .or_default()
-                .insert(ask.chunk_index, ask);
+            let found = chunks.entry((namespace, BundleDigest(digest))).or_default();
+            found.extend(chunk.map(|chunk| (chunk.chunk_index, chunk)));
         }
+        let mut compiled = !chunks.is_empty();
         for ((namespace, digest), pending) in chunks {
             if self.cached(digest).is_some() {
                 continue;
             }
-            if let Some(packed) = join(state, &namespace, digest, &pending)? {
-                // Without a thread nothing is lost: apply compiles, or says that it cannot.
-                drop(self.compile(&Key::bundle(&namespace, &digest), &packed));
-            }
+            let packed = if pending.is_empty() {
+                packed_bundle(state, &namespace, digest)?
+            } else {
+                join(state, &namespace, digest, &pending)?
+            };
+            // Without a thread nothing is lost: apply compiles, or says that it cannot.
+            compiled &= packed.is_some_and(|packed| {
+                self.compile(&Key::bundle(&namespace, &digest), &packed)
+                    .is_ok()
+            });
         }
-        Ok(())
+        Ok(compiled)
     }
 
     /// Compiles what any namespace uses.
@@ -128,8 +162,7 @@ impl Policies {
         self.compiled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&digest)
-            .cloned()
+            .get(digest)
     }
 }
 

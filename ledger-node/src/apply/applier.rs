@@ -15,6 +15,7 @@ use ledger_core::machine::{Applied, Machine, Tip, tip};
 use ledger_core::state::Txn;
 use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1::{self, governance::Detail};
 use openraft::EntryPayload;
 use prost::Message;
 use tokio::sync::{oneshot, watch};
@@ -203,6 +204,14 @@ fn stopping(what: &str, error: &io::Error) -> String {
     }
 }
 
+/// True if the entry erased something: its bytes are still on this disk.
+fn is_erasure(entry: &v1::Entry) -> bool {
+    let Some(v1::entry::Body::Governance(governance)) = &entry.body else {
+        return false;
+    };
+    matches!(&governance.detail, Some(Detail::Erasure(erasure)) if erasure.erased > 0)
+}
+
 struct Worker {
     parts: Parts,
     applied: AppliedState,
@@ -306,6 +315,11 @@ impl Worker {
                 .map_err(io::Error::other)?;
             let outcome = match applied {
                 Applied::Appended(appended) => {
+                    if is_erasure(&appended.entry) {
+                        let (key, place) = (meta::erasing_key(appended.index.0), id.index());
+                        let place = place.to_be_bytes();
+                        pending.batch.put(Table::Meta, key, place);
+                    }
                     index::changes(&pending.txn, &appended.entry, &mut pending.batch)
                         .map_err(io::Error::other)?;
                     Outcome::Appended(appended.index)
@@ -327,7 +341,7 @@ impl Worker {
     /// one of the two is wrong, and this one cannot know which.
     fn compare_with_proposer(
         &self,
-        batch: &ledger_proto::v1::Batch,
+        batch: &v1::Batch,
         newest: &[(TreeSize, Hash)],
     ) -> io::Result<()> {
         let size = TreeSize(batch.prior_size);
@@ -355,7 +369,7 @@ impl Worker {
     fn root_at(&self, size: TreeSize) -> io::Result<Hash> {
         let state = StoreState(&*self.parts.store);
         let tiles = StateTiles(&state);
-        let ledger: Option<ledger_proto::v1::LedgerRecord> =
+        let ledger: Option<v1::LedgerRecord> =
             ledger_core::state::read(&state, &ledger_core::state::Key::ledger())
                 .map_err(io::Error::other)?;
         let origin = ledger.ok_or_else(|| invalid("no genesis"))?.origin;
@@ -389,6 +403,11 @@ impl Worker {
 
     fn install(&mut self, dir: &std::path::Path, own: &Own) -> io::Result<()> {
         self.parts.store.install(dir, &**own)?;
+        // Now, and not while the first decision waits.
+        let machine = &self.parts.machine;
+        machine
+            .warm(&StoreState(&*self.parts.store))
+            .map_err(io::Error::other)?;
         let applied = AppliedState::read(&*self.parts.store)?;
         let now = tip(&StoreState(&*self.parts.store)).map_err(io::Error::other)?;
         self.boundaries = VecDeque::new();

@@ -8,15 +8,15 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use ledger_core::command::Command;
 use ledger_core::machine::{Machine, SignatureChecks, check_signatures};
-use ledger_proto::v1::{self, command::Body};
+use ledger_proto::v1;
 use openraft::EntryPayload;
 use prost::Message;
 
 use crate::node::view::StoreState;
 use crate::raft::types::{Entry, LogId, Proposal, invalid};
 use crate::storage::Store;
+use crate::submit::compile::needs_bundle;
 
 /// Most entries prepared ahead of the applier. Past it the applier prepares for itself.
 const MAX_PREPARED: usize = 256;
@@ -182,15 +182,15 @@ impl Preparer {
         let batch = v1::Batch::decode(proposal.0.clone())
             .map_err(|error| invalid(format!("a committed batch does not decode: {error}")))?;
         let keys: Vec<CallKey> = batch.submissions.iter().map(call_key).collect();
-        let chunks: Vec<&v1::Submission> = batch
+        let bundles: Vec<&v1::Submission> = batch
             .submissions
             .iter()
-            .filter(|submission| is_chunk(submission))
+            .filter(|submission| needs_bundle(submission))
             .collect();
-        if !chunks.is_empty() {
-            // Compiling can take long, and apply would have to wait for it.
+        if !bundles.is_empty() {
+            // A quorum has compiled them before they were proposed; this replica may have been away.
             self.machine
-                .prepare(&StoreState(&*self.store), &chunks)
+                .prepare(&StoreState(&*self.store), &bundles)
                 .map_err(io::Error::other)?;
         }
         let checks = batch
@@ -217,14 +217,6 @@ impl Preparer {
             keys,
         })
     }
-}
-
-fn is_chunk(submission: &v1::Submission) -> bool {
-    let command = submission
-        .signed
-        .as_ref()
-        .and_then(|signed| Command::parse(signed).ok());
-    command.is_some_and(|command| matches!(command.body, Body::PublishBundle(_)))
 }
 
 fn next(waiting: &Mutex<Receiver<Job>>) -> Option<Job> {

@@ -8,7 +8,7 @@ use ledger_core::note::signed_note::Note;
 use ledger_core::state::{Key, read};
 use ledger_core::{ledger, machine};
 use ledger_proto::v1::{
-    self, CompartmentKind, ErasureState, ReceiptLevel, Role, consistency::Requirement, entry::Body,
+    self, CompartmentKind, ReceiptLevel, Role, consistency::Requirement, entry::Body,
     get_entry_request, governance::Detail,
 };
 use tonic::Request;
@@ -225,11 +225,8 @@ async fn resume(
     Ok((proving, span))
 }
 
-/// How far an erasure has come, as far as this node knows: here, nothing hands the content out any more.
-pub(super) fn erasure(
-    opened: &Opened<v1::GetErasureRequest>,
-    node_id: u64,
-) -> Answer<v1::GetErasureResponse> {
+/// What an erasure erased, and all members; how far each of them has come is theirs to say.
+pub(super) fn erasure(opened: &Opened<v1::GetErasureRequest>) -> Answer<v1::GetErasureResponse> {
     let view = &opened.view;
     let entry = ledger::entry(view, LeafIndex(opened.request.index))?;
     let namespace = entry.as_ref().map(ledger_core::entry::namespace);
@@ -249,11 +246,7 @@ pub(super) fn erasure(
         .filter_map(|record| record.card)
         .map(|card| v1::NodeErasure {
             node_id: card.node_id,
-            state: if card.node_id == node_id {
-                ErasureState::Logical.into()
-            } else {
-                ErasureState::Unspecified.into()
-            },
+            state: v1::ErasureState::Unspecified.into(),
         })
         .collect();
     Ok(v1::GetErasureResponse {

@@ -148,11 +148,18 @@ impl LedgerService for Log {
         &self,
         request: Request<v1::GetErasureRequest>,
     ) -> Reply<v1::GetErasureResponse> {
-        let node_id = self.0.ledger.node_id();
-        let answer = self.0.read(request, None, move |opened| {
-            entries::erasure(&opened, node_id)
-        });
-        Ok(Response::new(answer.await?))
+        let leaf = LeafIndex(request.get_ref().index);
+        let answer = self
+            .0
+            .read(request, None, |opened| entries::erasure(&opened));
+        let mut answer = answer.await?;
+        let states = self.0.ledger.erasure_states(leaf).await?;
+        for node in &mut answer.nodes {
+            if let Some(state) = states.get(&node.node_id) {
+                node.set_state(*state);
+            }
+        }
+        Ok(Response::new(answer))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The running ledger as the services see it: submit, wait, read, checkpoint.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,18 +8,24 @@ use std::time::{Duration, Instant};
 use ledger_core::hash::{LeafIndex, TreeSize};
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Liveness, Machine, Tip};
 use ledger_core::state::{Key, Pair, State, StateError, read};
+use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, ErrorReason};
 use policy_engine::BundleDigest;
 use tokio::sync::watch;
 
+use super::eraser::erasure_state;
 use super::reads::Reads;
 use super::view::StoreState;
 use crate::clock::Clock;
 use crate::cosign::{Cosigned, Cosigner};
 use crate::front::failure::{Answer, Failure};
+use crate::raft::peers::Purpose;
 use crate::storage::{Direction, Read, Store, Table, meta, prefix_end};
 use crate::submit::Submitter;
 use crate::submit::standing::{Leading, Standing};
+
+/// How long another node has to answer.
+const ASK: Duration = Duration::from_secs(2);
 
 /// One frozen moment of the ledger: state, entries, and the index over them.
 #[derive(Clone)]
@@ -200,6 +207,33 @@ impl Ledger {
         note.map(String::from_utf8)
             .transpose()
             .map_err(|error| damaged(error.to_string()))
+    }
+
+    /// How far each replica has come with an erasure, this one included; those that do not answer are left out.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn erasure_states(&self, leaf: LeafIndex) -> Answer<BTreeMap<u64, v1::ErasureState>> {
+        let own = erasure_state(&*self.0.store, leaf)
+            .map_err(|error| Failure::new(ErrorReason::DataDamaged, error.to_string()))?;
+        let peers = &self.0.reads.peers;
+        let asked = self
+            .0
+            .reads
+            .others()
+            .into_iter()
+            .map(|(id, address)| async move {
+                let mut client = peers.client(id, &address, Purpose::Other).ok()?;
+                let message = wire::GetErasureStateRequest { index: leaf.0 };
+                let mut request = peers.request(id, message);
+                request.set_timeout(ASK);
+                let answer = client.get_erasure_state(request).await.ok()?;
+                Some((id, answer.into_inner().state()))
+            });
+        let asked = futures_util::future::join_all(asked).await;
+        let mut states: BTreeMap<u64, v1::ErasureState> = asked.into_iter().flatten().collect();
+        states.insert(self.node_id(), own);
+        Ok(states)
     }
 
     /// How far this node is with a bundle whose chunks are all there, and if it does not compile, why: one finding each.

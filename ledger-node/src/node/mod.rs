@@ -1,6 +1,7 @@
 //! A running node: its parts put together.
 
 mod check;
+pub mod eraser;
 pub mod fatal;
 mod keeper;
 pub mod ledger;

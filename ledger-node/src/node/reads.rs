@@ -10,6 +10,7 @@ use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, ErrorReason};
 use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
 use super::ledger::Submitted;
@@ -114,6 +115,18 @@ impl Reads {
                 format!("the tree does not have {size} entries here yet"),
             )),
         }
+    }
+
+    /// The other replicas as Raft has them, with their addresses.
+    #[must_use]
+    pub fn others(&self) -> Vec<(u64, String)> {
+        let metrics = self.raft.0.metrics();
+        let metrics = metrics.borrow_watched();
+        let nodes = metrics.membership_config.nodes();
+        nodes
+            .filter(|(id, _)| **id != self.peers.node_id)
+            .map(|(id, peer)| (*id, peer.address.clone()))
+            .collect()
     }
 
     /// An entry that is applied, proven to a checkpoint of now.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{Own, check_store, marked_vote, open_marker, open_store};
+use super::eraser::Eraser;
 use super::fatal::Fatal;
 use super::keeper::Keeper;
 use super::ledger::{Ledger, Parts};
@@ -43,6 +44,7 @@ use crate::storage::marker::Marker;
 use crate::storage::rocks::{Closed, Memory};
 use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
+use crate::submit::compile::Compiler;
 use crate::submit::forward::{Forwarder, Receiving};
 use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
@@ -171,6 +173,7 @@ pub async fn run_on(
 /// The parts of a node that runs.
 pub(super) struct Node {
     pub(super) genesis: v1::Genesis,
+    pub(super) store: Arc<dyn Store>,
     pub(super) raft: Raft,
     pub(super) ledger: Ledger,
     pub(super) log: Log,
@@ -180,6 +183,7 @@ pub(super) struct Node {
     pub(super) peers: Arc<Peers>,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) cosigner: Arc<Cosigner>,
+    pub(super) compiler: Arc<Compiler>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) standing_sender: watch::Sender<Standing>,
     pub(super) may_lead: watch::Sender<bool>,
@@ -278,6 +282,7 @@ async fn build(
         peers: Arc::clone(&peers),
         standing: standing.clone(),
     });
+    let compiler = Arc::new(Compiler::new(Arc::clone(&machine), Arc::clone(&reads)));
     let (not_ready, not_ready_receiver) = watch::channel(None);
     let ledger = Ledger(Arc::new(Parts {
         origin,
@@ -285,13 +290,14 @@ async fn build(
         store: Arc::clone(&store),
         machine,
         submitter: Submitter {
-            store,
+            store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             preparer,
             waiters,
             queue: Arc::clone(&queue),
             forwarder: Forwarder::new(Arc::clone(&peers)),
             standing: standing.clone(),
+            compiler: Arc::clone(&compiler),
             reads: Arc::clone(&reads),
         },
         reads,
@@ -302,6 +308,7 @@ async fn build(
     }));
     Ok(Node {
         genesis,
+        store,
         raft,
         ledger,
         log,
@@ -311,6 +318,7 @@ async fn build(
         peers,
         snapshots,
         cosigner,
+        compiler,
         standing,
         standing_sender,
         may_lead: watch::Sender::new(true),
@@ -391,6 +399,7 @@ impl Node {
                 standing: self.standing.clone(),
             },
             cosigner: Arc::clone(&self.cosigner),
+            compiler: Arc::clone(&self.compiler),
         })
         .max_decoding_message_size(MAX_PEER_MESSAGE)
         .max_encoding_message_size(MAX_PEER_MESSAGE)
@@ -429,6 +438,12 @@ impl Node {
             ended.clone(),
             Box::pin(health.follow(self.standing.clone(), self.not_ready.subscribe())),
         );
+        let eraser = Eraser {
+            store: Arc::clone(&self.store),
+            raft: self.raft.clone(),
+            snapshots: Arc::clone(&self.snapshots),
+        };
+        until(ended.clone(), Box::pin(eraser.run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
         until(ended, Box::pin(keeper.run()));
     }

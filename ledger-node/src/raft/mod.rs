@@ -7,6 +7,7 @@ pub mod flusher;
 pub mod log;
 pub mod machine;
 pub mod network;
+mod peer_requests;
 pub mod peer_service;
 pub mod peers;
 mod send_snapshot;

@@ -5,23 +5,25 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{Stream, StreamExt};
+use ledger_core::hash::{LeafIndex, TreeSize};
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::peer_service_server::PeerService;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
-};
+use openraft::raft::{StreamAppendError, TransferLeaderRequest, VoteResponse};
 use openraft::storage::Snapshot;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
+use super::peer_requests::{append_request, bad, vote_request};
 use super::peers::{Peers, keys};
 use super::snapshot::{Incoming, Snapshots};
 use super::types::{self, Types};
 use crate::cosign::Cosigner;
+use crate::node::eraser::erasure_state;
+use crate::submit::compile::Compiler;
 use crate::submit::forward::Receiving;
 
 /// The service.
@@ -39,6 +41,8 @@ pub struct Service {
     pub receiving: Receiving,
     /// Cosigns.
     pub cosigner: Arc<Cosigner>,
+    /// Compiles ahead.
+    pub compiler: Arc<Compiler>,
 }
 
 /// openraft's handle, printable.
@@ -89,10 +93,6 @@ impl Service {
 
 fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this node is stopping: {error}"))
-}
-
-fn bad(what: impl std::fmt::Display) -> Status {
-    Status::invalid_argument(what.to_string())
 }
 
 #[tonic::async_trait]
@@ -331,6 +331,32 @@ impl PeerService for Service {
         self.cosigner.want(request.into_inner().tree_size);
         Ok(Response::new(wire::WantCheckpointResponse {}))
     }
+
+    async fn compile_ahead(
+        &self,
+        request: Request<wire::CompileAheadRequest>,
+    ) -> Result<Response<wire::CompileAheadResponse>, Status> {
+        self.sender(request.metadata())?;
+        let message = request.into_inner();
+        let submission = message.submission.ok_or_else(|| bad("no submission"))?;
+        let compiled = self
+            .compiler
+            .compile(&submission, TreeSize(message.tree_size))
+            .await
+            .map_err(fatal)?;
+        Ok(Response::new(wire::CompileAheadResponse { compiled }))
+    }
+
+    async fn get_erasure_state(
+        &self,
+        request: Request<wire::GetErasureStateRequest>,
+    ) -> Result<Response<wire::GetErasureStateResponse>, Status> {
+        self.sender(request.metadata())?;
+        let leaf = LeafIndex(request.into_inner().index);
+        let state = erasure_state(&*self.compiler.reads.store, leaf).map_err(fatal)?;
+        let state = state.into();
+        Ok(Response::new(wire::GetErasureStateResponse { state }))
+    }
 }
 
 impl Service {
@@ -342,40 +368,4 @@ impl Service {
             clock_us: self.peers.now_us(),
         }
     }
-}
-
-fn vote_request(message: &wire::VoteRequest) -> Result<VoteRequest<Types>, Status> {
-    let vote = message.vote.as_ref().ok_or_else(|| bad("no vote"))?;
-    Ok(VoteRequest {
-        vote: types::vote(vote),
-        last_log_id: message.last_log_id.as_ref().map(types::log_id),
-        leadership_transfer: message.leadership_transfer,
-    })
-}
-
-fn append_request(
-    message: wire::AppendRequest,
-) -> Result<(AppendEntriesRequest<Types>, u64), Status> {
-    let vote = message.vote.ok_or_else(|| bad("no vote"))?;
-    let entries = message
-        .entries
-        .into_iter()
-        .map(types::entry)
-        .collect::<Result<Vec<types::Entry>, _>>()
-        .map_err(bad)?;
-    // openraft takes it for granted that a leader sends no gaps.
-    let first = message.previous.as_ref().map_or(0, |id| id.index + 1);
-    let gapless = (first..)
-        .zip(&entries)
-        .all(|(index, entry)| entry.log_id.index() == index);
-    if !gapless {
-        return Err(bad("entries with gaps"));
-    }
-    let request = AppendEntriesRequest {
-        vote: types::vote(&vote),
-        prev_log_id: message.previous.as_ref().map(types::log_id),
-        entries,
-        leader_commit: message.committed.as_ref().map(types::log_id),
-    };
-    Ok((request, message.sent_at_us))
 }

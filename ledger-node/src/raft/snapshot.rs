@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledger_proto::peer::v1 as wire;
@@ -34,6 +34,8 @@ pub struct SnapshotDir {
     path: PathBuf,
     manifest: wire::SnapshotManifest,
     superseded: AtomicBool,
+    /// Which copy of this process it is; 0 for one that was found, or received.
+    number: AtomicU64,
 }
 
 impl SnapshotDir {
@@ -53,6 +55,12 @@ impl SnapshotDir {
             .as_ref()
             .ok_or_else(|| invalid("a snapshot without meta"))
             .and_then(types::meta)
+    }
+
+    /// True if it was made here, and began after `after` others had.
+    #[must_use]
+    pub fn is_newer_than(&self, after: u64) -> bool {
+        self.number.load(Ordering::Acquire) > after
     }
 
     /// The path of a file of the manifest.
@@ -83,6 +91,10 @@ pub fn snapshot_name(manifest: &wire::SnapshotManifest) -> [u8; 32] {
 pub struct Snapshots {
     dir: PathBuf,
     current: Mutex<Option<Arc<SnapshotDir>>>,
+    /// How many copies this process has begun to make.
+    begun: AtomicU64,
+    /// How many copies have become this node's store.
+    installed: AtomicU64,
 }
 
 impl Snapshots {
@@ -111,6 +123,8 @@ impl Snapshots {
         Ok(Self {
             dir: dir.to_owned(),
             current: Mutex::new(current.map(Arc::new)),
+            begun: AtomicU64::new(0),
+            installed: AtomicU64::new(0),
         })
     }
 
@@ -130,6 +144,7 @@ impl Snapshots {
         if building.exists() {
             fs::remove_dir_all(&building)?;
         }
+        let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let (applied, tip) = applier.checkpoint(building.clone()).await?;
         let meta = SnapshotMeta {
             last_log_id: applied.last,
@@ -146,8 +161,46 @@ impl Snapshots {
             finish(&dir, &building, manifest)
         });
         let built = Arc::new(built.await.map_err(io::Error::other)??);
+        built.number.store(number, Ordering::Release);
         self.replace(Arc::clone(&built));
         Ok(built)
+    }
+
+    /// How many copies have begun until now.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// How many copies have become this node's store.
+    #[must_use]
+    pub fn installed(&self) -> u64 {
+        self.installed.load(Ordering::Acquire)
+    }
+
+    /// True if the only copy on disk is one that began after `after` others had. Transfers that never ended are removed.
+    ///
+    /// # Errors
+    /// The folder cannot be read or written.
+    pub fn only_newer_than(&self, after: u64) -> io::Result<bool> {
+        let Some(current) = self.current() else {
+            return Ok(false);
+        };
+        if !current.is_newer_than(after) {
+            return Ok(false);
+        }
+        let mut alone = true;
+        for item in fs::read_dir(&self.dir)? {
+            let path = item?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with("incoming-")) {
+                // A transfer that is on its way begins again.
+                fs::remove_dir_all(&path)?;
+            } else if path != current.path {
+                alone = false;
+            }
+        }
+        Ok(alone)
     }
 
     fn replace(&self, newer: Arc<SnapshotDir>) {
@@ -239,6 +292,7 @@ impl Snapshots {
             fs::remove_dir_all(&copy)?;
         }
         copy_linked(&snapshot.path, &copy, Some(MANIFEST))?;
+        self.installed.fetch_add(1, Ordering::AcqRel);
         let last = covers
             .last_log_id
             .ok_or_else(|| invalid("a snapshot of nothing"))?;
@@ -331,6 +385,10 @@ fn own(old: &dyn Read, last: &types::LogId, tree_size: u64) -> io::Result<Batch>
         }
     }
     batch.delete(Table::Meta, meta::BOOTSTRAP);
+    // What the sender had not erased yet came along; what this node had not is on this disk until its old store is gone.
+    for (key, value) in meta::erasing(old)? {
+        batch.put(Table::Meta, key, value);
+    }
     let last_bytes = types::log_id_to_wire(last).encode_to_vec();
     batch.put(Table::Meta, meta::PURGED, last_bytes.clone());
     batch.put(Table::Meta, meta::COMMITTED, last_bytes);
@@ -372,6 +430,7 @@ fn finish(
         path,
         manifest,
         superseded: AtomicBool::new(false),
+        number: AtomicU64::new(0),
     })
 }
 
@@ -383,6 +442,7 @@ fn read_dir(path: &Path) -> io::Result<SnapshotDir> {
         path: path.to_owned(),
         manifest,
         superseded: AtomicBool::new(false),
+        number: AtomicU64::new(0),
     })
 }
 

@@ -80,6 +80,21 @@ pub(super) fn remove_leftovers(data_dir: &Path, live: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// True if the live database is the only one left.
+pub(super) fn is_alone(data_dir: &Path, live: &Path) -> io::Result<bool> {
+    for item in fs::read_dir(data_dir)? {
+        let item = item?;
+        let is_database = item
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(FOLDER));
+        if is_database && item.path() != live {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Makes the files of a folder durable, and the folder itself.
 pub(super) fn sync_files(dir: &Path) -> io::Result<()> {
     for item in fs::read_dir(dir)? {

@@ -1,5 +1,10 @@
 //! The keys of [`Table::Meta`](super::Table::Meta), and those of the log.
 
+use std::io;
+use std::ops::Bound;
+
+use super::{Direction, Pair, Read, Table, prefix_end};
+
 /// u32: the version of the disk format.
 pub const FORMAT: &[u8] = b"format";
 /// u64: this node's id.
@@ -24,6 +29,9 @@ pub const TRUST_STEP: &[u8] = b"trust-step/";
 /// u64: the size of the tree of a snapshot that this node began with, until a cosigned checkpoint confirms it.
 pub const UNPROVEN: &[u8] = b"unproven";
 
+/// Before a u64 leaf: an applied erasure whose bytes may still be on this disk. The value is its place in the log, a u64.
+pub const ERASING: &[u8] = b"erasing/";
+
 /// The version of the disk format that this build reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -43,4 +51,21 @@ pub fn checkpoint_key(size: u64) -> Vec<u8> {
 #[must_use]
 pub fn trust_step_key(epoch: u64) -> Vec<u8> {
     [TRUST_STEP, &epoch.to_be_bytes()].concat()
+}
+
+/// The erasures that are not physical yet: keys and values as they are stored.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn erasing(store: &dyn Read) -> io::Result<Vec<Pair>> {
+    let end = prefix_end(ERASING);
+    let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let range = (Bound::Included(ERASING), end);
+    store.range(Table::Meta, range, Direction::Ascending, usize::MAX)
+}
+
+/// The key of an erasure that is not physical yet.
+#[must_use]
+pub fn erasing_key(leaf: u64) -> Vec<u8> {
+    [ERASING, &leaf.to_be_bytes()].concat()
 }

@@ -112,6 +112,9 @@ pub enum Direction {
 /// A range of keys.
 pub type KeyRange<'k> = (Bound<&'k [u8]>, Bound<&'k [u8]>);
 
+/// A table and the keys from the first (included) to the second (excluded).
+pub type OwnedRange = (Table, Vec<u8>, Vec<u8>);
+
 /// Reading. An error means that stored bytes cannot be trusted or reached; whoever depends on them must stop.
 pub trait Read: Send + Sync {
     /// The value of a key.
@@ -164,6 +167,13 @@ pub trait Store: Read + std::fmt::Debug {
     /// # Errors
     /// The copy cannot be opened, or the storage cannot be written.
     fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()>;
+
+    /// Makes what was deleted in these ranges go from the disk, with the write-ahead log that brought it there. False if
+    /// readers still hold some of it: call again.
+    ///
+    /// # Errors
+    /// The storage cannot be read or written.
+    fn scrub(&self, ranges: &[OwnedRange]) -> io::Result<bool>;
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;

@@ -4,6 +4,8 @@
 //! acknowledged would disappear in silence. [`RocksStore::open_until_damage`] takes what is before the damage, on a copy, for
 //! a caller who can tell whether that is enough.
 
+mod scrub;
+
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -20,7 +22,7 @@ use rocksdb::{
 };
 use self_cell::self_cell;
 
-use super::{Batch, Change, Direction, KeyRange, Pair, Read, Store, Table, folders};
+use super::{Batch, Change, Direction, KeyRange, OwnedRange, Pair, Read, Store, Table, folders};
 
 /// Past this many bytes of write-ahead log the oldest tables are flushed, so that the log can be deleted.
 const MAX_WAL: u64 = 512 << 20;
@@ -320,6 +322,14 @@ impl Store for RocksStore {
         live.retired.store(true, Ordering::Release);
         *live = Arc::new(database);
         Ok(())
+    }
+
+    fn scrub(&self, ranges: &[OwnedRange]) -> io::Result<bool> {
+        let database = self.database();
+        Ok(
+            scrub::scrub(&database, ranges)?
+                && folders::is_alone(&self.data_dir, &database.folder)?,
+        )
     }
 
     fn disk_bytes(&self) -> u64 {

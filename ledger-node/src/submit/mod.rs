@@ -3,6 +3,7 @@
 //! A caller waits on its own node, whoever leads. While it waits the command is brought to the leader, and again to each new
 //! one: a request id names at most one entry, so bringing it twice does nothing twice.
 
+pub mod compile;
 pub mod forward;
 pub mod proposer;
 pub mod queue;
@@ -17,6 +18,7 @@ use ledger_proto::v1::{self, ErrorReason};
 use prost::Message;
 use tokio::sync::watch;
 
+use self::compile::Compiler;
 use self::forward::{Forwarded, Forwarder, enqueue};
 use self::queue::Queue;
 use self::standing::{Leading, Standing};
@@ -51,6 +53,8 @@ pub struct Submitter {
     pub forwarder: Forwarder,
     /// Who leads.
     pub standing: watch::Receiver<Standing>,
+    /// Has bundles compiled before they are needed.
+    pub compiler: Arc<Compiler>,
     /// Reads that are as fresh as the cluster.
     pub reads: Arc<Reads>,
 }
@@ -81,6 +85,9 @@ impl Submitter {
         if let Some(answer) = self.admit(&submission, key, deadline).await? {
             return Ok(answer);
         }
+        self.compiler
+            .compile_on_quorum(&submission, deadline)
+            .await?;
         self.bring(&submission, waiting, deadline).await
     }
 

@@ -6,6 +6,7 @@ mod commands;
 mod demo;
 mod disk_faults;
 mod documents;
+mod erasure;
 mod in_process;
 mod kills;
 mod marker;

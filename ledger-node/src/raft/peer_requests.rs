@@ -1,0 +1,50 @@
+//! Reading what peers ask: Raft's requests from the wire, refused if they are no such thing.
+
+use ledger_proto::peer::v1 as wire;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use tonic::Status;
+
+use super::types::{self, Types};
+
+/// A request that makes no sense.
+pub(super) fn bad(what: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(what.to_string())
+}
+
+/// Reads RequestVote.
+pub(super) fn vote_request(message: &wire::VoteRequest) -> Result<VoteRequest<Types>, Status> {
+    let vote = message.vote.as_ref().ok_or_else(|| bad("no vote"))?;
+    Ok(VoteRequest {
+        vote: types::vote(vote),
+        last_log_id: message.last_log_id.as_ref().map(types::log_id),
+        leadership_transfer: message.leadership_transfer,
+    })
+}
+
+/// Reads AppendEntries, with the time at which it was sent.
+pub(super) fn append_request(
+    message: wire::AppendRequest,
+) -> Result<(AppendEntriesRequest<Types>, u64), Status> {
+    let vote = message.vote.ok_or_else(|| bad("no vote"))?;
+    let entries = message
+        .entries
+        .into_iter()
+        .map(types::entry)
+        .collect::<Result<Vec<types::Entry>, _>>()
+        .map_err(bad)?;
+    // openraft takes it for granted that a leader sends no gaps.
+    let first = message.previous.as_ref().map_or(0, |id| id.index + 1);
+    let gapless = (first..)
+        .zip(&entries)
+        .all(|(index, entry)| entry.log_id.index() == index);
+    if !gapless {
+        return Err(bad("entries with gaps"));
+    }
+    let request = AppendEntriesRequest {
+        vote: types::vote(&vote),
+        prev_log_id: message.previous.as_ref().map(types::log_id),
+        entries,
+        leader_commit: message.committed.as_ref().map(types::log_id),
+    };
+    Ok((request, message.sent_at_us))
+}
