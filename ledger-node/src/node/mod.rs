@@ -3,6 +3,7 @@
 mod check;
 pub mod fatal;
 mod keeper;
+mod leadership;
 pub mod ledger;
 pub mod reads;
 mod serve;

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
@@ -14,15 +16,20 @@ use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use openraft::storage::Snapshot;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
+use super::hand_over::hand_over;
 use super::peers::{Peers, keys};
 use super::snapshot::{Incoming, Snapshots};
 use super::types::{self, Types};
 use crate::cosign::Cosigner;
 use crate::submit::forward::Receiving;
+
+/// How long a voter is asked to lead, again and again.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -39,6 +46,8 @@ pub struct Service {
     pub receiving: Receiving,
     /// Cosigns.
     pub cosigner: Arc<Cosigner>,
+    /// Ends the streams of peers, which never end by themselves.
+    pub ended: CancellationToken,
 }
 
 /// openraft's handle, printable.
@@ -109,6 +118,7 @@ impl PeerService for Service {
         let noting = Arc::clone(&sent);
         let requests = request
             .into_inner()
+            .take_until(self.ended.clone().cancelled_owned())
             .map(|message| {
                 message
                     .ok()
@@ -188,6 +198,19 @@ impl PeerService for Service {
         Ok(Response::new(wire::TransferLeaderResponse {
             refused: refused.unwrap_or_default(),
         }))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<wire::HandOverRequest>,
+    ) -> Result<Response<wire::HandOverResponse>, Status> {
+        self.sender(request.metadata())?;
+        let (raft, to) = (self.raft.0.clone(), request.into_inner().to);
+        // Whoever asks sees for itself when another one leads.
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(HAND_OVER, hand_over(&raft, to)).await;
+        });
+        Ok(Response::new(wire::HandOverResponse {}))
     }
 
     async fn offer_snapshot(
@@ -278,6 +301,7 @@ impl PeerService for Service {
         let receiving = self.receiving.clone();
         let answers = request
             .into_inner()
+            .take_until(self.ended.clone().cancelled_owned())
             .map(move |message| message.map(|message| receiving.take(message)));
         Ok(Response::new(Box::pin(answers)))
     }
@@ -360,7 +384,13 @@ fn append_request(
     let entries = message
         .entries
         .into_iter()
-        .map(types::entry)
+        .map(|mut entry| {
+            // The log's tail keeps entries for long, and a part of the buffer that they came in would keep all of it.
+            if let Some(wire::log_entry::Payload::Batch(batch)) = &mut entry.payload {
+                *batch = Bytes::copy_from_slice(batch);
+            }
+            types::entry(entry)
+        })
         .collect::<Result<Vec<types::Entry>, _>>()
         .map_err(bad)?;
     // openraft takes it for granted that a leader sends no gaps.
