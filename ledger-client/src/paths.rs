@@ -66,6 +66,7 @@ paths! {
     ACTIVATE_CLUSTER "ClusterService" "ActivateCluster";
     GET_CLUSTER "ClusterService" "GetCluster";
     GET_NODE_STATUS "ClusterService" "GetNodeStatus";
+    TRANSFER_LEADERSHIP "ClusterService" "TransferLeadership";
 }
 
 /// The call that takes a command with this body.

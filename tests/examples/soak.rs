@@ -104,7 +104,9 @@ async fn entries(count: usize) {
     let load = Load::unrecorded(&cluster, &actors);
     let begin = Instant::now();
     let mut first = Vec::new();
-    for target in [FIRST_MEASURE.min(count), count] {
+    // Also in between, for runs that are stopped before their end.
+    let targets = (FIRST_MEASURE..count).step_by(FIRST_MEASURE);
+    for target in targets.chain([count]) {
         cluster.grows_to(target).await;
         let resident: Vec<u64> = cluster.resident_bytes();
         println!(

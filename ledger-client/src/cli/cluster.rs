@@ -1,4 +1,4 @@
-//! `ledger-client cluster`: the nodes, how each of them is, and which there are.
+//! `ledger-client cluster`: the nodes, how each of them is, which there are, and which leads.
 //!
 //! A change of the nodes is a command in the ledger like any other, signed here, so that no node has to be trusted with it. It
 //! carries the whole new trust policy, which asks for the cosignatures of most nodes.
@@ -43,6 +43,14 @@ pub(super) enum Command {
         #[command(flatten)]
         by: Governing,
     },
+    /// Let another node lead, such as before work on the machine of the one that leads.
+    Transfer {
+        /// Which voter; without it, the one that is the furthest.
+        #[arg(long, value_name = "NODE")]
+        to: Option<u64>,
+        #[command(flatten)]
+        connection: Connection,
+    },
 }
 
 pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -70,6 +78,18 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
                 std::io::stderr(),
                 "next: stop node {node_id} once the others go on without it; its key and data are of no further use"
             );
+            Ok(Exit::Done)
+        }),
+        Command::Transfer { to, connection } => block_on(async {
+            let client = connection.open(Speaker::Operator).await?;
+            let message = v1::TransferLeadershipRequest { to: *to };
+            let moved = client.read(paths::TRANSFER_LEADERSHIP, message).await;
+            let v1::TransferLeadershipResponse { leader_id } = moved?;
+            if json {
+                print_json(out, &json!({ "leader": leader_id }))?;
+            } else {
+                writeln!(out, "node {leader_id} leads")?;
+            }
             Ok(Exit::Done)
         }),
     }

@@ -1,5 +1,6 @@
 //! Decisions and outcomes: `AuthorizationService`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ use crate::node::ledger::Submitted;
 /// Most questions of a batch.
 const MAX_BATCH: usize = 1_000;
 /// Most questions of a stream that wait for their answer.
-const MAX_UNANSWERED: usize = 1_024;
+const MAX_UNANSWERED: u32 = 1_024;
 /// Stack of the thread that evaluates a simulation: what the machine needs, twice, because it must be free.
 const SIMULATION_STACK: usize = 2 * MIN_STACK_LEN;
 
@@ -72,7 +73,7 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<Streaming<v1::AuthorizeStreamRequest>>,
     ) -> Reply<Self::AuthorizeStreamStream> {
-        let (answers, receiver) = mpsc::channel(MAX_UNANSWERED);
+        let (answers, receiver) = mpsc::channel(MAX_UNANSWERED as usize);
         tokio::spawn(self.clone().converse(request.into_inner(), answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -156,23 +157,35 @@ impl Authorization {
         Ok(filled(&submitted, proven, note, level))
     }
 
-    /// Reads questions while fewer than the limit wait, and answers each when its answer is there.
+    /// Reads questions while fewer than the limit wait, and answers each when its answer is there. Ends with the questions, or
+    /// when this node stops.
     async fn converse(
         self,
         mut questions: Streaming<v1::AuthorizeStreamRequest>,
         answers: mpsc::Sender<Result<v1::AuthorizeStreamResponse, tonic::Status>>,
     ) {
-        let places = Arc::new(Semaphore::new(MAX_UNANSWERED));
+        let places = Arc::new(Semaphore::new(MAX_UNANSWERED as usize));
+        let ledger = self.0.ledger.clone();
+        let mut stopping = pin!(ledger.stopping());
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await.ok()?;
+                // A broken stream has nobody to tell; what was asked goes on and can be asked for again.
+                Some((place, questions.message().await.ok()??))
             };
-            let question = tokio::select! {
+            let (place, question) = tokio::select! {
                 () = answers.closed() => return,
-                question = questions.message() => question,
+                failure = &mut stopping => {
+                    // What was asked is answered first.
+                    let _all = places.acquire_many(MAX_UNANSWERED).await;
+                    let _ = answers.send(Err(failure.into())).await;
+                    return;
+                }
+                next = next => match next {
+                    Some(next) => next,
+                    None => return,
+                },
             };
-            // A broken stream has nobody to tell; what was asked goes on and can be asked for again.
-            let Ok(Some(question)) = question else { return };
             let (service, answers) = (self.clone(), answers.clone());
             // Each question has the time of a call that states no deadline: the stream's own is for the whole.
             let deadline = deadline(&tonic::metadata::MetadataMap::new());

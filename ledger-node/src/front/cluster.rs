@@ -1,11 +1,13 @@
 //! Replicas and versions: `ClusterService`.
 
 use ledger_core::state::{Family, Key, State, read};
-use ledger_proto::v1::{self, cluster_service_server::ClusterService, command::Body};
+use ledger_proto::v1::{
+    self, ErrorReason, Role, cluster_service_server::ClusterService, command::Body,
+};
 use prost::Message;
 use tonic::{Request, Response};
 
-use super::failure::{Answer, Reply};
+use super::failure::{Answer, Failure, Reply};
 use super::gate::{Gate, Opened, as_of};
 use crate::node::ledger::View;
 
@@ -65,6 +67,23 @@ impl ClusterService for Cluster {
         let opened = self.0.open(request, Some(any)).await?;
         opened.reader.require_active()?;
         Ok(Response::new(self.0.ledger.status()))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Reply<v1::TransferLeadershipResponse> {
+        let opened = self.0.open(request, None).await?;
+        if !opened.reader.holds(&[Role::Admin], "") {
+            return Err(Failure::new(
+                ErrorReason::ReadNotPermitted,
+                "only an admin of the whole ledger may move leadership",
+            )
+            .into());
+        }
+        let (to, deadline) = (opened.request.to, opened.deadline);
+        let leader_id = self.0.ledger.transfer_leadership(to, deadline).await?;
+        Ok(Response::new(v1::TransferLeadershipResponse { leader_id }))
     }
 }
 

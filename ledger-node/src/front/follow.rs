@@ -1,5 +1,6 @@
 //! Entries as they come: one task for each follower, which waits while the follower does not take what it has.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use ledger_core::hash::TreeSize;
@@ -35,14 +36,17 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Follows until nobody listens or the ledger cannot be read.
+    /// Follows until nobody listens, the ledger cannot be read, or this node stops.
     pub(super) async fn run(
         mut self,
         answers: mpsc::Sender<Result<v1::FollowResponse, tonic::Status>>,
     ) {
+        let ledger = self.gate.ledger.clone();
+        let mut stopping = pin!(ledger.stopping());
         loop {
             let step = tokio::select! {
                 () = answers.closed() => return,
+                failure = &mut stopping => Err(failure),
                 step = self.step() => step,
             };
             let failed = step.is_err();

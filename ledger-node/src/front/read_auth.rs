@@ -22,7 +22,7 @@ const TIME: &str = "countersign-time-us";
 const NONCE: &str = "countersign-nonce-bin";
 const SIGNATURE: &str = "countersign-signature-bin";
 
-/// The request of a call that reads.
+/// The request of a call that reads, or is signed as a read is.
 pub trait ReadRequest: Message + Default + Clone + Send + 'static {
     /// The full gRPC path of the call.
     const METHOD: &'static str;
@@ -56,7 +56,9 @@ reads! {
         "GetTile" GetTileRequest, "GetCheckpoint" GetCheckpointRequest,
         "ListTrustSteps" ListTrustStepsRequest,
         "GetEvidence" GetEvidenceRequest, "GetErasure" GetErasureRequest;
-    "ClusterService": "GetCluster" GetClusterRequest, "GetNodeStatus" GetNodeStatusRequest;
+    "ClusterService":
+        "GetCluster" GetClusterRequest, "GetNodeStatus" GetNodeStatusRequest,
+        "TransferLeadership" TransferLeadershipRequest;
 }
 
 /// The four keys of metadata, well-formed.

@@ -26,6 +26,7 @@ use crate::keyfile::KeyFile;
 use crate::raft::Raft;
 use crate::raft::clocks::MAX_OFFSET_US;
 use crate::raft::flusher::Flusher;
+use crate::raft::hand_over::successor;
 use crate::raft::log::Log;
 use crate::raft::peers::Peers;
 use crate::raft::types::{Peer, Types};
@@ -301,16 +302,4 @@ impl Keeper {
             .map(drop)
             .map_err(|failure| failure.to_string())
     }
-}
-
-/// The voter whose log is the longest, this node excepted.
-pub(super) fn successor(raft: &Raft) -> Option<u64> {
-    let metrics = raft.metrics().borrow_watched().clone();
-    let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-    metrics
-        .replication?
-        .into_iter()
-        .filter(|(id, _)| *id != metrics.id && voters.contains(id))
-        .max_by_key(|(_, matched)| *matched)
-        .map(|(id, _)| id)
 }

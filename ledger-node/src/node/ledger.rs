@@ -132,7 +132,7 @@ impl Ledger {
         deadline: Instant,
     ) -> Answer<Submitted> {
         if let Some(why) = self.0.not_ready.borrow().clone() {
-            return Err(Failure::new(ErrorReason::NotReady, why).after(Duration::from_secs(1)));
+            return Err(not_ready(why));
         }
         let submitted = self.0.submitter.submit(submission, deadline).await?;
         if level != v1::ReceiptLevel::Cosigned {
@@ -148,6 +148,14 @@ impl Ledger {
             }),
             Err(_) => Ok(submitted),
         }
+    }
+
+    /// Returns once this node stops, with what to tell those whose stream ends for it.
+    pub async fn stopping(&self) -> Failure {
+        let mut why = self.0.not_ready.clone();
+        let why = why.wait_for(Option::is_some).await;
+        // A node that has ended without saying so is one that stops.
+        not_ready(why.ok().and_then(|why| why.clone()).unwrap_or_default())
     }
 
     /// A checkpoint of at least that size: the newest for COMMITTED (signed for what is applied now), the newest that met the
@@ -360,6 +368,10 @@ impl View {
             .range(table, (from, until), direction, limit)
             .map_err(|error| unreadable(prefix, &error))
     }
+}
+
+fn not_ready(why: String) -> Failure {
+    Failure::new(ErrorReason::NotReady, why).after(Duration::from_secs(1))
 }
 
 fn unreadable(key: &[u8], error: &std::io::Error) -> StateError {

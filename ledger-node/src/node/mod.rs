@@ -4,6 +4,7 @@ mod check;
 pub mod eraser;
 pub mod fatal;
 mod keeper;
+mod leadership;
 pub mod ledger;
 pub mod reads;
 mod serve;

@@ -58,19 +58,22 @@ pub(super) async fn bind(peer: SocketAddr, client: SocketAddr) -> Result<Listene
 
 /// Servers that run.
 pub(super) struct Servers {
-    /// Ends when both have.
-    pub(super) done: JoinHandle<()>,
+    /// Ends when the calls of clients have.
+    pub(super) clients: JoinHandle<()>,
+    /// Ends when the calls of peers have.
+    pub(super) peers: JoinHandle<()>,
     /// What the health service says.
     pub(super) health: Health,
 }
 
-/// Starts both servers. They end in good order when `ended` is cancelled.
+/// Starts both servers. They end in good order, that for clients when `ended` is cancelled.
 pub(super) fn start(
     listeners: Listeners,
     peers: PeerServiceServer<Service>,
     ledger: Ledger,
     limits: &LimitsConfig,
     ended: CancellationToken,
+    peers_ended: CancellationToken,
 ) -> Result<Servers, front::ReflectionError> {
     let (reporter, service) = health_reporter();
     let routes = front::router(ledger, service)?;
@@ -85,7 +88,7 @@ pub(super) fn start(
         .add_service(peers)
         .serve_with_incoming_shutdown(
             limited(listeners.peer, MAX_PEER_CONNECTIONS),
-            ended.clone().cancelled_owned(),
+            peers_ended.cancelled_owned(),
         );
     let client_server = Server::builder()
         .tcp_nodelay(true)
@@ -98,16 +101,17 @@ pub(super) fn start(
             limited(listeners.client, MAX_CONNECTIONS),
             ended.cancelled_owned(),
         );
-    let done = tokio::spawn(async move {
-        let (peer, client) = tokio::join!(peer_server, client_server);
-        for error in [peer.err(), client.err()].into_iter().flatten() {
-            tracing::warn!(%error, "a server ended");
-        }
-    });
     Ok(Servers {
-        done,
+        clients: tokio::spawn(running(client_server)),
+        peers: tokio::spawn(running(peer_server)),
         health: Health(reporter),
     })
+}
+
+async fn running(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
+    if let Err(error) = server.await {
+        tracing::warn!(%error, "a server ended");
+    }
 }
 
 /// A connection that counts.
@@ -179,13 +183,39 @@ impl AsyncWrite for Counted {
     }
 }
 
+/// Services that need a leader; the first one stands for the node.
+const LED: [&str; 6] = [
+    "",
+    v1::authorization_service_server::SERVICE_NAME,
+    v1::identity_service_server::SERVICE_NAME,
+    v1::session_service_server::SERVICE_NAME,
+    v1::policy_service_server::SERVICE_NAME,
+    v1::cluster_service_server::SERVICE_NAME,
+];
+/// The service that needs none.
+const PROVING: &str = v1::ledger_service_server::SERVICE_NAME;
+
 /// What the health service says of each service.
 pub(super) struct Health(HealthReporter);
 
 impl Health {
-    /// Services that need a leader follow the standing; those that serve what is here do not. Runs until the node ends.
+    /// Services that need a leader follow the standing; those that serve what is here do not. When `ended` is cancelled,
+    /// whoever watches has been told that the node stops, and the watch ends: it would never end by itself.
     pub(super) async fn follow(
-        self,
+        mut self,
+        standing: watch::Receiver<Standing>,
+        not_ready: watch::Receiver<Option<String>>,
+        ended: CancellationToken,
+    ) {
+        let telling = self.tell(standing, not_ready);
+        let _ = ended.run_until_cancelled(telling).await;
+        for name in LED.into_iter().chain([PROVING]) {
+            self.0.clear_service_status(name).await;
+        }
+    }
+
+    async fn tell(
+        &self,
         mut standing: watch::Receiver<Standing>,
         mut not_ready: watch::Receiver<Option<String>>,
     ) {
@@ -200,20 +230,12 @@ impl Health {
                 }
             };
             let decides = says(led && !stopping);
-            for name in [
-                "",
-                v1::authorization_service_server::SERVICE_NAME,
-                v1::identity_service_server::SERVICE_NAME,
-                v1::session_service_server::SERVICE_NAME,
-                v1::policy_service_server::SERVICE_NAME,
-                v1::cluster_service_server::SERVICE_NAME,
-            ] {
+            for name in LED {
                 self.0.set_service_status(name, decides).await;
             }
             // Proofs need nobody else.
             let proves = says(!stopping);
-            let name = v1::ledger_service_server::SERVICE_NAME;
-            self.0.set_service_status(name, proves).await;
+            self.0.set_service_status(PROVING, proves).await;
             tokio::select! {
                 changed = standing.changed() => {
                     if changed.is_err() {

@@ -12,6 +12,7 @@ use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
 use ledger_proto::v1;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{Own, check_store, marked_vote, open_marker, open_store};
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::cosign::{self, Cosigner};
 use crate::keyfile::KeyFile;
 use crate::raft::flusher::Flusher;
+use crate::raft::hand_over::hand_over;
 use crate::raft::log::{Log, OnVote};
 use crate::raft::machine::StateMachine;
 use crate::raft::network::Network;
@@ -50,10 +52,9 @@ use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
 use crate::submit::standing::Standing;
 
-/// How long leadership and open calls have to end in good order.
-const DRAIN: Duration = Duration::from_secs(10);
-
-/// How long calls in progress have after that. Streams of peers never end by themselves.
+/// How long a node that stops has to hand leadership over.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long calls in progress have after that, and those of peers after them. What has not ended by then is cut off.
 const CALLS_END: Duration = Duration::from_secs(2);
 
 /// Why a node does not run, or stopped.
@@ -134,13 +135,14 @@ pub async fn run_on(
     let listeners = serve::bind(config.peer_listen, config.client_listen)
         .await
         .map_err(StartError::Configuration)?;
-    let ended = CancellationToken::new();
+    let (ended, peers_ended) = (CancellationToken::new(), CancellationToken::new());
     let servers = serve::start(
         listeners,
-        node.peer_service(),
+        node.peer_service(peers_ended.clone()),
         node.ledger.clone(),
         &config.limits,
         ended.clone(),
+        peers_ended.clone(),
     )
     .map_err(fatal)?;
     node.raft.run();
@@ -157,17 +159,27 @@ pub async fn run_on(
     tokio::select! {
         message = fatal_switch.stopped() => {
             ended.cancel();
+            peers_ended.cancel();
             return Err(StartError::Fatal(message));
         }
         () = stop.cancelled() => {}
     }
     drain(&node, &ended).await;
-    // Calls in progress have their answers or their deadline by now.
-    let _ = tokio::time::timeout(CALLS_END, servers.done).await;
+    // Calls in progress wait for what peers send, so peers are served until calls have ended.
+    must_end(servers.clients, "clients").await;
+    peers_ended.cancel();
+    must_end(servers.peers, "peers").await;
     let _ = node.raft.shutdown().await;
     store.sync().map_err(fatal)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits until a server's calls have ended, or until it is too late for them.
+async fn must_end(server: JoinHandle<()>, of: &str) {
+    if tokio::time::timeout(CALLS_END, server).await.is_err() {
+        tracing::warn!("calls of {of} have not ended in time and are cut off");
+    }
 }
 
 /// The parts of a node that runs.
@@ -388,7 +400,7 @@ async fn begin_cluster(
 }
 
 impl Node {
-    fn peer_service(&self) -> PeerServiceServer<Service> {
+    fn peer_service(&self, ended: CancellationToken) -> PeerServiceServer<Service> {
         PeerServiceServer::new(Service {
             raft: RaftHandle(self.raft.clone()),
             peers: Arc::clone(&self.peers),
@@ -400,6 +412,7 @@ impl Node {
             },
             cosigner: Arc::clone(&self.cosigner),
             compiler: Arc::clone(&self.compiler),
+            ended,
         })
         .max_decoding_message_size(MAX_PEER_MESSAGE)
         .max_encoding_message_size(MAX_PEER_MESSAGE)
@@ -434,10 +447,11 @@ impl Node {
         };
         until(ended.clone(), Box::pin(proposer.run()));
         until(ended.clone(), Box::pin(Arc::clone(&self.cosigner).run()));
-        until(
+        tokio::spawn(health.follow(
+            self.standing.clone(),
+            self.not_ready.subscribe(),
             ended.clone(),
-            Box::pin(health.follow(self.standing.clone(), self.not_ready.subscribe())),
-        );
+        ));
         let eraser = Eraser {
             store: Arc::clone(&self.store),
             raft: self.raft.clone(),
@@ -492,21 +506,8 @@ async fn drain(node: &Node, ended: &CancellationToken) {
     node.not_ready.send_replace(Some(
         "this node is shutting down; send the same command to another node".to_owned(),
     ));
-    let handed_over = async {
-        while node.raft.is_leader() {
-            let Some(to) = super::keeper::successor(&node.raft) else {
-                return;
-            };
-            if node.raft.trigger().transfer_leader(to).await.is_err() {
-                return;
-            }
-            let mut metrics = node.raft.metrics();
-            let pause = Duration::from_millis(500);
-            // A leader that is not followed is asked again.
-            let _ = tokio::time::timeout(pause, metrics.changed()).await;
-        }
-    };
-    if tokio::time::timeout(DRAIN / 2, handed_over).await.is_err() {
+    let handed_over = tokio::time::timeout(HAND_OVER, hand_over(&node.raft, None));
+    if handed_over.await.is_err() {
         tracing::warn!("leadership could not be handed over in time");
     }
     node.may_lead.send_replace(false);

@@ -4,6 +4,7 @@ pub mod clocks;
 #[cfg(test)]
 mod conformance;
 pub mod flusher;
+pub(crate) mod hand_over;
 pub mod log;
 pub mod machine;
 pub mod network;

@@ -1,5 +1,6 @@
 //! Reading what peers ask: Raft's requests from the wire, refused if they are no such thing.
 
+use bytes::Bytes;
 use ledger_proto::peer::v1 as wire;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use tonic::Status;
@@ -29,7 +30,13 @@ pub(super) fn append_request(
     let entries = message
         .entries
         .into_iter()
-        .map(types::entry)
+        .map(|mut entry| {
+            // The log's tail keeps entries for long, and a part of the buffer that they came in would keep all of it.
+            if let Some(wire::log_entry::Payload::Batch(batch)) = &mut entry.payload {
+                *batch = Bytes::copy_from_slice(batch);
+            }
+            types::entry(entry)
+        })
         .collect::<Result<Vec<types::Entry>, _>>()
         .map_err(bad)?;
     // openraft takes it for granted that a leader sends no gaps.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use ledger_core::hash::{LeafIndex, TreeSize};
@@ -13,11 +14,13 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{StreamAppendError, TransferLeaderRequest, VoteResponse};
 use openraft::storage::Snapshot;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
 use super::peer_requests::{append_request, bad, vote_request};
+use super::hand_over::hand_over;
 use super::peers::{Peers, keys};
 use super::snapshot::{Incoming, Snapshots};
 use super::types::{self, Types};
@@ -25,6 +28,9 @@ use crate::cosign::Cosigner;
 use crate::node::eraser::erasure_state;
 use crate::submit::compile::Compiler;
 use crate::submit::forward::Receiving;
+
+/// How long a voter is asked to lead, again and again.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -43,6 +49,8 @@ pub struct Service {
     pub cosigner: Arc<Cosigner>,
     /// Compiles ahead.
     pub compiler: Arc<Compiler>,
+    /// Ends the streams of peers, which never end by themselves.
+    pub ended: CancellationToken,
 }
 
 /// openraft's handle, printable.
@@ -109,6 +117,7 @@ impl PeerService for Service {
         let noting = Arc::clone(&sent);
         let requests = request
             .into_inner()
+            .take_until(self.ended.clone().cancelled_owned())
             .map(|message| {
                 message
                     .ok()
@@ -188,6 +197,19 @@ impl PeerService for Service {
         Ok(Response::new(wire::TransferLeaderResponse {
             refused: refused.unwrap_or_default(),
         }))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<wire::HandOverRequest>,
+    ) -> Result<Response<wire::HandOverResponse>, Status> {
+        self.sender(request.metadata())?;
+        let (raft, to) = (self.raft.0.clone(), request.into_inner().to);
+        // Whoever asks sees for itself when another one leads.
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(HAND_OVER, hand_over(&raft, to)).await;
+        });
+        Ok(Response::new(wire::HandOverResponse {}))
     }
 
     async fn offer_snapshot(
@@ -278,6 +300,7 @@ impl PeerService for Service {
         let receiving = self.receiving.clone();
         let answers = request
             .into_inner()
+            .take_until(self.ended.clone().cancelled_owned())
             .map(move |message| message.map(|message| receiving.take(message)));
         Ok(Response::new(Box::pin(answers)))
     }

@@ -102,6 +102,7 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     run("checkpoint", &[]);
     run("audit", &["--replay"]);
     run("cluster status", &[]);
+    run("cluster transfer", &[]);
     run("replay", &["one.jsonl", "--bundle", refunds]);
     offline(refunds, &mut run);
     said

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use policy_engine::{
-    Agent, Assurance, Bundle, Compiled, Event, Outcome, Partition, Reason, Request, Resource, Session,
-    Starts, StringSets, Verdict,
+    Agent, Assurance, Bundle, Compiled, Event, Outcome, Partition, Reason, Request, Resource,
+    Session, Starts, StringSets, Verdict, step,
 };
 
 /// 2026-01-01T00:00:00Z, when every session is opened, in microseconds since 1970.

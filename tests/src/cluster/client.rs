@@ -11,9 +11,11 @@ use ledger_core::id::Identity;
 use ledger_core::signer::Signer as _;
 use ledger_proto::v1::{self, command::Body};
 use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
@@ -40,7 +42,9 @@ pub struct Failed {
 }
 
 impl Failed {
-    fn of(status: &Status) -> Self {
+    /// What a status says.
+    #[must_use]
+    pub fn of(status: &Status) -> Self {
         let details = status.get_error_details();
         let info = details.error_info();
         let field = |name: &str| {
@@ -127,6 +131,57 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Opens a call that is answered piece by piece.
+    ///
+    /// # Errors
+    /// [`Failed`], if it is not opened.
+    pub async fn listen<Q, A>(
+        &self,
+        path: &'static str,
+        request: Request<Q>,
+    ) -> Result<Streaming<A>, Failed>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = self.grpc().await?;
+        let path = http::uri::PathAndQuery::from_static(path);
+        let opened = grpc.server_streaming(request, path, ProstCodec::<Q, A>::default());
+        let opened = opened.await.map_err(|status| Failed::of(&status))?;
+        Ok(opened.into_inner())
+    }
+
+    /// Opens a call in which both sides speak piece by piece.
+    ///
+    /// # Errors
+    /// [`Failed`], if it is not opened.
+    pub async fn converse<Q, A>(
+        &self,
+        path: &'static str,
+        said: mpsc::Receiver<Q>,
+    ) -> Result<Streaming<A>, Failed>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = self.grpc().await?;
+        let path = http::uri::PathAndQuery::from_static(path);
+        let said = Request::new(ReceiverStream::new(said));
+        let opened = grpc.streaming(said, path, ProstCodec::<Q, A>::default());
+        let opened = opened.await.map_err(|status| Failed::of(&status))?;
+        Ok(opened.into_inner())
+    }
+
+    async fn grpc(&self) -> Result<tonic::client::Grpc<Channel>, Failed> {
+        let mut grpc =
+            tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let ready = grpc.ready().await;
+        ready.map_err(|error| Failed::of(&Status::unavailable(error.to_string())))?;
+        Ok(grpc)
+    }
+}
+
 /// Signs what anybody says to a ledger, and remembers the commands.
 #[derive(Debug)]
 pub struct Signing {
@@ -189,8 +244,21 @@ impl Signing {
     /// # Panics
     /// If the system has no randomness.
     pub fn read<Q: Message>(&self, reader: &Identity, path: &str, message: Q) -> Request<Q> {
+        self.read_at(now_us(), reader, path, message)
+    }
+
+    /// The same at another time, microseconds since 1970.
+    ///
+    /// # Panics
+    /// If the system has no randomness.
+    pub fn read_at<Q: Message>(
+        &self,
+        now: u64,
+        reader: &Identity,
+        path: &str,
+        message: Q,
+    ) -> Request<Q> {
         let key = key(&reader.to_string());
-        let now = now_us();
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).expect("randomness");
         let mut signed = b"countersign-read-v1\0".to_vec();

@@ -1,0 +1,64 @@
+//! Leadership moves at an admin's wish, whichever node is asked, and at nobody else's.
+
+use countersign_tests::cluster::cli::Cli;
+use countersign_tests::cluster::{Cluster, Options, RECOVERY, wait::until};
+use ledger_core::id::Identity;
+use ledger_proto::v1;
+use tonic::Code;
+
+const TRANSFER: &str = "/countersign.v1.ClusterService/TransferLeadership";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_moves_leadership_through_any_node() {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<u64> = cluster
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    let [next, third] = followers[..] else {
+        panic!("three nodes");
+    };
+    let cli = Cli::of_admin(&cluster);
+    let through = |node: u64, more: &[&str]| {
+        let endpoint = cluster.endpoint(node);
+        cli.run(
+            &[
+                &["cluster", "transfer", "--json", "--endpoints", &endpoint],
+                more,
+            ]
+            .concat(),
+        )
+    };
+
+    // Through the leader, through a follower that is to lead, and through a node that is neither.
+    for (asked, to) in [(leader, next), (third, third), (next, leader)] {
+        let said = through(asked, &["--to", &to.to_string()]);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert_eq!(said.json()["leader"], to);
+        until("all see the new leader", RECOVERY, async || {
+            (cluster.leader().await == to).then_some(())
+        })
+        .await;
+    }
+    let again = through(next, &["--to", &leader.to_string()]);
+    assert_eq!(again.json()["leader"], leader, "it leads already");
+    let anybody = through(next, &[]);
+    assert_ne!(anybody.json()["leader"], leader, "{anybody:?}");
+
+    let unknown = through(next, &["--to", "9"]);
+    assert_eq!(unknown.code, 2, "{unknown:?}");
+    assert!(unknown.err.contains("node 9 is not a voter"), "{unknown:?}");
+    let _ = cluster.time_to_answer(&actors[0]).await;
+
+    let before = cluster.leader().await;
+    let agent = Identity::Agent(actors[0].agent.clone());
+    let message = v1::TransferLeadershipRequest { to: None };
+    let request = cluster.signing.read(&agent, TRANSFER, message);
+    let answer = cluster.line(before).call(TRANSFER, request, RECOVERY).await;
+    let refused: Result<v1::TransferLeadershipResponse, _> = answer;
+    let failed = refused.expect_err("an agent is no admin");
+    assert_eq!(failed.code, Code::PermissionDenied, "{failed:?}");
+    assert_eq!(cluster.leader().await, before);
+}
