@@ -2,7 +2,13 @@
 //!
 //! A program, not a test: it prints the median of what it saw in this run. Compare figures of one run with each other.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, reason = "a program that measures and prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a program that measures and prints"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -58,7 +64,10 @@ fn rule(number: usize, scope: &str) -> String {
 fn rules(count: usize, actions: usize) -> String {
     let of = |number: usize| {
         let action = number / 10 % actions;
-        rule(number, &format!("principal, action == Countersign::Action::\"tool-{action}\", resource"))
+        rule(
+            number,
+            &format!("principal, action == Countersign::Action::\"tool-{action}\", resource"),
+        )
     };
     (0..count).map(of).collect()
 }
@@ -133,7 +142,11 @@ fn median(times: usize, mut work: impl FnMut()) -> Duration {
 fn print(work: &str, ours: Duration, theirs: Option<Duration>) {
     let us = |duration: Duration| format!("{:.1} us", duration.as_secs_f64() * 1e6);
     let theirs = theirs.map_or_else(String::new, |theirs| {
-        format!("{} ({:.0}x)", us(theirs), theirs.as_secs_f64() / ours.as_secs_f64())
+        format!(
+            "{} ({:.0}x)",
+            us(theirs),
+            theirs.as_secs_f64() / ours.as_secs_f64()
+        )
     });
     println!("{work:<52} {:>12} {theirs:>14}", us(ours));
 }
@@ -162,14 +175,22 @@ fn compare(work: &str, rules: &str, actions: usize) {
     let mut time = 0;
     let theirs = median(if rules.len() > 100_000 { 40 } else { 2_000 }, || {
         time += 1;
-        assert!(dogwood.is_authorized(&event(&request, time)).unwrap().allowed());
+        assert!(
+            dogwood
+                .is_authorized(&event(&request, time))
+                .unwrap()
+                .allowed()
+        );
     });
     print(work, ours, Some(theirs));
 }
 
 fn dogwood(rules: &str, actions: usize) -> Authorizer {
     let events = "decision event <A>::request { ...inputs(A), callerPrincipal: principalType(A), callerResource: resourceType(A) }\n";
-    let service = ServiceSchema::builder().event_schema_str(events).build().unwrap();
+    let service = ServiceSchema::builder()
+        .event_schema_str(events)
+        .build()
+        .unwrap();
     let schema = PolicySchema::from_cedarschema_str(&schema(actions)).unwrap();
     Authorizer::new(LoweredPolicySet::from_str(rules, &service, &schema).unwrap())
 }
@@ -185,13 +206,24 @@ fn event(request: &Request, time: i64) -> Event {
         id: request.agent.owner.clone(),
     };
     let groups = request.agent.groups.iter();
-    let groups: Vec<_> = groups.map(|group| ("Countersign::Group", group.as_str())).collect();
+    let groups: Vec<_> = groups
+        .map(|group| ("Countersign::Group", group.as_str()))
+        .collect();
     Event::builder_for(&["Countersign", "Action"], &request.action, "request")
         .timestamp(time)
         .principal_for(agent.0, agent.1)
         .resource_for("Countersign::Resource", &request.resource.id)
         .logged_field("input", Dogwood::Object(input.into()))
-        .request_context_field("input", Dogwood::Object([("amount".to_owned(), Dogwood::Int(12)), ("to".to_owned(), text("bob"))].into()))
+        .request_context_field(
+            "input",
+            Dogwood::Object(
+                [
+                    ("amount".to_owned(), Dogwood::Int(12)),
+                    ("to".to_owned(), text("bob")),
+                ]
+                .into(),
+            ),
+        )
         .entity_for(agent.0, agent.1, [("owner", owner)])
         .parents_for(agent.0, agent.1, groups)
         .build()

@@ -19,8 +19,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
-use super::peer_requests::{append_request, bad, vote_request};
 use super::hand_over::hand_over;
+use super::peer_requests::{append_request, bad, vote_request};
 use super::peers::{Peers, keys};
 use super::snapshot::{Incoming, Snapshots};
 use super::types::{self, Types};

@@ -84,9 +84,10 @@ fn validate_rest(
     let blanked: Vec<SourceFile> = files
         .iter()
         .map(|file| {
-            let rules = rules.iter().enumerate().filter(|(place, rule)| {
-                sound.contains(place) && rule.source.path == file.path
-            });
+            let rules = rules
+                .iter()
+                .enumerate()
+                .filter(|(place, rule)| sound.contains(place) && rule.source.path == file.path);
             let spans = rules.map(|(_, rule)| (rule.start, rule.source.text.len()));
             SourceFile {
                 path: file.path.clone(),

@@ -61,7 +61,11 @@ fn sound_under(schema: ValidatorSchema, rules: &[(usize, &Policy)]) -> Vec<usize
     let told_of: BTreeSet<String> = result
         .validation_errors()
         .map(|error| error.policy_id().to_string())
-        .chain(result.validation_warnings().map(|warning| warning.policy_id().to_string()))
+        .chain(
+            result
+                .validation_warnings()
+                .map(|warning| warning.policy_id().to_string()),
+        )
         .collect();
     let told = |policy: &Policy| told_of.contains(AsRef::<str>::as_ref(policy.id()));
     let places = rules.iter().filter(|(_, policy)| !told(policy));
@@ -79,7 +83,8 @@ struct Actions {
 
 impl Actions {
     fn parse(text: &str) -> Option<Self> {
-        let (mut rest, _) = Fragment::from_cedarschema_str(text, Extensions::all_available()).ok()?;
+        let (mut rest, _) =
+            Fragment::from_cedarschema_str(text, Extensions::all_available()).ok()?;
         let mut actions = BTreeMap::new();
         for definition in rest.0.values_mut() {
             for (id, action) in std::mem::take(&mut definition.actions) {
@@ -107,7 +112,10 @@ impl Actions {
                 let mut actions = BTreeSet::new();
                 for uid in uids {
                     let group = known(uid)?;
-                    let members = self.groups.iter().filter(|(_, above)| above.contains(group));
+                    let members = self
+                        .groups
+                        .iter()
+                        .filter(|(_, above)| above.contains(group));
                     actions.insert(group);
                     actions.extend(members.map(|(id, _)| id.as_str()));
                 }
@@ -125,12 +133,15 @@ impl Actions {
         let mut schema = self.rest.clone();
         // The compiler has refused actions outside of the one namespace before it gets here.
         let is_ours = |name: &Option<ast::Name>| {
-            name.as_ref().is_some_and(|name| name.to_string() == crate::schema::NAMESPACE)
+            name.as_ref()
+                .is_some_and(|name| name.to_string() == crate::schema::NAMESPACE)
         };
         let ours = schema.0.iter_mut().find(|(name, _)| is_ours(name));
         let (_, definition) = ours?;
         for id in ids {
-            definition.actions.insert(id.into(), self.actions.get(id)?.clone());
+            definition
+                .actions
+                .insert(id.into(), self.actions.get(id)?.clone());
         }
         schema.try_into().ok()
     }
@@ -140,7 +151,9 @@ fn above(actions: &BTreeMap<String, ActionType<RawName>>, id: &str) -> BTreeSet<
     let mut above = BTreeSet::new();
     let mut next = vec![id.to_owned()];
     while let Some(id) = next.pop() {
-        let parents = actions.get(&id).and_then(|action| action.member_of.as_ref());
+        let parents = actions
+            .get(&id)
+            .and_then(|action| action.member_of.as_ref());
         for parent in parents.into_iter().flatten() {
             if above.insert(parent.id.to_string()) {
                 next.push(parent.id.to_string());

@@ -70,7 +70,9 @@ fn policy() -> impl Strategy<Value = String> {
     (any::<bool>(), scope(), action_scope(), scope(), body()).prop_map(
         |(is_permit, principal, action, resource, body)| {
             let effect = if is_permit { "permit" } else { "forbid" };
-            format!("{effect} (principal {principal}, action {action}, resource {resource}) {body};\n")
+            format!(
+                "{effect} (principal {principal}, action {action}, resource {resource}) {body};\n"
+            )
         },
     )
 }
@@ -80,9 +82,12 @@ fn entities() -> impl Strategy<Value = Entities> {
     let links = prop::collection::btree_set((0..9_usize, 0..9_usize), 0..14);
     let actions = prop::collection::btree_set((0..5_usize, 0..5_usize), 0..5);
     (links, actions, 0..9_usize).prop_map(|(links, actions, absent)| {
-        let uid = |number: usize| json!({"type": TYPES[number % 3], "id": (number / 3).to_string()});
+        let uid =
+            |number: usize| json!({"type": TYPES[number % 3], "id": (number / 3).to_string()});
         let above = |links: &BTreeSet<(usize, usize)>, number| -> Vec<usize> {
-            let of = links.iter().filter(|(low, high)| *low == number && high > low);
+            let of = links
+                .iter()
+                .filter(|(low, high)| *low == number && high > low);
             of.map(|(_, high)| *high).collect()
         };
         let plain = (0..9).filter(|number| *number != absent).map(|number| {
@@ -133,7 +138,9 @@ proptest! {
 #[test]
 fn only_policies_whose_scope_matches_are_looked_at() {
     let rule = |number: usize| {
-        format!("permit (principal == User::\"{number}\", action == Action::\"0\", resource in Doc::\"{number}\");")
+        format!(
+            "permit (principal == User::\"{number}\", action == Action::\"0\", resource in Doc::\"{number}\");"
+        )
     };
     let policies: String = (0..1_000).map(rule).collect();
     let slices = Slices::new(&PolicySet::from_str(&policies).unwrap());
@@ -144,8 +151,16 @@ fn only_policies_whose_scope_matches_are_looked_at() {
             ancestors: BTreeSet::new(),
         }
     };
-    let slice = slices.slice(&uid("User::\"7\""), &uid("Action::\"0\""), &uid("Doc::\"7\""));
+    let slice = slices.slice(
+        &uid("User::\"7\""),
+        &uid("Action::\"0\""),
+        &uid("Doc::\"7\""),
+    );
     assert_eq!(slice.len(), 1);
-    let other = slices.slice(&uid("User::\"7\""), &uid("Action::\"0\""), &uid("Doc::\"8\""));
+    let other = slices.slice(
+        &uid("User::\"7\""),
+        &uid("Action::\"0\""),
+        &uid("Doc::\"8\""),
+    );
     assert_eq!(other, []);
 }
