@@ -5,7 +5,8 @@ use std::path::Path;
 
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{Hash, TreeHash, TreeSize};
-use ledger_core::machine::{genesis_digest, tip};
+use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, genesis_digest, tip};
+use ledger_core::state::Key;
 use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
@@ -130,6 +131,7 @@ pub(super) fn check_store(
             "the data directory belongs to another ledger than the genesis file".to_owned(),
         ));
     }
+    require_runnable(store)?;
     let vote: Option<wire::Vote> = read_meta(store, meta::VOTE).map_err(unreadable)?;
     let applied = AppliedState::read(store).map_err(unreadable)?.last;
     let last = last_log_id(store).map_err(unreadable)?.max(applied);
@@ -142,6 +144,23 @@ pub(super) fn check_store(
         tree: recovered_tree(store, marker, &own.tree_hash)?,
     };
     behind(marker, &recovered).map_err(data)
+}
+
+/// A build that does not run what the ledger runs would part from the other replicas with its first entry.
+fn require_runnable(store: &dyn Read) -> Result<(), StartError> {
+    let ledger: Option<v1::LedgerRecord> =
+        ledger_core::state::read(&StoreState(store), &Key::ledger()).map_err(damaged)?;
+    let Some(ledger) = ledger else {
+        return Ok(());
+    };
+    if ENGINE_VERSIONS.contains(&ledger.engine_version) && ledger.cluster_version == CLUSTER_VERSION
+    {
+        return Ok(());
+    }
+    Err(StartError::Configuration(format!(
+        "the ledger is at engine version {} and cluster version {}, and this build runs engine versions {ENGINE_VERSIONS:?} and cluster version {CLUSTER_VERSION}; start a build that supports what the ledger is at",
+        ledger.engine_version, ledger.cluster_version
+    )))
 }
 
 /// The tree as it was applied. What was applied is durable before it is cosigned, so that no entry has to be applied again
@@ -194,4 +213,38 @@ fn damaged(error: impl std::fmt::Display) -> StartError {
     StartError::Data(format!(
         "the check of the store failed: {error}. Run `ledger-node fsck` to see what is damaged; {ADVICE}"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::cli::init::create_state;
+    use crate::genesis_file::tests::genesis;
+    use crate::storage::memory::MemoryStore;
+    use crate::storage::{Batch, Store};
+
+    #[test]
+    fn a_build_that_does_not_run_the_ledgers_version_does_not_start() {
+        let store = MemoryStore::new();
+        create_state(&store, &genesis(), 1, false).unwrap();
+        require_runnable(&store).unwrap();
+        let read = ledger_core::state::read(&StoreState(&store), &Key::ledger());
+        let ledger: v1::LedgerRecord = read.unwrap().unwrap();
+        let newer = v1::LedgerRecord {
+            engine_version: 99,
+            ..ledger
+        };
+        let mut batch = Batch::new();
+        batch.put(
+            Table::State,
+            Key::ledger().as_bytes(),
+            newer.encode_to_vec(),
+        );
+        store.write(&batch).unwrap();
+        let refused = require_runnable(&store).unwrap_err().to_string();
+        assert!(refused.contains("engine version 99"), "{refused}");
+        assert!(refused.contains("start a build that supports"), "{refused}");
+    }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ledger_core::id::{Identity, SessionId};
-use ledger_core::machine::Tip;
+use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Tip};
 use ledger_core::signature::{SignatureDomain, sign_one};
 use ledger_core::signer::Signer;
-use ledger_core::state::{Family, Key, State, StateError};
-use ledger_proto::v1;
+use ledger_core::state::{Family, Key, State, StateError, read};
+use ledger_proto::v1::{self, command::Body};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, RaftMetrics};
 use prost::Message;
@@ -96,6 +96,9 @@ impl Keeper {
             self.mark(&metrics).await;
             self.watch_clock(&metrics).await;
             self.snapshot().await;
+            if let Err(error) = self.declare_support().await {
+                tracing::debug!(%error, "what this build runs is declared later");
+            }
             if self.standing.borrow().leading == Leading::This {
                 if let Err(error) = self.reconcile(&metrics).await {
                     tracing::warn!(%error, "cannot bring raft's membership to the ledger's");
@@ -271,16 +274,44 @@ impl Keeper {
         }
     }
 
+    /// Tells the ledger what this build runs, if the ledger has it otherwise: after an upgrade, and after joining with a card
+    /// of another build.
+    async fn declare_support(&self) -> Result<(), String> {
+        let key = Key::node(self.ledger.node_id());
+        let record: Option<v1::NodeRecord> =
+            read(&self.ledger.view(), &key).map_err(|error| error.to_string())?;
+        let Some(card) = record
+            .filter(|record| record.member)
+            .and_then(|record| record.card)
+        else {
+            return Ok(());
+        };
+        if card.engine_versions == ENGINE_VERSIONS && card.cluster_versions == [CLUSTER_VERSION] {
+            return Ok(());
+        }
+        self.submit(Body::DeclareSupport(v1::DeclareSupport {
+            engine_versions: ENGINE_VERSIONS.to_vec(),
+            cluster_versions: vec![CLUSTER_VERSION],
+        }))
+        .await
+    }
+
     async fn seal_one(&self, session: SessionId) -> Result<(), String> {
+        self.submit(Body::Seal(v1::Seal {
+            session_id: session.to_vec(),
+        }))
+        .await
+    }
+
+    /// Brings a command of this node into the ledger.
+    async fn submit(&self, body: Body) -> Result<(), String> {
         let author = Identity::Node(self.ledger.node_id());
         let id = self.entropy.id().map_err(|error| error.to_string())?;
         let command = v1::Command {
             request_id: id.to_vec(),
             issued_at_us: self.clock.now_us(),
             author: Some(author.to_message()),
-            body: Some(v1::command::Body::Seal(v1::Seal {
-                session_id: session.to_vec(),
-            })),
+            body: Some(body),
             ..v1::Command::default()
         };
         let key: &dyn Signer = &*self.node_key;

@@ -118,10 +118,13 @@ fn what_was_compiled_early_gives_the_same_entries() {
             .map(|body| early.sign(Ask::new(root(), body)))
             .collect();
         let pending: Vec<&v1::Submission> = submissions.iter().collect();
-        early
-            .machine
-            .prepare(&early.state, &pending)
-            .expect("sound");
+        let but_last = &pending[..pending.len() - 1];
+        let prepare = |pending: &[&v1::Submission]| {
+            let prepared = early.machine.prepare(&early.state, pending);
+            prepared.expect("sound")
+        };
+        assert!(!prepare(but_last), "a chunk is missing");
+        assert!(prepare(&pending));
         for submission in &submissions {
             assert_eq!(early.apply(submission), late.apply(submission));
         }
@@ -133,6 +136,15 @@ fn what_was_compiled_early_gives_the_same_entries() {
             - 1;
         assert_eq!(result_of(&early.entry(last)), expected);
         Machine::new().warm(&early.state).expect("all compile");
+        let activate = Body::ActivateBundle(v1::ActivateBundle {
+            namespace: "team".to_owned(),
+            digest: bundle.digest().0.to_vec(),
+            ..v1::ActivateBundle::default()
+        });
+        let activation = early.sign(Ask::new(root(), activate));
+        let prepared = Machine::new().prepare(&early.state, &[&activation]);
+        let published = expected == v1::Result::Applied;
+        assert_eq!(prepared, Ok(published), "what was withdrawn has no chunks");
     }
 }
 
