@@ -5,16 +5,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::peer_service_server::PeerService;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
-};
+use openraft::raft::{StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::storage::Snapshot;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -122,7 +119,7 @@ impl PeerService for Service {
             .map(|message| {
                 message
                     .ok()
-                    .and_then(|message| append_request(message).ok())
+                    .and_then(|message| types::append_request(message).ok())
             })
             // A broken message ends the stream; the leader opens another.
             .take_while(|message| futures_util::future::ready(message.is_some()))
@@ -375,37 +372,4 @@ fn vote_request(message: &wire::VoteRequest) -> Result<VoteRequest<Types>, Statu
         last_log_id: message.last_log_id.as_ref().map(types::log_id),
         leadership_transfer: message.leadership_transfer,
     })
-}
-
-fn append_request(
-    message: wire::AppendRequest,
-) -> Result<(AppendEntriesRequest<Types>, u64), Status> {
-    let vote = message.vote.ok_or_else(|| bad("no vote"))?;
-    let entries = message
-        .entries
-        .into_iter()
-        .map(|mut entry| {
-            // The log's tail keeps entries for long, and a part of the buffer that they came in would keep all of it.
-            if let Some(wire::log_entry::Payload::Batch(batch)) = &mut entry.payload {
-                *batch = Bytes::copy_from_slice(batch);
-            }
-            types::entry(entry)
-        })
-        .collect::<Result<Vec<types::Entry>, _>>()
-        .map_err(bad)?;
-    // openraft takes it for granted that a leader sends no gaps.
-    let first = message.previous.as_ref().map_or(0, |id| id.index + 1);
-    let gapless = (first..)
-        .zip(&entries)
-        .all(|(index, entry)| entry.log_id.index() == index);
-    if !gapless {
-        return Err(bad("entries with gaps"));
-    }
-    let request = AppendEntriesRequest {
-        vote: types::vote(&vote),
-        prev_log_id: message.previous.as_ref().map(types::log_id),
-        entries,
-        leader_commit: message.committed.as_ref().map(types::log_id),
-    };
-    Ok((request, message.sent_at_us))
 }

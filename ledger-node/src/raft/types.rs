@@ -8,6 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 use ledger_proto::peer::v1 as wire;
+use openraft::raft::AppendEntriesRequest;
 use openraft::{EntryPayload, Membership, StoredMembership};
 
 openraft::declare_raft_types!(
@@ -180,6 +181,42 @@ pub fn entry(message: wire::LogEntry) -> io::Result<Entry> {
         log_id: log_id(&id),
         payload,
     })
+}
+
+/// AppendEntries as it was received, and when it was sent.
+///
+/// # Errors
+/// The message is none that a leader sends.
+pub fn append_request(
+    message: wire::AppendRequest,
+) -> io::Result<(AppendEntriesRequest<Types>, u64)> {
+    let sender = message.vote.ok_or_else(|| invalid("no vote"))?;
+    let entries = message
+        .entries
+        .into_iter()
+        .map(|mut received| {
+            // The log's tail keeps entries for long, and a part of the buffer that they came in would keep all of it.
+            if let Some(wire::log_entry::Payload::Batch(batch)) = &mut received.payload {
+                *batch = Bytes::copy_from_slice(batch);
+            }
+            entry(received)
+        })
+        .collect::<io::Result<Vec<Entry>>>()?;
+    // openraft takes it for granted that a leader sends no gaps.
+    let first = message.previous.as_ref().map_or(0, |id| id.index + 1);
+    let gapless = (first..)
+        .zip(&entries)
+        .all(|(index, entry)| entry.log_id.index() == index);
+    if !gapless {
+        return Err(invalid("entries with gaps"));
+    }
+    let request = AppendEntriesRequest {
+        vote: vote(&sender),
+        prev_log_id: message.previous.as_ref().map(log_id),
+        entries,
+        leader_commit: message.committed.as_ref().map(log_id),
+    };
+    Ok((request, message.sent_at_us))
 }
 
 /// How many bytes an entry takes in a message, about.
