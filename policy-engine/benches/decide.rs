@@ -168,7 +168,7 @@ fn compare(work: &str, rules: &str, actions: usize) {
     let compiled = Compiled::compile(&bundle(rules, actions)).unwrap();
     let (starts, partition, request) = (Starts::new(), Partition::default(), request());
     let ours = median(10_000, || {
-        let evaluated = compiled.decide(&starts, &partition, &request);
+        let evaluated = compiled.decide(&starts, &partition, &request).unwrap();
         assert_eq!(evaluated.decision.verdict, Verdict::Allow);
     });
     let mut dogwood = dogwood(rules, actions);

@@ -25,7 +25,6 @@ pub(super) fn sound(set: &LoweredPolicySet, schema: &str) -> BTreeSet<usize> {
     };
     let temporal: BTreeSet<&str> = set
         .temporal_fields()
-        .iter()
         .filter_map(|field| Some(field.id.rsplit_once("__temporal_")?.0))
         .collect();
     let policies = set.as_cedar();
@@ -49,27 +48,30 @@ pub(super) fn sound(set: &LoweredPolicySet, schema: &str) -> BTreeSet<usize> {
     sound
 }
 
+/// The places of the rules that are sound under a schema: all at once, or one by one if something is said of any.
 fn sound_under(schema: ValidatorSchema, rules: &[(usize, &Policy)]) -> Vec<usize> {
-    let mut set = ast::PolicySet::new();
-    for (_, policy) in rules {
-        let policy: &ast::Policy = AsRef::as_ref(*policy);
-        if set.add(policy.clone()).is_err() {
-            return Vec::new();
+    let validator = Validator::new(schema);
+    let is_sound = |rules: &[(usize, &Policy)]| {
+        let mut set = ast::PolicySet::new();
+        for (_, policy) in rules {
+            let policy: &ast::Policy = AsRef::as_ref(*policy);
+            if set.add(policy.clone()).is_err() {
+                return false;
+            }
         }
-    }
-    let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
-    let told_of: BTreeSet<String> = result
-        .validation_errors()
-        .map(|error| error.policy_id().to_string())
-        .chain(
-            result
-                .validation_warnings()
-                .map(|warning| warning.policy_id().to_string()),
-        )
-        .collect();
-    let told = |policy: &Policy| told_of.contains(AsRef::<str>::as_ref(policy.id()));
-    let places = rules.iter().filter(|(_, policy)| !told(policy));
-    places.map(|(place, _)| *place).collect()
+        let result = validator.validate(&set, ValidationMode::Strict);
+        result.validation_passed() && result.validation_warnings().next().is_none()
+    };
+    let rules: Vec<&[(usize, &Policy)]> = if is_sound(rules) {
+        vec![rules]
+    } else {
+        rules.chunks(1).filter(|rule| is_sound(rule)).collect()
+    };
+    rules
+        .into_iter()
+        .flatten()
+        .map(|(place, _)| *place)
+        .collect()
 }
 
 /// A schema whose actions can be chosen from.

@@ -70,11 +70,15 @@ impl Keep {
     pub(crate) fn entry(&self, event: &Event) -> Option<Vec<u8>> {
         match self {
             Self::Last | Self::Count => Some(Vec::new()),
-            Self::Sum(path) => match field(event, path)? {
+            Self::Sum(path) => {
                 // A row that is no number adds nothing, as Dogwood has it.
-                Dogwood::Int(number) => Some(number.to_be_bytes().to_vec()),
-                _ => Some(0_i64.to_be_bytes().to_vec()),
-            },
+                let number = if let Dogwood::Int(number) = field(event, path)? {
+                    number
+                } else {
+                    0
+                };
+                Some(number.to_be_bytes().to_vec())
+            }
             Self::Distinct(path) => Some(digest(&[field(event, path)?]).to_vec()),
         }
     }

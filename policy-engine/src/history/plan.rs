@@ -201,17 +201,19 @@ fn window_ns(within: &WithinSpec) -> Option<i64> {
 }
 
 fn operand(term: &Term, names: &[String]) -> Option<Operand> {
-    Some(match term {
-        Term::Var(name) => Operand::Bound(names.iter().position(|bound| bound == name)?),
-        Term::Agg(aggregate) => Operand::Aggregate(self::aggregate(aggregate)?),
-        Term::Arith { op, left, right } => Operand::Arithmetic(
-            *op,
-            Box::new(operand(left, names)?),
-            Box::new(operand(right, names)?),
-        ),
-        Term::ContextField(_) | Term::ScopeField(_) => Operand::Asked(asked(term)?),
-        other => Operand::Value(literal(other)?),
-    })
+    if let Term::Var(name) = term {
+        let place = names.iter().position(|bound| bound == name)?;
+        Some(Operand::Bound(place))
+    } else if let Term::Agg(aggregate) = term {
+        Some(Operand::Aggregate(self::aggregate(aggregate)?))
+    } else if let Term::Arith { op, left, right } = term {
+        let (left, right) = (operand(left, names)?, operand(right, names)?);
+        Some(Operand::Arithmetic(*op, Box::new(left), Box::new(right)))
+    } else if matches!(term, Term::ContextField(_) | Term::ScopeField(_)) {
+        Some(Operand::Asked(asked(term)?))
+    } else {
+        Some(Operand::Value(literal(term)?))
+    }
 }
 
 fn asked(term: &Term) -> Option<Asked> {
@@ -260,13 +262,13 @@ fn pattern(predicate: &Predicate, measured: Option<&str>) -> Option<Pattern> {
     };
     for arg in &predicate.args {
         let path = arg.field_path();
-        match &arg.value {
-            Term::Wildcard => pattern.present.push(path),
-            Term::Var(name) if measured == Some(name) => pattern.present.push(path),
-            Term::ContextField(_) | Term::ScopeField(_) => {
-                pattern.asked.push((path, asked(&arg.value)?));
-            }
-            other => pattern.fixed.push((path, literal(other)?)),
+        let is_measured = matches!(&arg.value, Term::Var(name) if measured == Some(name));
+        if is_measured || matches!(arg.value, Term::Wildcard) {
+            pattern.present.push(path);
+        } else if matches!(arg.value, Term::ContextField(_) | Term::ScopeField(_)) {
+            pattern.asked.push((path, asked(&arg.value)?));
+        } else {
+            pattern.fixed.push((path, literal(&arg.value)?));
         }
     }
     Some(pattern)

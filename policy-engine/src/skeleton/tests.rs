@@ -41,7 +41,7 @@ fn its_rules_compile_once_uncommented() {
     let (bundle, compiled) = compiled(&files);
     let ids: Vec<_> = compiled
         .rules()
-        .values()
+        .iter()
         .map(|rule| rule.id.0.as_str())
         .collect();
     assert_eq!(

@@ -162,5 +162,5 @@ fn only_policies_whose_scope_matches_are_looked_at() {
         &uid("Action::\"0\""),
         &uid("Doc::\"8\""),
     );
-    assert_eq!(other, []);
+    assert!(other.is_empty());
 }

@@ -128,7 +128,7 @@ impl<'a> Asking<'a> {
 }
 
 impl Condition<'_> {
-    fn from_ns(&self, spec: &Spec) -> i64 {
+    fn begin_ns(&self, spec: &Spec) -> i64 {
         let from = self.asking.asked.time_ns.saturating_sub(spec.window_ns);
         from.max(self.since_ns)
     }
@@ -144,7 +144,7 @@ impl Condition<'_> {
                 asking.is_now(&spec.pattern)
                     || match asking.values(&spec.pattern) {
                         Some(values) => {
-                            let seen = asking.past.last_since(spec, values, self.from_ns(spec))?;
+                            let seen = asking.past.last_since(spec, values, self.begin_ns(spec))?;
                             seen.is_some()
                         }
                         None => false,
@@ -152,7 +152,7 @@ impl Condition<'_> {
             }
             Plan::Previous(spec) => match asking.values(&spec.pattern) {
                 Some(values) => {
-                    let seen = asking.past.last_since(spec, values, self.from_ns(spec))?;
+                    let seen = asking.past.last_since(spec, values, self.begin_ns(spec))?;
                     seen.is_some_and(|seen| seen.seq == asking.past.last().seq)
                 }
                 None => false,
@@ -184,7 +184,7 @@ impl Condition<'_> {
         };
         let anchored = asking
             .past
-            .last_since(anchor, values, self.from_ns(anchor))?;
+            .last_since(anchor, values, self.begin_ns(anchor))?;
         let Some(anchored) = anchored else {
             return Ok(false);
         };
@@ -232,7 +232,7 @@ impl Condition<'_> {
             .is_now(&spec.pattern)
             .then(|| spec.keep.entry(asking.asked))
             .flatten();
-        let from_ns = self.from_ns(spec);
+        let from_ns = self.begin_ns(spec);
         let totals = asking
             .past
             .totals_since(spec, values, from_ns, entry.as_deref())?;
