@@ -27,11 +27,6 @@ fn past(condition: &str) -> String {
     format!("@id(\"a\")\npermit ({SCOPE}) when temporal {{ {condition} }};")
 }
 
-/// A permit for these principals.
-fn scoped(principal: &str) -> String {
-    format!("@id(\"a\")\npermit ({principal}, action, resource);")
-}
-
 /// A finding, a rule that has it, and one that does not.
 type Row = (&'static str, String, String);
 
@@ -72,11 +67,6 @@ fn never() -> Vec<Row> {
             "its scope and conditions are always false",
             when("context.input.amount > 1 && false"),
             when("context.input.amount > 1"),
-        ),
-        (
-            "always false",
-            scoped("principal is Countersign::Gateway"),
-            scoped("principal is Countersign::Agent"),
         ),
         (
             "`context[\"input\"][\"to\"]` cannot be \"a\" and \"b\" at once",
@@ -152,7 +142,7 @@ fn a_permit_under_a_forbid_that_covers_it_is_found() {
     ] {
         assert!(shadowed(permit, forbid, ""), "{permit:?} {forbid:?}");
         assert!(
-            !shadowed(permit, forbid, " when { context.input has user }"),
+            !shadowed(permit, forbid, " when { context.session.delegated }"),
             "{permit:?} {forbid:?}"
         );
     }
@@ -200,4 +190,22 @@ fn an_action_that_is_not_there_is_an_error_with_its_place() {
     );
     assert!(told.contains("bank/pai"), "{told}");
     assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn a_scope_of_a_type_that_no_principal_has_is_an_error_in_our_words() {
+    let scoped = |kind: &str| {
+        check(&bundle(&format!(
+            "@id(\"a\") permit (principal is Countersign::{kind}, action, resource);"
+        )))
+    };
+    let found = scoped("Gateway");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].severity, Severity::Error);
+    let told = found[0].to_string();
+    assert!(
+        told.starts_with("rules/main.dw:1: error in rule `a`: the rule can never match: no action"),
+        "{told}"
+    );
+    assert_eq!(scoped("Agent"), []);
 }
