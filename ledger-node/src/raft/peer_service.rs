@@ -121,7 +121,7 @@ impl PeerService for Service {
             .map(|message| {
                 message
                     .ok()
-                    .and_then(|message| types::append_request(message).ok())
+                    .and_then(|message| append_request(message).ok())
             })
             // A broken message ends the stream; the leader opens another.
             .take_while(|message| futures_util::future::ready(message.is_some()))

@@ -188,7 +188,12 @@ impl Both {
             (is_allow, &theirs),
             "{request:?}"
         );
-        step(&mut self.partition, &[&self.ours], &[asked.clone()]).unwrap();
+        step(
+            &mut self.partition,
+            &[&self.ours],
+            std::slice::from_ref(&asked),
+        )
+        .unwrap();
         (is_allow, ours.into_iter().collect(), asked)
     }
 

@@ -8,9 +8,9 @@ pub(super) enum Node {
     /// A single value.
     Scalar(String),
     /// Several.
-    Sequence(Vec<Node>),
+    Sequence(Vec<Self>),
     /// Named ones, in their order.
-    Mapping(Vec<(String, Node)>),
+    Mapping(Vec<(String, Self)>),
 }
 
 /// What is being read: a collection whose end has not come.
