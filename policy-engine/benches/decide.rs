@@ -2,11 +2,11 @@
 //!
 //! A program, not a test: it prints the median of what it saw in this run. Compare figures of one run with each other.
 
-#![allow(
+#![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::disallowed_methods,
     reason = "a program that measures and prints"
 )]
 
@@ -49,7 +49,7 @@ fn schema(actions: usize) -> String {
 
 /// A rule that looks at an argument, the agent's groups and its attributes. Most are forbids that do not apply; one permits.
 fn rule(number: usize, scope: &str) -> String {
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         return format!(
             "@id(\"permit-{number}\") permit ({scope}) when {{ context.input.amount < 1000 && principal.owner == Countersign::Operator::\"alice\" }};\n"
         );
@@ -136,17 +136,16 @@ fn median(times: usize, mut work: impl FnMut()) -> Duration {
         })
         .collect();
     all.sort_unstable();
-    all[all.len() / 2]
+    all.get(all.len() / 2).copied().unwrap_or_default()
 }
 
 fn print(work: &str, ours: Duration, theirs: Option<Duration>) {
-    let us = |duration: Duration| format!("{:.1} us", duration.as_secs_f64() * 1e6);
+    let us = |duration: Duration| {
+        let tenths = duration.as_nanos() / 100;
+        format!("{}.{} us", tenths / 10, tenths % 10)
+    };
     let theirs = theirs.map_or_else(String::new, |theirs| {
-        format!(
-            "{} ({:.0}x)",
-            us(theirs),
-            theirs.as_secs_f64() / ours.as_secs_f64()
-        )
+        format!("{} ({}x)", us(theirs), theirs.as_nanos() / ours.as_nanos())
     });
     println!("{work:<52} {:>12} {theirs:>14}", us(ours));
 }
@@ -239,5 +238,6 @@ fn compile(work: &str, count: usize, actions: usize) {
         })
         .collect();
     all.sort_unstable();
-    println!("{work:<52} {:>10.2} s", all[1].as_secs_f64());
+    let median = all.get(1).copied().unwrap_or_default().as_millis();
+    println!("{work:<52} {median:>9} ms");
 }
