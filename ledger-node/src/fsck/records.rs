@@ -410,7 +410,7 @@ fn partition_expiry(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
     let header = [key, HEADER].concat();
     let Some(bytes) = check.get(Table::State, &header)? else {
         let what = "a partition is missing, although it has not expired";
-        check.found(Table::State, key, what)?;
+        check.found(Table::State, &header, what)?;
         return Ok(Ok(()));
     };
     let at_us = check_record(HEADER, &bytes).ok().flatten();

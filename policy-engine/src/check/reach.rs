@@ -133,6 +133,15 @@ fn contradiction(condition: &Expr) -> Option<String> {
     })
 }
 
+/// An attribute as authors write it; anything else as Cedar prints it.
+fn written(expr: &Expr) -> String {
+    if let ExprKind::GetAttr { expr, attr } = expr.expr_kind() {
+        format!("{}.{attr}", written(expr))
+    } else {
+        expr.to_string()
+    }
+}
+
 /// Adds a comparison of a value with a literal. `>` and `>=` reach us as the negations of `<=` and `<`.
 fn demand<'a>(
     demands: &mut BTreeMap<String, Demands<'a>>,
@@ -153,7 +162,7 @@ fn demand<'a>(
         (Some(constant), None) => (right, constant, false),
         _ => return,
     };
-    let demand = demands.entry(value.to_string()).or_default();
+    let demand = demands.entry(written(value)).or_default();
     if op == BinaryOp::Eq {
         if holds {
             demand.equal.insert(constant);

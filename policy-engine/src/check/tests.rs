@@ -69,7 +69,7 @@ fn never() -> Vec<Row> {
             when("context.input.amount > 1"),
         ),
         (
-            "`context[\"input\"][\"to\"]` cannot be \"a\" and \"b\" at once",
+            "`context.input.to` cannot be \"a\" and \"b\" at once",
             when("context.input.to == \"a\" && \"b\" == context.input.to"),
             when("context.input.to == \"a\" || context.input.to == \"b\""),
         ),

@@ -1,3 +1,5 @@
+//! Skeletons of manifests with names of every kind: they compile, permit nothing, and their permits are rules once uncommented.
+
 use super::*;
 use crate::{Compiled, run_cases};
 

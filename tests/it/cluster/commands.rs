@@ -235,7 +235,7 @@ async fn bad_input_is_told_in_a_sentence_with_its_exit_code() {
         &cli,
         &replay("one.jsonl"),
         64,
-        "there is no bundle for the suite `s`",
+        "there is no bundle for the suite or namespace `s`",
     );
 }
 

@@ -212,7 +212,7 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
         "e028ed30b57fe7f3f780249b4bd48a3fb91151ee76992130ea57b9d4a3f15a34",
-        "dabb41e3fc2fbb3f94d9eb066cfd25f79d4d1d971b2d0077e23281e06d99da34",
+        "f1940ca8553a44df668c3da91027e499d57bcf7ea5407df3cb5326552e3e3760",
     );
 }
 
@@ -221,7 +221,7 @@ fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
         "d47ccb2011467a12616c80be5f43bd354007ac6fcccdccc996775bf060d58478",
-        "4c0c745e4ef99713687b009e7ac7f2c2a1dc426fee00de9262f75cc0709e945d",
+        "de46ced757b6fb641d7831da71085ca22c37e31f0e0c7f08fabbd29a24ae88d9",
     );
 }
 

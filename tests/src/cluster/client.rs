@@ -323,6 +323,8 @@ pub fn path_of(body: &Body) -> &'static str {
         Body::ActivateBundle(_) => "/countersign.v1.PolicyService/ActivateBundle",
         Body::SetHalt(_) => "/countersign.v1.PolicyService/SetHalt",
         Body::ClearHalt(_) => "/countersign.v1.PolicyService/ClearHalt",
+        // Its answer begins like that of any other command.
+        Body::Authorize(_) => "/countersign.v1.AuthorizationService/Authorize",
         Body::Erase(_) => "/countersign.v1.LedgerService/Erase",
         Body::UpdateMembership(_) => "/countersign.v1.ClusterService/UpdateMembership",
         other => panic!("no test sends {other:?}"),

@@ -161,8 +161,10 @@ fn an_approval_that_is_missing_escalates() {
 
 #[test]
 fn a_history_past_its_limit_denies() {
+    // Windows inside windows are answered from events, which take room; the common forms do not.
     let rules = "@id(\"once\") permit (principal, action == Countersign::Action::\"bank/read\", resource) when temporal \
-         { count_within(1h, Countersign::Action::\"bank/read\"::request{ input.doc: context.input.doc }) < 100 };";
+         { !(formerly within 1h (Countersign::Action::\"bank/read\"::allowed{ input.doc: \"x\" } \
+         && formerly within 1h Countersign::Action::\"bank/read\"::denied{})) };";
     let (mut world, session) = world_with(rules);
     let mut reasons = Vec::new();
     for letter in 'a'..='z' {
