@@ -1,4 +1,4 @@
-//! The keys of [`Table::Meta`](super::Table::Meta), and those of the log.
+//! The keys of [`Table::Meta`], and those of the log.
 
 use std::io;
 use std::ops::Bound;
