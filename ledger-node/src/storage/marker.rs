@@ -30,8 +30,8 @@ const VERSION: u32 = 1;
 /// Bytes of magic, version, sequence number, and the fields of [`MarkerRecord`] in their order, each option led by a byte.
 const RECORD_LEN: usize = 8 + 4 + 8 + (8 + 32) + (1 + 8 + 8 + 1) + (1 + 8 + 8) + (1 + 8 + 32);
 
-/// A vote: never given to somebody else in the same term.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A vote: never given to somebody else in the same term, unless a quorum did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MarkedVote {
     /// The term.
     pub term: u64,
@@ -39,6 +39,25 @@ pub struct MarkedVote {
     pub node: u64,
     /// True once a quorum gave the same vote.
     pub committed: bool,
+}
+
+impl MarkedVote {
+    /// True if a node that gave the old vote may give this one: in a later term, or in the same term to the same node, or, as a
+    /// candidate that lost, to the leader whom a quorum chose.
+    fn may_follow(self, old: Self) -> bool {
+        if self.term != old.term {
+            self.term > old.term
+        } else if self.node == old.node {
+            self.committed >= old.committed
+        } else {
+            self.committed && !old.committed
+        }
+    }
+}
+
+/// True if the new vote takes nothing of the old one back.
+fn keeps_vote(old: Option<MarkedVote>, new: Option<MarkedVote>) -> bool {
+    old.is_none_or(|old| new.is_some_and(|new| new.may_follow(old)))
 }
 
 /// The place of an entry in Raft's log. The greater one is the later one.
@@ -255,7 +274,7 @@ fn grows(old: &MarkerRecord, new: &MarkerRecord) -> Result<(), &'static str> {
     if (new.node_id, new.genesis_digest) != (old.node_id, old.genesis_digest) {
         return Err("it would be of another node or ledger");
     }
-    if new.vote < old.vote {
+    if !keeps_vote(old.vote, new.vote) {
         return Err("a vote would be taken back");
     }
     if new.committed < old.committed {
@@ -464,7 +483,7 @@ pub enum Behind {
 /// [`Behind`], whose message says what to do. The node must not start.
 pub fn behind(marker: &MarkerRecord, recovered: &Recovered) -> Result<(), Behind> {
     if let Some(vote) = marker.vote
-        && recovered.vote < Some(vote)
+        && !keeps_vote(Some(vote), recovered.vote)
     {
         return Err(Behind::Vote(vote.term));
     }
@@ -591,6 +610,27 @@ mod tests {
         marker
             .update(|record| record.cosigned = Some(tree(81, 2)))
             .unwrap();
+    }
+
+    #[test]
+    fn a_candidate_that_lost_follows_the_leader_of_its_term_and_votes_for_nobody_else() {
+        let vote = |term, node, committed| {
+            Some(MarkedVote {
+                term,
+                node,
+                committed,
+            })
+        };
+        let own = vote(3, 2, false);
+        for leader in [1, 2, 3] {
+            assert!(keeps_vote(own, vote(3, leader, true)), "{leader}");
+            assert!(keeps_vote(vote(3, leader, true), vote(4, 1, false)));
+            assert!(!keeps_vote(vote(3, leader, true), own), "{leader}");
+        }
+        assert!(!keeps_vote(own, vote(3, 1, false)) && !keeps_vote(own, vote(3, 3, false)));
+        assert!(!keeps_vote(vote(3, 1, true), vote(3, 2, true)));
+        assert!(!keeps_vote(own, vote(2, 3, true)) && !keeps_vote(own, None));
+        assert!(keeps_vote(None, None) && keeps_vote(None, own));
     }
 
     #[test]
