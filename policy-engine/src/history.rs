@@ -25,6 +25,8 @@ pub use codec::{NotCanonical, check_record};
 pub use records::{HEADER, Partition, Record, Records, RecordsMut};
 pub use step::step;
 
+pub(crate) const NS_PER_S: i64 = 1_000_000_000;
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {

@@ -202,8 +202,9 @@ pub(super) fn step(
             txn: &mut *context.txn,
             partition: partition.clone(),
         };
-        policy_engine::step(&mut records, &readers, events)?;
-        expire_at(context.txn, &partition, was)?;
+        let known = policy_engine::step(&mut records, &readers, events)?;
+        let at = known.max(unknown_until(context.txn, &partition)?);
+        expire_at(context.txn, &partition, was, at);
     }
     Ok(())
 }
@@ -224,7 +225,8 @@ pub(super) fn forget(
             let was = expires_at_us(context.txn, &key)?;
             let unknown = key.in_partition(UNKNOWN);
             context.txn.put(unknown, until.to_be_bytes().to_vec());
-            expire_at(context.txn, &key, was)?;
+            let at = expires_at_us(context.txn, &key)?;
+            expire_at(context.txn, &key, was, at);
         }
     }
     Ok(())
@@ -238,13 +240,16 @@ fn expires_at_us(txn: &Txn<'_>, partition: &Key) -> Result<Option<u64>, StateErr
         Some(bytes) => policy_engine::check_record(policy_engine::HEADER, &bytes)
             .map_err(|error| StateError::new(&header, error.to_string()))?,
     };
-    let unknown = Some(unknown_until_us(txn, partition)?).filter(|until| *until > 0);
-    Ok(known.max(unknown))
+    Ok(known.max(unknown_until(txn, partition)?))
+}
+
+/// Until when events that are gone can count, if any are.
+fn unknown_until(txn: &Txn<'_>, partition: &Key) -> Result<Option<u64>, StateError> {
+    Ok(Some(unknown_until_us(txn, partition)?).filter(|until| *until > 0))
 }
 
 /// Puts a partition in its place in the order of expiry.
-fn expire_at(txn: &mut Txn<'_>, partition: &Key, was: Option<u64>) -> Result<(), StateError> {
-    let at = expires_at_us(txn, partition)?;
+fn expire_at(txn: &mut Txn<'_>, partition: &Key, was: Option<u64>, at: Option<u64>) {
     if at != was {
         if let Some(was) = was {
             txn.delete(Key::partition_expiry(was, partition));
@@ -253,7 +258,6 @@ fn expire_at(txn: &mut Txn<'_>, partition: &Key, was: Option<u64>) -> Result<(),
             txn.put(Key::partition_expiry(at, partition), Vec::new());
         }
     }
-    Ok(())
 }
 
 /// Removes a few partitions that nothing can read any more. Every command pays for a few, so that idle partitions go away

@@ -11,9 +11,8 @@ use dogwood_language::temporal_ast::{
 
 use crate::evaluate::names::ACTION_PATH;
 use crate::history::EventKind;
+use crate::history::NS_PER_S;
 use crate::history::cell::{Asked, Keep, Pattern, Spec};
-
-const NS_PER_S: i64 = 1_000_000_000;
 
 /// A condition.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::compile::Compiled;
+use crate::history::NS_PER_S;
 use crate::history::cell::Spec;
 use crate::history::codec::event_to_bytes;
 use crate::history::header::{Cell, CellBody, Header, Seen, held_owner};
@@ -17,8 +18,6 @@ use crate::history::tracking::{Kept, Tracking, kept};
 use crate::history::{Event, EventKind};
 use crate::limits::{CELLS_PER_STEP, MAX_HISTORY_BYTES, MAX_HISTORY_EVENTS, OUTCOME_RESERVE};
 use crate::value::Value;
-
-const NS_PER_S: i64 = 1_000_000_000;
 
 /// Adds what happened, as far as some rule of a tracked bundle can read it, and drops what none can read any more. Gives the
 /// time in microseconds since 1970 from which on nothing in the partition can matter; none if there is nothing.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use crate::history::NS_PER_S;
 use crate::history::cell::{Keep, Spec};
 use crate::history::codec::event_from_bytes;
 use crate::history::header::{Cell, CellBody, Header, Seen, held_owner};
@@ -9,8 +10,6 @@ use crate::history::records::{ALL, CellId, Record, Records, cell_key, owner, val
 use crate::history::series::{Totals, times};
 use crate::history::step::has_room;
 use crate::history::{Event, NotCanonical};
-
-const NS_PER_S: i64 = 1_000_000_000;
 
 /// The store failed; [`Guarded`] knows how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

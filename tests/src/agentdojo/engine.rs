@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ledger_client::bundle_dir;
 use policy_engine::{
-    Agent, Assurance, Bundle, Compiled, Event, Outcome, Partition, Reason, Request, Resource,
-    Session, Starts, StringSets, Verdict, step,
+    Agent, Assurance, Bundle, Compiled, Reason, Rehearsal, Request, Resource, Session, StringSets,
+    Verdict,
 };
 
 /// 2026-01-01T00:00:00Z, when every session is opened, in microseconds since 1970.
@@ -38,8 +39,7 @@ impl Rules {
     /// # Errors
     /// A file cannot be read, or the bundle is not sound.
     pub fn read(folder: &Path) -> Result<Self, String> {
-        let mut files = BTreeMap::new();
-        collect(folder, "", &mut files).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let files = bundle_dir::read(folder).map_err(|error| error.to_string())?;
         let said = |found: Vec<policy_engine::Diagnostic>| {
             let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
             format!("{}: {}", folder.display(), lines.join("\n"))
@@ -57,11 +57,8 @@ impl Rules {
         scope: Option<&'a BTreeSet<String>>,
         grants: StringSets,
     ) -> Run<'a> {
-        let rules = self.0.temporal_rules().iter();
         Run {
-            rules: &self.0,
-            starts: rules.map(|rule| (rule.fingerprint, 0)).collect(),
-            partition: Partition::default(),
+            rehearsal: Rehearsal::new(&self.0),
             scope,
             session: Session {
                 id: id.to_owned(),
@@ -81,9 +78,7 @@ impl Rules {
 /// A session, as far as it has come.
 #[derive(Debug)]
 pub struct Run<'a> {
-    rules: &'a Compiled,
-    starts: Starts,
-    partition: Partition,
+    rehearsal: Rehearsal<'a>,
     scope: Option<&'a BTreeSet<String>>,
     session: Session,
     now_us: u64,
@@ -104,12 +99,8 @@ impl Run<'_> {
             return (Answer::DeniedByRules, "OUT_OF_SCOPE", Vec::new());
         }
         let request = self.request(agent, action, input);
-        let evaluated = self
-            .rules
-            .decide(&self.starts, &self.partition, &request)
-            .expect("what stepping wrote can be read");
-        self.step(&evaluated.events);
-        let decision = evaluated.decision;
+        let request_id = request.request_id.clone();
+        let decision = self.rehearsal.ask(request);
         let rules = decision.rules.iter().map(|rule| rule.0.clone()).collect();
         let answer = match (decision.verdict, decision.reason) {
             (Verdict::Allow, _) => Answer::Allowed,
@@ -117,31 +108,11 @@ impl Run<'_> {
             (Verdict::Deny | Verdict::Escalate, _) => Answer::DeniedByRules,
         };
         if answer == Answer::Allowed {
-            self.execute(&request, succeeded);
+            self.now_us += TICK_US;
+            self.rehearsal
+                .outcome(&request_id, self.now_us, succeeded, None);
         }
         (answer, decision.reason.as_str(), rules)
-    }
-
-    fn execute(&mut self, request: &Request, succeeded: bool) {
-        self.now_us += TICK_US;
-        let event = self.rules.outcome_event(&Outcome {
-            time_us: self.now_us,
-            succeeded,
-            request_id: &request.request_id,
-            session_id: &request.session.id,
-            agent: &request.agent.id,
-            action: &request.action,
-            resource: &request.resource.id,
-            input: &request.input,
-            output: None,
-        });
-        if let Some(event) = event {
-            self.step(&[event]);
-        }
-    }
-
-    fn step(&mut self, events: &[Event]) {
-        step(&mut self.partition, &[self.rules], events).expect("what stepping wrote can be read");
     }
 
     fn request(&self, agent: &str, action: &str, input: &str) -> Request {
@@ -169,21 +140,4 @@ impl Run<'_> {
             approval: None,
         }
     }
-}
-
-fn collect(
-    folder: &Path,
-    prefix: &str,
-    files: &mut BTreeMap<String, Vec<u8>>,
-) -> std::io::Result<()> {
-    for item in std::fs::read_dir(folder)? {
-        let item = item?;
-        let name = format!("{prefix}{}", item.file_name().to_string_lossy());
-        if item.file_type()?.is_dir() {
-            collect(&item.path(), &format!("{name}/"), files)?;
-        } else {
-            files.insert(name, std::fs::read(item.path())?);
-        }
-    }
-    Ok(())
 }

@@ -61,16 +61,10 @@ pub(super) fn diff(diff: &Diff, json: bool, out: &mut dyn Write) -> Result<Exit,
                 }
                 changes.push(change(asked, &was, &is));
             }
-            Step::Ended {
-                namespace,
-                request_id,
-                time_us,
-                succeeded,
-                output,
-            } => {
-                if let Some(Sides { before, after }) = sides.get_mut(namespace.as_str()) {
-                    before.outcome(request_id, *time_us, *succeeded, output.as_deref());
-                    after.outcome(request_id, *time_us, *succeeded, output.as_deref());
+            Step::Ended(ended) => {
+                if let Some(Sides { before, after }) = sides.get_mut(ended.namespace.as_str()) {
+                    ended.tell(before);
+                    ended.tell(after);
                 }
             }
         }

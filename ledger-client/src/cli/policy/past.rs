@@ -7,7 +7,7 @@ use clap::Args;
 use ledger_core::audit::Sound;
 use ledger_core::hash::TreeHash;
 use ledger_proto::v1::{self, CompartmentKind, ExecutionStatus, command::Body as Ask, entry::Body};
-use policy_engine::{Agent, Assurance, Request, Resource, StringSets, Subject};
+use policy_engine::{Agent, Assurance, Rehearsal, Request, Resource, StringSets, Subject};
 
 use super::super::audit::every_entry;
 use super::super::connection::{Connection, Speaker, block_on};
@@ -47,24 +47,40 @@ pub(super) struct Source {
     connection: Connection,
 }
 
+/// What became of an action.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The namespace.
+    pub(super) namespace: String,
+    /// Of the request.
+    pub(super) request_id: String,
+    /// When.
+    pub(super) time_us: u64,
+    /// False if the action failed.
+    pub(super) succeeded: bool,
+    /// The JSON that it gave, if it is known.
+    pub(super) output: Option<Vec<u8>>,
+}
+
+impl Ended {
+    /// Tells a bundle that rehearses.
+    pub(super) fn tell(&self, rehearsal: &mut Rehearsal<'_>) {
+        rehearsal.outcome(
+            &self.request_id,
+            self.time_us,
+            self.succeeded,
+            self.output.as_deref(),
+        );
+    }
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub(super) enum Step {
     /// An action was asked for.
     Asked(Box<Asked>),
     /// It was executed.
-    Ended {
-        /// The namespace.
-        namespace: String,
-        /// Of the request.
-        request_id: String,
-        /// When.
-        time_us: u64,
-        /// False if the action failed.
-        succeeded: bool,
-        /// The JSON that it gave, if it is known.
-        output: Option<Vec<u8>>,
-    },
+    Ended(Ended),
 }
 
 /// An action that was asked for.
@@ -107,7 +123,7 @@ impl Past {
     pub(super) fn namespaces(&self) -> BTreeSet<&str> {
         let names = self.steps.iter().filter_map(|step| match step {
             Step::Asked(asked) => Some(asked.namespace.as_str()),
-            Step::Ended { .. } => None,
+            Step::Ended(_) => None,
         });
         names.collect()
     }
@@ -151,13 +167,13 @@ impl Past {
                 let output = compartments
                     .iter()
                     .find(|compartment| compartment.kind() == CompartmentKind::Output);
-                self.steps.push(Step::Ended {
+                self.steps.push(Step::Ended(Ended {
                     namespace: namespace.clone(),
                     request_id: request_id.clone(),
                     time_us: entry.time_us,
                     succeeded: record.status() == ExecutionStatus::Succeeded,
                     output: output.map(|output| output.content.clone()),
-                });
+                }));
             }
             _ => {}
         }
@@ -209,13 +225,13 @@ fn of_file(path: &Path, sessions: Option<&Path>) -> Result<Past, Failure> {
         request.session.opened_at_us = *opened_at;
         request.session.seq = seq;
         request.time_us = now_us;
-        let ended = Step::Ended {
+        let ended = Step::Ended(Ended {
             namespace: session.suite.clone(),
             request_id: request.request_id.clone(),
             time_us: now_us,
             succeeded: action.status == ExecutionStatus::Succeeded,
             output: None,
-        };
+        });
         past.steps.push(Step::Asked(Box::new(Asked {
             place: u64::try_from(place).map_or(u64::MAX, |place| place.saturating_add(1)),
             namespace: session.suite.clone(),

@@ -38,15 +38,9 @@ pub(super) fn unused(unused: &Unused, json: bool, out: &mut dyn Write) -> Result
                     usage.add(&asked.request.action, &decision);
                 }
             }
-            Step::Ended {
-                namespace,
-                request_id,
-                time_us,
-                succeeded,
-                output,
-            } => {
-                if let Some((rehearsal, _)) = running.get_mut(namespace.as_str()) {
-                    rehearsal.outcome(request_id, *time_us, *succeeded, output.as_deref());
+            Step::Ended(ended) => {
+                if let Some((rehearsal, _)) = running.get_mut(ended.namespace.as_str()) {
+                    ended.tell(rehearsal);
                 }
             }
         }
