@@ -110,8 +110,8 @@ impl Machine {
     }
 
     /// Compiles the bundles that these submissions complete, together with the chunks in the state, or activate, so that applying
-    /// them finds the result. True if there was such a bundle and none is left to compile. Meant for a thread beside apply, with submissions that passed admission: signatures are not looked
-    /// at. Changes nothing that any replica could see.
+    /// them finds the result. True if there was such a bundle and none is left to compile. Meant for a thread beside apply, with
+    /// submissions that passed admission: signatures are not looked at. Changes nothing that any replica could see.
     ///
     /// # Errors
     /// [`StateError`] if the state is damaged.
