@@ -159,7 +159,7 @@ impl Keeper {
             );
         }
         if self.raft.is_leader()
-            && let Some(to) = successor(&self.raft)
+            && let Ok(to) = successor(&self.raft, None)
             && let Err(error) = self.raft.trigger().transfer_leader(to).await
         {
             tracing::warn!(%error, "cannot hand leadership over");

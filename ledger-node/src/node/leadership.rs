@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::ErrorReason;
+use tonic::Code;
 
 use super::ledger::Ledger;
 use crate::front::failure::{Answer, Failure};
@@ -44,7 +45,9 @@ impl Ledger {
         }
         let moved = async {
             match &address {
-                None => hand_over(&self.0.reads.raft.0, to).await,
+                None => hand_over(&self.0.reads.raft.0, to)
+                    .await
+                    .map_err(|error| cannot(error.to_string()))?,
                 Some(address) => self.ask_leader(before, address, to).await?,
             }
             Ok(self.another_leader(before).await)
@@ -62,17 +65,22 @@ impl Ledger {
     async fn ask_leader(&self, leader: u64, address: &str, to: Option<u64>) -> Answer<()> {
         let peers = &self.0.reads.peers;
         let unreachable = |what: String| {
-            let what = format!("the leader, node {leader}, cannot be asked: {what}");
-            Failure::new(ErrorReason::NoQuorum, what).after(Duration::from_secs(1))
+            cannot(format!(
+                "the leader, node {leader}, cannot be asked: {what}"
+            ))
         };
         let client = peers.client(leader, address, Purpose::Other);
         let mut client = client.map_err(|error| unreachable(error.to_string()))?;
         let mut request = peers.request(leader, wire::HandOverRequest { to });
         request.set_timeout(TRY);
         let asked = client.hand_over(request).await;
-        asked
-            .map(drop)
-            .map_err(|status| unreachable(status.message().to_owned()))
+        asked.map(drop).map_err(|status| {
+            if status.code() == Code::FailedPrecondition {
+                cannot(status.message())
+            } else {
+                unreachable(status.message().to_owned())
+            }
+        })
     }
 
     /// Waits until this node sees another leader; none if the node ends.
@@ -86,4 +94,9 @@ impl Ledger {
             standing.changed().await.ok()?;
         }
     }
+}
+
+/// Nothing has happened, and a later try may go better.
+fn cannot(what: impl Into<String>) -> Failure {
+    Failure::new(ErrorReason::NoQuorum, what).after(Duration::from_secs(1))
 }

@@ -31,6 +31,8 @@ use crate::submit::standing::{Leading, Standing};
 const MAX_CONNECTIONS: usize = 4_096;
 /// Most connections of peers.
 const MAX_PEER_CONNECTIONS: usize = 256;
+/// Most calls of one peer at a time, on one connection.
+const MAX_PEER_CALLS: u32 = 1_024;
 /// A connection that does not answer a ping for so long is closed.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Longest list of headers in bytes.
@@ -83,7 +85,9 @@ pub(super) fn start(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
-        .max_concurrent_streams(1_024)
+        .max_concurrent_streams(MAX_PEER_CALLS)
+        // Calls that have run out of time wait here while this node stands still. Going on, it must not drop the connection.
+        .http2_max_pending_accept_reset_streams(Some(MAX_PEER_CALLS as usize))
         .http2_max_header_list_size(MAX_HEADERS)
         .add_service(peers)
         .serve_with_incoming_shutdown(

@@ -507,8 +507,10 @@ async fn drain(node: &Node, ended: &CancellationToken) {
         "this node is shutting down; send the same command to another node".to_owned(),
     ));
     let handed_over = tokio::time::timeout(HAND_OVER, hand_over(&node.raft, None));
-    if handed_over.await.is_err() {
-        tracing::warn!("leadership could not be handed over in time");
+    match handed_over.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
+        Err(_) => tracing::warn!("leadership could not be handed over in time"),
     }
     node.may_lead.send_replace(false);
     ended.cancel();

@@ -19,7 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
-use super::hand_over::hand_over;
+use super::hand_over::{hand_over, successor};
 use super::peer_requests::{append_request, bad, vote_request};
 use super::peers::{Peers, keys};
 use super::snapshot::{Incoming, Snapshots};
@@ -205,6 +205,9 @@ impl PeerService for Service {
     ) -> Result<Response<wire::HandOverResponse>, Status> {
         self.sender(request.metadata())?;
         let (raft, to) = (self.raft.0.clone(), request.into_inner().to);
+        if raft.is_leader() {
+            successor(&raft, to).map_err(|error| Status::failed_precondition(error.to_string()))?;
+        }
         // Whoever asks sees for itself when another one leads.
         tokio::spawn(async move {
             let _ = tokio::time::timeout(HAND_OVER, hand_over(&raft, to)).await;

@@ -107,7 +107,8 @@ async fn an_answer_is_sent_after_a_quorum_has_synced_its_entry() {
             .filter(|(_, call)| call.starts_with("write") && is_log(call) && call.contains(&id))
             .map(|(span, _)| span.end)
             .min();
-        let written = written.unwrap_or_else(|| panic!("node {node} has not written the entry"));
+        // The node that was started last can have been stopped before the entry reached it.
+        let Some(written) = written else { continue };
         let sync = all
             .iter()
             .filter(|(span, call)| {

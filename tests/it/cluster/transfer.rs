@@ -62,3 +62,56 @@ async fn an_admin_moves_leadership_through_any_node() {
     assert_eq!(failed.code, Code::PermissionDenied, "{failed:?}");
     assert_eq!(cluster.leader().await, before);
 }
+
+/// A voter that stands still when it is asked to lead is asked now and then, not as fast as the wire takes it; and one that has
+/// been silent for longer is not asked: until it led, nobody would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_stands_still_is_not_drowned_in_requests_to_lead() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    let still = cluster.follower().await;
+    let transfer = |cluster: &Cluster| {
+        let endpoint = cluster.endpoint(leader);
+        let to = still.to_string();
+        Cli::of_admin(cluster).run(&["cluster", "transfer", "--endpoints", &endpoint, "--to", &to])
+    };
+
+    cluster.process(still).signal("STOP");
+    let asked = transfer(&cluster);
+    // Others take over when the leader has fallen silent for this one.
+    assert_eq!(asked.code, 0, "{asked:?}");
+    let _ = cluster.time_to_answer(&actors[0]).await;
+    let others: Vec<u64> = cluster
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != still)
+        .collect();
+    let now = cluster.leader_among(&others).await;
+    let refused = until("the silence counts", RECOVERY, async || {
+        let endpoint = cluster.endpoint(now);
+        let to = still.to_string();
+        let said = Cli::of_admin(&cluster).run(&[
+            "cluster",
+            "transfer",
+            "--endpoints",
+            &endpoint,
+            "--to",
+            &to,
+        ]);
+        (said.code != 0).then_some(said)
+    })
+    .await;
+    assert!(
+        refused.err.contains("does not answer the leader"),
+        "{refused:?}"
+    );
+    let _ = cluster.time_to_answer(&actors[0]).await;
+
+    cluster.process(still).signal("CONT");
+    cluster.must_keep_promises().await;
+    let log = std::fs::read_to_string(cluster.file(still).log()).expect("a log");
+    assert!(
+        !log.contains("too_many_resets") && !log.contains("recv_reset"),
+        "{log}"
+    );
+}
