@@ -7,6 +7,7 @@ mod demo;
 mod disk_faults;
 mod documents;
 mod erasure;
+mod explain;
 mod gate;
 mod in_process;
 mod kills;
