@@ -35,11 +35,20 @@ pub(crate) fn schema() -> String {
 }
 
 pub(crate) fn bundle_of(history: &str, files: &[(&str, &str)]) -> Bundle {
+    bundle_in(history, schema(), files)
+}
+
+/// A bundle with one file of rules under a schema of its own.
+pub(crate) fn bundle_with_schema(history: &str, schema: &str, rules: &str) -> Bundle {
+    bundle_in(history, schema.to_owned(), &[("rules/main.dw", rules)])
+}
+
+fn bundle_in(history: &str, schema: String, files: &[(&str, &str)]) -> Bundle {
     let header =
         format!("name = \"test\"\nhistory = \"{history}\"\nschema = \"schema.cedarschema\"\n");
     let mut all: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     all.insert("bundle.toml".to_owned(), header.into_bytes());
-    all.insert("schema.cedarschema".to_owned(), schema().into_bytes());
+    all.insert("schema.cedarschema".to_owned(), schema.into_bytes());
     for (path, text) in files {
         all.insert((*path).to_owned(), text.as_bytes().to_vec());
     }

@@ -242,6 +242,7 @@ fn play(seed: u64, requests: u64, determined: &mut BTreeMap<String, u32>) {
     }
 }
 
+mod decided;
 mod generated;
 
 #[test]
