@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::fixtures::{HOUR_US, SECOND_US, START_US, World, compiled, ids, request, starts_at};
 use crate::*;
 
+mod altered;
 mod facts;
 
 const PERMIT_ALL: &str = "@id(\"all\") permit (principal, action, resource);\n";

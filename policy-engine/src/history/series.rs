@@ -130,7 +130,7 @@ impl Series {
         self.tail.extend_from_slice(&time_ns.to_be_bytes());
         self.tail.extend_from_slice(value);
         self.count += 1;
-        self.sum += self.measure.number(value);
+        self.sum = self.sum.saturating_add(self.measure.number(value));
         if self.measure == Measure::Distinct {
             let key = value_key(owner, value);
             let times = times(records, &key)?;
@@ -160,7 +160,7 @@ impl Series {
                 expired += entry.len();
                 self.count = self.count.saturating_sub(1);
                 let value = entry.get(8..).unwrap_or_default();
-                self.sum -= self.measure.number(value);
+                self.sum = self.sum.saturating_sub(self.measure.number(value));
                 if self.measure == Measure::Distinct {
                     let key = value_key(owner, value);
                     let left = times(records, &key)?.saturating_sub(1);
@@ -196,7 +196,7 @@ impl Series {
                 }
                 let value = entry.get(8..).unwrap_or_default();
                 totals.count = totals.count.saturating_sub(1);
-                totals.sum -= self.measure.number(value);
+                totals.sum = totals.sum.saturating_sub(self.measure.number(value));
                 before(value);
             }
             true

@@ -200,7 +200,7 @@ impl<'a> View<'a> {
                 .last_chunk::<8>()
                 .map_or(0, |last| i64::from_be_bytes(*last));
             match spec.keep {
-                Keep::Sum(_) => totals.sum += i128::from(number),
+                Keep::Sum(_) => totals.sum = totals.sum.saturating_add(i128::from(number)),
                 Keep::Count => totals.count += 1,
                 // Without a cell it is the first.
                 Keep::Distinct(_) => totals.count = totals.count.max(1),
