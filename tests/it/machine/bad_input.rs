@@ -36,12 +36,12 @@ fn mistakes() -> Vec<(&'static str, &'static str, Change)> {
         ),
         (
             "an id of 10 KB",
-            "at most 128 bytes",
+            "longer than 128 bytes",
             rules(rule(&"i".repeat(10_240), "")),
         ),
         (
             "a thousand parentheses",
-            "nest deeper than",
+            "nest deeper than 32",
             rules(rule(
                 "deep",
                 &format!("when {{ {}true{} }}", "(".repeat(1_000), ")".repeat(1_000)),
@@ -49,13 +49,13 @@ fn mistakes() -> Vec<(&'static str, &'static str, Change)> {
         ),
         (
             "five thousand conjunctions",
-            "operators",
+            "more than 1000 operators",
             rules(chain(" && ", 5_001, "true")),
         ),
         (
             "a chain that no stack is sure to hold",
             "nest deeper than 200",
-            rules(chain(" && ", 400, "context.input.amount > 1")),
+            rules(chain(" && ", 400, "principal == principal")),
         ),
         (
             "entities in a circle",
@@ -67,12 +67,12 @@ fn mistakes() -> Vec<(&'static str, &'static str, Change)> {
         ),
         (
             "an address that is none",
-            "ip",
+            "failed to parse as IP address",
             rules(rule("ip", "when { ip(\"1.2.3.4.5\").isLoopback() }")),
         ),
         (
             "a decimal that is none",
-            "decimal",
+            "failed to parse as a decimal value",
             rules(rule("dec", "when { decimal(\"1.23456\") == decimal(\"1.0\") }")),
         ),
         (
@@ -93,7 +93,7 @@ fn mistakes() -> Vec<(&'static str, &'static str, Change)> {
         ),
         (
             "a schema without the template",
-            "template",
+            "differs from the schema template",
             (
                 "bundle.toml",
                 "name = \"bank\"\nhistory = \"agent\"\nschema = \"s.cedarschema\"\n".to_owned(),
@@ -117,10 +117,10 @@ fn mistakes() -> Vec<(&'static str, &'static str, Change)> {
         ),
         (
             "a provider",
-            "provider",
+            "calls a provider",
             rules(rule(
                 "p",
-                "when provider { Guard::Check(context.input.to).safe() }",
+                "when guardrails { Guard::Check(context.input.to).safe() }",
             )),
         ),
         (

@@ -10,6 +10,7 @@
 mod admission;
 mod audit;
 mod authorize;
+mod bad_input;
 mod bundles;
 mod determinism;
 mod erase;
