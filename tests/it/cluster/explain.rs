@@ -49,13 +49,23 @@ async fn a_simulation_says_why_to_those_who_may_simulate_and_leaves_nothing() {
         let _ = cli.key_file(id, &Identity::Operator(id.to_owned()));
     }
     let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));
-    for _ in 0..3 {
-        let command = ["authorize", "--key", "agent.key", "--knows", "notify"];
-        let said = pays(&cli, actor, &command, "bob");
-        assert_eq!(said.code, 0, "{said:?}");
-    }
-    let size = || cli.must(&["checkpoint", "--json"]).json()["size"].clone();
-    let before = size();
+    let asks = || {
+        let command = [
+            "authorize",
+            "--json",
+            "--key",
+            "agent.key",
+            "--knows",
+            "notify",
+        ];
+        pays(&cli, actor, &command, "bob").json()
+    };
+    let last = [asks(), asks(), asks()];
+    let index = |said: &Value| said["index"].as_u64().expect("an index");
+    assert!(
+        last.iter().all(|said| said["verdict"] == "ALLOW"),
+        "{last:?}"
+    );
 
     let said = explained(&cli, actor, "bob", "auditor");
     assert_eq!(said.code, 3, "{said:?}");
@@ -114,5 +124,7 @@ async fn a_simulation_says_why_to_those_who_may_simulate_and_leaves_nothing() {
         shown.contains("count of bank/pay::allowed within 3600 s: 3"),
         "{shown}"
     );
-    assert_eq!(size(), before, "nothing was recorded");
+    let next = asks();
+    assert_eq!(next["verdict"], "DENY");
+    assert_eq!(index(&next), index(&last[2]) + 1, "nothing was recorded");
 }
