@@ -213,8 +213,9 @@ pub(super) fn simulate(
         if json {
             let mut value =
                 json!({ "verdict": verdict, "reason": reason, "rules": rules, "simulated": true });
-            if arguments.explain {
-                value["explanation"] = told.map_or(Value::Null, explanation::as_json);
+            if let Some(fields) = value.as_object_mut().filter(|_| arguments.explain) {
+                let told = told.map_or(Value::Null, explanation::as_json);
+                fields.insert("explanation".to_owned(), told);
             }
             print_json(out, &value)?;
         } else {

@@ -14,6 +14,7 @@ use crate::compile::RuleSource;
 use crate::compile::validate::sound;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::event_schema::service_schema;
+use crate::limits::MAX_RULE_ID_BYTES;
 use crate::nesting::check_nesting;
 use crate::text::line_at;
 
@@ -164,7 +165,8 @@ fn written(file: &SourceFile, set: &ParsedPolicySet) -> Vec<Written> {
                     text: text.to_owned(),
                 },
                 start,
-                id: id_in(text),
+                // One that is too long to be an id is too long to be shown, too.
+                id: id_in(text).filter(|id| id.len() <= MAX_RULE_ID_BYTES),
                 printed: policy.expanded_source(),
             }
         })

@@ -34,10 +34,26 @@ fn at<'a>(said: &'a Value, path: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("{path} of {said:#}"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_simulation_says_why_to_those_who_may_simulate_and_leaves_nothing() {
+fn asks(cli: &Cli, actor: &Actor) -> Value {
+    let command = [
+        "authorize",
+        "--json",
+        "--key",
+        "agent.key",
+        "--knows",
+        "notify",
+    ];
+    pays(cli, actor, &command, "bob").json()
+}
+
+fn index(said: &Value) -> u64 {
+    said["index"].as_u64().expect("an index")
+}
+
+/// An agent that has paid as often as it may in an hour, and operators who may read this and that.
+async fn capped() -> (Cluster, Cli, Actor, u64) {
     let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
-    let actor = actors.first().expect("an actor");
+    let actor = actors.into_iter().next().expect("an actor");
     let cli = Cli::of_admin(&cluster);
     for (id, roles) in [
         ("writer", &[(Role::Policy, "team")][..]),
@@ -49,25 +65,19 @@ async fn a_simulation_says_why_to_those_who_may_simulate_and_leaves_nothing() {
         let _ = cli.key_file(id, &Identity::Operator(id.to_owned()));
     }
     let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));
-    let asks = || {
-        let command = [
-            "authorize",
-            "--json",
-            "--key",
-            "agent.key",
-            "--knows",
-            "notify",
-        ];
-        pays(&cli, actor, &command, "bob").json()
-    };
-    let last = [asks(), asks(), asks()];
-    let index = |said: &Value| said["index"].as_u64().expect("an index");
+    let paid = [asks(&cli, &actor), asks(&cli, &actor), asks(&cli, &actor)];
     assert!(
-        last.iter().all(|said| said["verdict"] == "ALLOW"),
-        "{last:?}"
+        paid.iter().all(|said| said["verdict"] == "ALLOW"),
+        "{paid:?}"
     );
+    let last = index(&paid[2]);
+    (cluster, cli, actor, last)
+}
 
-    let said = explained(&cli, actor, "bob", "auditor");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_simulation_says_why_and_leaves_nothing() {
+    let (_cluster, cli, actor, last) = capped().await;
+    let said = explained(&cli, &actor, "bob", "auditor");
     assert_eq!(said.code, 3, "{said:?}");
     let told = said.json();
     assert_eq!(told["reason"], "NO_MATCHING_PERMIT");
@@ -90,41 +100,41 @@ async fn a_simulation_says_why_to_those_who_may_simulate_and_leaves_nothing() {
         json!([{"rule": "pay-cap", "text": text, "reach_s": 3_600, "holds": false, "measured": [
             {"measure": "COUNT", "action": "bank/pay", "event": "allowed", "window_s": 3_600, "value": 3}]}])
     );
+    let shown = pays(&cli, &actor, &["simulate", "--explain"], "bob").out;
+    for line in [
+        "no permit: pay-cap (rules/bank.dw:5)",
+        "count of bank/pay::allowed within 3600 s: 3",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    // Without being asked, it says no more than it always did.
+    let said = pays(&cli, &actor, &["simulate", "--json"], "bob").json();
+    assert_eq!(said.get("explanation"), None);
 
-    let said = explained(&cli, actor, "mallory", "auditor").json();
+    let next = asks(&cli, &actor);
+    assert_eq!(next["verdict"], "DENY");
+    assert_eq!(index(&next), last + 1, "nothing was recorded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_rules_is_not_told_what_sessions_contain() {
+    let (_cluster, cli, actor, _) = capped().await;
+    let told = |operator: &str| explained(&cli, &actor, "mallory", operator).json();
+    let said = told("auditor");
     assert_eq!(said["rules"], json!(["never-mallory"]));
-    let fact = at(&said, "/explanation/facts/0");
     let expected = json!({"name": "context.input.to", "value": "\"mallory\"", "voucher": "AGENT",
         "voucher_id": "", "rules": ["never-mallory"]});
-    assert_eq!(*fact, expected);
+    assert_eq!(*at(&said, "/explanation/facts/0"), expected);
+    assert_eq!(*at(&said, "/explanation/history/0/measured/0/value"), 3);
 
-    // Who writes rules sees what they read and who vouches for it; what the sessions contain is for auditors.
-    let said = explained(&cli, actor, "mallory", "writer").json();
+    let said = told("writer");
     assert_eq!(*at(&said, "/explanation/values_withheld"), true);
     assert_eq!(*at(&said, "/explanation/facts/0/name"), "context.input.to");
-    assert_eq!(*at(&said, "/explanation/facts/0/value"), Value::Null);
-    assert_eq!(
-        *at(&said, "/explanation/history/0/measured/0/value"),
-        Value::Null
-    );
-    for stranger in ["elsewhere"] {
-        let said = explained(&cli, actor, "bob", stranger);
-        assert_eq!((said.code, said.out.as_str()), (8, ""), "{said:?}");
+    assert_eq!(*at(&said, "/explanation/facts/0/voucher"), "AGENT");
+    for value in ["/facts/0/value", "/history/0/measured/0/value"] {
+        let value = format!("/explanation{value}");
+        assert_eq!(*at(&said, &value), Value::Null, "{value}");
     }
-
-    // Without being asked, it says no more than it always did.
-    let said = pays(&cli, actor, &["simulate", "--json"], "bob").json();
-    assert_eq!(said.get("explanation"), None);
-    let shown = pays(&cli, actor, &["simulate", "--explain"], "bob").out;
-    assert!(
-        shown.contains("no permit: pay-cap (rules/bank.dw:5)"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains("count of bank/pay::allowed within 3600 s: 3"),
-        "{shown}"
-    );
-    let next = asks();
-    assert_eq!(next["verdict"], "DENY");
-    assert_eq!(index(&next), index(&last[2]) + 1, "nothing was recorded");
+    let said = explained(&cli, &actor, "bob", "elsewhere");
+    assert_eq!((said.code, said.out.as_str()), (8, ""), "{said:?}");
 }

@@ -182,6 +182,10 @@ fn mistakes_of_authors_are_told_at_check_and_refused_at_publish() {
             text.iter().any(|finding| finding.contains(told)),
             "{mistake}: {text:#?}"
         );
+        assert!(
+            text.iter().all(|finding| finding.len() < 2_000),
+            "{mistake}"
+        );
         let bytes = packed(&files);
         assert!(bytes.len() <= 48 * 1024, "{mistake} fits into one chunk");
         let publish = Body::PublishBundle(v1::PublishBundle {

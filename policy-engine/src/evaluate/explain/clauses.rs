@@ -32,26 +32,31 @@ pub(super) fn parts(policy: &Policy) -> Vec<Part<'_>> {
 fn split<'p>(policy: &'p Policy, expr: &'p Expr, is_unless: bool, parts: &mut Vec<Part<'p>>) {
     let place = expr.source_loc();
     let is_added = place.is_some() && place == policy.loc();
-    match expr.expr_kind() {
-        ExprKind::Lit(Literal::Bool(true)) if is_added => {}
-        ExprKind::UnaryApp {
+    let kind = expr.expr_kind();
+    if is_added && matches!(kind, ExprKind::Lit(Literal::Bool(true))) {
+        return;
+    }
+    if is_added
+        && let ExprKind::UnaryApp {
             op: UnaryOp::Not,
             arg,
-        } if is_added => split(policy, arg, true, parts),
-        ExprKind::And { left, right } | ExprKind::Or { left, right }
-            if is_added
-                || (is_unless == matches!(expr.expr_kind(), ExprKind::Or { .. })
-                    && place != right.source_loc()) =>
-        {
-            split(policy, left, is_unless, parts);
-            split(policy, right, is_unless, parts);
-        }
-        _ => parts.push(Part {
-            expr,
-            is_unless,
-            env: policy.env(),
-        }),
+        } = kind
+    {
+        return split(policy, arg, true, parts);
     }
+    let is_or = matches!(kind, ExprKind::Or { .. });
+    if let ExprKind::And { left, right } | ExprKind::Or { left, right } = kind
+        && (is_added || (is_or == is_unless && place != right.source_loc()))
+    {
+        split(policy, left, is_unless, parts);
+        split(policy, right, is_unless, parts);
+        return;
+    }
+    parts.push(Part {
+        expr,
+        is_unless,
+        env: policy.env(),
+    });
 }
 
 /// What comes of each clause. All are asked, so that a rule that is far from applying is told from one that is near.
@@ -63,9 +68,10 @@ pub(super) fn results(parts: &[Part<'_>], evaluator: &Evaluator<'_>) -> Vec<Clau
             let result = part.result(evaluator);
             let was_reached = is_reached;
             is_reached &= result == ClauseResult::Holds;
-            match result {
-                ClauseResult::Errs(_) if !was_reached => ClauseResult::NotReached,
-                result => result,
+            if !was_reached && matches!(result, ClauseResult::Errs(_)) {
+                ClauseResult::NotReached
+            } else {
+                result
             }
         })
         .collect()

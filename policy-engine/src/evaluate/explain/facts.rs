@@ -172,16 +172,13 @@ impl Reader<'_> {
 
     /// Who vouches for what the expression reads; none if it reads nothing of the request.
     fn voucher(&self, expr: &Expr) -> Option<Voucher> {
-        match expr.expr_kind() {
-            ExprKind::Var(Var::Context | Var::Principal | Var::Action | Var::Resource) => {
-                Some(self.asker())
-            }
-            ExprKind::GetAttr { expr: of, attr } => {
-                self.of_context(of, attr).or_else(|| self.hung_on(of))
-            }
-            ExprKind::BinaryApp { arg1, .. } => self.hung_on(arg1),
-            _ => None,
+        if let ExprKind::GetAttr { expr: of, attr } = expr.expr_kind() {
+            return self.of_context(of, attr).or_else(|| self.hung_on(of));
         }
+        if let ExprKind::BinaryApp { arg1, .. } = expr.expr_kind() {
+            return self.hung_on(arg1);
+        }
+        matches!(expr.expr_kind(), ExprKind::Var(_)).then(|| self.asker())
     }
 
     /// Who vouches for an attribute of the context or of one of its groups.
@@ -249,40 +246,46 @@ fn is_var(expr: &Expr, var: Var) -> bool {
 
 /// The longest paths that an expression reads; what it asks the presence of counts as read.
 fn collect(expr: &Expr, named: &mut Vec<Expr>) {
-    match expr.expr_kind() {
-        ExprKind::GetAttr { expr: of, .. } if is_path(of) => named.push(expr.clone()),
-        ExprKind::HasAttr { expr: of, attr } if is_path(of) => {
-            named.push(Expr::get_attr(Expr::clone(of), attr.clone()));
+    let kind = expr.expr_kind();
+    if let ExprKind::GetAttr { expr: of, .. } = kind
+        && is_path(of)
+    {
+        named.push(expr.clone());
+    } else if let ExprKind::HasAttr { expr: of, attr } = kind
+        && is_path(of)
+    {
+        named.push(Expr::get_attr(Expr::clone(of), attr.clone()));
+    } else if let ExprKind::BinaryApp { op, arg1, arg2 } = kind
+        && is_path(arg1)
+    {
+        if matches!(op, BinaryOp::GetTag | BinaryOp::HasTag) {
+            named.push(Expr::get_tag(Expr::clone(arg1), Expr::clone(arg2)));
+        } else if *op == BinaryOp::In {
+            named.push(expr.clone());
+        } else {
+            collect(arg1, named);
         }
-        ExprKind::BinaryApp { op, arg1, arg2 } if is_path(arg1) => {
-            match op {
-                BinaryOp::GetTag | BinaryOp::HasTag => {
-                    named.push(Expr::get_tag(Expr::clone(arg1), Expr::clone(arg2)));
-                }
-                BinaryOp::In => named.push(expr.clone()),
-                _ => collect(arg1, named),
-            }
-            collect(arg2, named);
-        }
-        ExprKind::Var(Var::Principal | Var::Resource) => named.push(expr.clone()),
-        _ => children(expr)
-            .into_iter()
-            .for_each(|child| collect(child, named)),
+        collect(arg2, named);
+    } else if matches!(kind, ExprKind::Var(Var::Principal | Var::Resource)) {
+        named.push(expr.clone());
+    } else {
+        let inside = children(expr);
+        inside.into_iter().for_each(|child| collect(child, named));
     }
 }
 
 /// True if the expression is a variable or hangs on one by attributes and tags.
 fn is_path(expr: &Expr) -> bool {
-    match expr.expr_kind() {
-        ExprKind::Var(_) | ExprKind::Lit(Literal::EntityUID(_)) => true,
-        ExprKind::GetAttr { expr, .. } => is_path(expr),
-        ExprKind::BinaryApp {
-            op: BinaryOp::GetTag,
-            arg1,
-            ..
-        } => is_path(arg1),
-        _ => false,
+    if let ExprKind::GetAttr { expr: of, .. } = expr.expr_kind() {
+        return is_path(of);
     }
+    if let ExprKind::BinaryApp { op, arg1, .. } = expr.expr_kind() {
+        return *op == BinaryOp::GetTag && is_path(arg1);
+    }
+    matches!(
+        expr.expr_kind(),
+        ExprKind::Var(_) | ExprKind::Lit(Literal::EntityUID(_))
+    )
 }
 
 /// What a temporal condition compares older events with.
@@ -308,26 +311,24 @@ fn of_term(term: &Term) -> Option<Expr> {
 
 /// The path as its author would write it.
 fn name(expr: &Expr) -> String {
-    match expr.expr_kind() {
-        ExprKind::Var(var) => var.to_string(),
-        ExprKind::GetAttr { expr, attr } => {
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if attr.chars().all(is_plain) && !attr.starts_with(|c: char| c.is_ascii_digit()) {
-                format!("{}.{attr}", name(expr))
-            } else {
-                format!("{}[{attr:?}]", name(expr))
-            }
-        }
-        ExprKind::BinaryApp {
-            op: BinaryOp::GetTag,
-            arg1,
-            arg2,
-        } => format!("{}.getTag({})", name(arg1), written(arg2)),
-        ExprKind::BinaryApp {
-            op: BinaryOp::In,
-            arg1,
-            arg2,
-        } => format!("{} in {}", name(arg1), written(arg2)),
-        _ => written(expr),
+    if let ExprKind::Var(var) = expr.expr_kind() {
+        return var.to_string();
     }
+    if let ExprKind::GetAttr { expr: of, attr } = expr.expr_kind() {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        return if attr.chars().all(is_plain) && !attr.starts_with(|c: char| c.is_ascii_digit()) {
+            format!("{}.{attr}", name(of))
+        } else {
+            format!("{}[{attr:?}]", name(of))
+        };
+    }
+    if let ExprKind::BinaryApp { op, arg1, arg2 } = expr.expr_kind() {
+        let (of, other) = (name(arg1), written(arg2));
+        return if *op == BinaryOp::In {
+            format!("{of} in {other}")
+        } else {
+            format!("{of}.getTag({other})")
+        };
+    }
+    written(expr)
 }

@@ -116,11 +116,7 @@ fn in_cedar(world: &World, request: &Request, text: &str) -> Option<bool> {
     let whole = compiled.cedar_request(&case, request, &case.slice, Needs::ALL);
     let policy = format!("permit (principal, action, resource) when {{ {text} }};");
     let policies = PolicySet::from_str(&policy).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let answer = cedar::evaluate(
-        &policies,
-        &case.entities.clone().into(),
-        &whole.unwrap().into(),
-    );
+    let answer = cedar::evaluate(&policies, &case.entities.into(), &whole.unwrap().into());
     answer.erring.is_empty().then_some(answer.is_allow)
 }
 
@@ -194,21 +190,15 @@ proptest! {
             prop_assert_eq!(told.permits_held + told.permits_failed + told.permits_elsewhere, permits);
             for rule in &told.determining {
                 let held = rule.failing == 0 && rule.clauses.iter().all(|clause| clause.result == ClauseResult::Holds);
-                match decision.reason {
-                    Reason::AllowedByPolicy | Reason::ForbiddenByPolicy => prop_assert!(held, "{:?}", rule),
-                    _ => prop_assert!(!held, "{:?}", rule),
-                }
+                let expected = matches!(decision.reason, Reason::AllowedByPolicy | Reason::ForbiddenByPolicy);
+                prop_assert_eq!(held, expected, "{:?}", rule);
             }
         }
     }
 }
 
 fn told(rules: &str, request: &Request) -> Explanation {
-    let world = World::new(rules);
-    let explained = world
-        .compiled
-        .explain(&world.starts, &world.partition, request);
-    explained.unwrap()
+    explained(&World::new(rules), request)
 }
 
 fn texts(rule: &ExplainedRule) -> Vec<(bool, &str, &str)> {
@@ -298,8 +288,8 @@ fn an_operator_that_cedar_writes_out_is_one_clause() {
     );
 }
 
-#[test]
-fn each_fact_says_who_vouches_for_it() {
+/// A rule that reads a fact from everybody who could vouch for one, and a request that has most of them.
+fn everybody() -> (World, Request) {
     let rules = format!(
         "@id(\"all\") permit {PAY} when {{
            context.input.to == \"bob\" && principal in Countersign::Group::\"billing\" && principal.owner == Countersign::Operator::\"alice\" &&
@@ -324,10 +314,25 @@ fn each_fact_says_who_vouches_for_it() {
     request.session.grants = [("to".to_owned(), ["bob".to_owned()].into())].into();
     let claimed = ("why".to_owned(), ["because".to_owned()].into());
     request.claims = [claimed].into();
-    let starts = fixtures::starts_at(&compiled, START_US - 1);
-    let told = compiled
-        .explain(&starts, &Partition::default(), &request)
-        .unwrap();
+    let world = World {
+        starts: fixtures::starts_at(&compiled, START_US - 1),
+        partition: Partition::default(),
+        compiled,
+    };
+    (world, request)
+}
+
+fn explained(world: &World, request: &Request) -> Explanation {
+    let explained = world
+        .compiled
+        .explain(&world.starts, &world.partition, request);
+    explained.unwrap()
+}
+
+#[test]
+fn each_fact_says_who_vouches_for_it() {
+    let (world, request) = everybody();
+    let told = explained(&world, &request);
     let facts: Vec<String> = told
         .facts
         .iter()
@@ -362,8 +367,11 @@ fn each_fact_says_who_vouches_for_it() {
         .map(|id| id.0.as_str())
         .collect();
     assert_eq!(read_by, ["all"; 13]);
+}
 
-    // Signed by the agent alone, and in a session that it opened itself, nobody else vouches.
+#[test]
+fn for_what_an_agent_says_and_signs_alone_nobody_else_vouches() {
+    let (world, mut request) = everybody();
     request.presenter = None;
     request.assurance = Assurance::AgentSigned;
     request.session.issuer.clone_from(&request.agent.id);
@@ -372,9 +380,7 @@ fn each_fact_says_who_vouches_for_it() {
         sub: "s".to_owned(),
         assurance: "CLAIMED".to_owned(),
     });
-    let told = compiled
-        .explain(&starts, &Partition::default(), &request)
-        .unwrap();
+    let told = explained(&world, &request);
     for name in [
         "context.input.to",
         "context.session.grants.getTag(\"to\")",

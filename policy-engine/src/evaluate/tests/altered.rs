@@ -26,7 +26,7 @@ const RULES: &str = r#"
 const HALF_GONE_S: u64 = 3_630;
 
 fn request_at(number: u64) -> Request {
-    let amount: i64 = if number % 3 == 0 { -7 } else { 5 };
+    let amount: i64 = if number.is_multiple_of(3) { -7 } else { 5 };
     let to = ["a", "b", "c", "d"][usize::try_from(number % 4).unwrap()];
     let input = format!("{{\"amount\": {amount}, \"to\": \"{to}\"}}");
     request("bank/pay", &input, START_US + number * SECOND_US)
@@ -61,11 +61,7 @@ fn is_damaged(world: &World, mut past: Partition, after: u64) -> bool {
     let evaluated = View::load(&records, now_ns)
         .map(|view| compiled.decide_observed(&world.starts, &view, &request));
     let damaged = records.into_error().is_some();
-    assert_eq!(
-        evaluated.is_err() && !damaged,
-        false,
-        "an error without its cause"
-    );
+    assert!(evaluated.is_ok() || damaged, "an error without its cause");
     let events = match evaluated {
         Ok(Ok(evaluated)) if !evaluated.events.is_empty() => evaluated.events,
         _ => {
