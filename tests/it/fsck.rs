@@ -224,6 +224,7 @@ fn where_every_byte_is_bound_every_byte_counts() {
         Family::TileHash,
         Family::Compartment,
         Family::Trust,
+        Family::Attestation,
     ];
     let mut unnoticed = Vec::new();
     for family in bound {
