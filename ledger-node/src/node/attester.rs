@@ -102,7 +102,7 @@ impl Attester {
         let began = Instant::now();
         match computed.await {
             Ok(Ok((digest, copied))) => {
-                tracing::debug!(%size, %digest, took = ?began.elapsed(), "a digest of the state");
+                tracing::info!(%size, %digest, took = ?began.elapsed(), "a digest of the state");
                 let ask = v1::AttestState {
                     tree_size: size.0,
                     digest: digest.as_bytes().to_vec(),

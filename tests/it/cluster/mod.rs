@@ -1,5 +1,6 @@
 //! Clusters of real processes under load and under faults, in short forms; `make soak` has the long ones.
 
+mod attestation;
 mod bad_input;
 mod client;
 mod commands;
