@@ -11,6 +11,7 @@ mod erasure;
 mod gate;
 mod in_process;
 mod kills;
+mod limits;
 mod marker;
 mod membership;
 mod partitions;
