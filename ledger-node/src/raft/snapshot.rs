@@ -11,6 +11,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ledger_proto::peer::v1 as wire;
 use prost::Message;
@@ -288,6 +289,7 @@ impl Snapshots {
             }
             File::open(&path)?.sync_all()?;
         }
+        let began = Instant::now();
         let copy = self.store.open_copy(&incoming.path)?;
         let checked = received::check(&*copy, &incoming.manifest);
         drop(copy);
@@ -300,6 +302,8 @@ impl Snapshots {
             *self.refused() = Some((incoming.name, why.clone()));
             return Err(invalid(why));
         }
+        let (entries, took) = (incoming.manifest.tree_size, began.elapsed());
+        tracing::info!(entries, ?took, "what a snapshot holds was checked");
         let done = finish(&self.dir, &incoming.path, incoming.manifest.clone())?;
         Ok(Arc::new(done))
     }
