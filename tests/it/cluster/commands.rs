@@ -1,21 +1,17 @@
 //! The command line on a real cluster: what it shows, what it erases, and what it says about bad input.
 
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::cli::{Cli, Said};
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::{Cluster, Options};
 use ledger_core::evidence;
 use ledger_core::id::Identity;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A cluster with one agent who has a key file.
-async fn one_agent() -> (Cluster, Cli, Actor) {
+pub(super) async fn one_agent() -> (Cluster, Cli, Actor) {
     let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
     let cli = Cli::of_admin(&cluster);
     let actor = actors.into_iter().next().expect("an actor");
@@ -24,7 +20,7 @@ async fn one_agent() -> (Cluster, Cli, Actor) {
 }
 
 /// Asks for an action as the agent and gives the index of the decision.
-fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
+pub(super) fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
     let session = hex::encode(actor.session.to_vec());
     let asked = [
         "authorize",
@@ -42,7 +38,7 @@ fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
     said.json()["index"].as_u64().expect("an index")
 }
 
-fn list(cli: &Cli, more: &[&str]) -> Vec<u64> {
+pub(super) fn list(cli: &Cli, more: &[&str]) -> Vec<u64> {
     let arguments = [&["entry", "list", "--json"], more].concat();
     let entries = cli.must(&arguments).json()["entries"].clone();
     let entries = entries.as_array().expect("entries").clone();
@@ -158,7 +154,7 @@ async fn evidence_convinces_a_machine_that_has_nothing_else_and_no_changed_byte_
 }
 
 /// A command that must fail with this code, and say this.
-fn fails(cli: &Cli, arguments: &[&str], code: i32, says: &str) {
+pub(super) fn fails(cli: &Cli, arguments: &[&str], code: i32, says: &str) {
     let said = cli.run(arguments);
     assert_eq!(said.code, code, "{arguments:?}: {said:?}");
     assert!(
@@ -184,6 +180,9 @@ async fn bad_input_is_told_in_a_sentence_with_its_exit_code() {
     std::fs::copy(cli.folder.join("agent.key"), &open).expect("a copy");
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("a mode");
 
+    let stranger = Identity::Agent("stranger".to_owned());
+    let _ = cli.key_file("stranger.key", &stranger);
+
     let close = |key: &'static str| ["session", "close", "00", "--by-key", "--key", key];
     fails(&cli, &close("agent.key"), 2, "32 hexadecimal digits");
     let list = |operator: &'static str| ["agent", "list", "--operator", operator];
@@ -204,6 +203,50 @@ async fn bad_input_is_told_in_a_sentence_with_its_exit_code() {
     );
     fails(&cli, &["verify", "empty"], 14, "not proven");
     fails(&cli, &["verify", "huge"], 14, "is longer than");
+    let trust = |trust: &'static str| ["agent", "list", "--trust", trust];
+    fails(&cli, &trust("huge"), 64, "is longer than");
+    std::fs::set_permissions(cli.folder.join("huge"), private.clone()).expect("a mode");
+    fails(&cli, &list("huge"), 64, "is not an Ed25519 private key");
+    let session = "00".repeat(16);
+    let ask = |input: &'static str, key: &'static str| {
+        let words = ["authorize", "--session", &session, "--action", "bank/read"];
+        let more = ["--input", input, "--key", key];
+        [&words[..], &more]
+            .concat()
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (input, key, code, says) in [
+        ("@huge", "agent.key", 64, "is longer than"),
+        ("@absent", "agent.key", 64, "cannot be read"),
+        ("{}", "admin.key", 2, "--agent is needed"),
+        ("{}", "stranger.key", 8, "(KEY_UNKNOWN)"),
+    ] {
+        let words = ask(input, key);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        fails(&cli, &words, code, says);
+    }
+    let record = ["record", "5", "--status", "failed", "--key", "agent.key"];
+    fails(
+        &cli,
+        &[&record[..], &["--output", "@huge"]].concat(),
+        64,
+        "is longer than",
+    );
+    fails(
+        &cli,
+        &["cluster", "add", "empty"],
+        64,
+        "is not a node's card",
+    );
+    fails(&cli, &["cluster", "add", "huge"], 64, "is longer than");
+    fails(
+        &cli,
+        &["agent", "list", "--context", "nowhere"],
+        64,
+        "there is no context `nowhere`",
+    );
     fails(&cli, &["halt", "set", "h"], 2, "required");
     fails(
         &cli,
@@ -240,6 +283,80 @@ async fn bad_input_is_told_in_a_sentence_with_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_of_another_ledger_proves_nothing_here() {
+    let (_cluster, cli, actor) = one_agent().await;
+    let index = asks(&cli, &actor, "bank/read", r#"{"doc":"a"}"#).to_string();
+    cli.must(&["prove", &index, "--out", "evidence"]);
+    // A ledger of the same name, and others have its keys.
+    let other = Cluster::prepare(Options::default()).await;
+    std::fs::write(cli.folder.join("other"), other.policy.to_string()).expect("a file");
+    let verify = ["verify", "evidence", "--trust", "other"];
+    fails(&cli, &verify, 10, "evidence: not proven: ");
+    let list = ["agent", "list", "--trust", "other"];
+    fails(&cli, &list, 10, "the trust policy is another ledger's");
+    cli.must(&["verify", "evidence", "--trust", "trust-policy"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_are_down_are_named_with_what_it_means() {
+    let (mut cluster, cli, actor) = one_agent().await;
+    cli.must(&["checkpoint"]);
+    let session = hex::encode(actor.session.to_vec());
+    let ask = [
+        "authorize",
+        "--key",
+        "agent.key",
+        "--session",
+        &session,
+        "--action",
+        "bank/read",
+        "--input",
+        r#"{"doc":"a"}"#,
+    ];
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    let dead = cluster.endpoint(leader);
+    let slow = [&ask[..], &["--timeout", "60"]].concat();
+    cli.must(&slow);
+    let status = cli.run(&["cluster", "status"]);
+    assert_eq!(status.code, 6, "{status:?}");
+    assert!(status.err.contains("1 of 3 endpoints do not answer"));
+    assert_eq!(status.out.matches("nobody listens at").count(), 1);
+
+    let second = cluster.follower().await;
+    cluster.kill(second);
+    let alive = cluster.endpoint(cluster.nodes()[0]);
+    let hasty = |command: &[&str]| cli.run(&[command, &["--timeout", "3"]].concat());
+    let said = hasty(&ask);
+    // The node that is left may have found out that it is alone, or not.
+    assert!([6, 7].contains(&said.code), "{said:?}");
+    let silent = [dead, cluster.endpoint(second)];
+    let heard = said
+        .err
+        .find(&format!("{alive}: "))
+        .expect("what was heard");
+    let unheard = said.err.find("nobody listens at").expect("who was not");
+    assert!(heard < unheard, "{said:?}");
+    assert!(silent.iter().all(|one| said.err.contains(one)), "{said:?}");
+    let what = if said.code == 7 {
+        "send request "
+    } else {
+        "nothing happened"
+    };
+    assert!(said.err.contains(what), "{said:?}");
+    // What is proven stays readable.
+    assert_eq!(hasty(&["entry", "list"]).code, 0);
+    assert_eq!(hasty(&["checkpoint"]).code, 0);
+    let prove = hasty(&["prove", "5", "--out", "evidence"]);
+    assert_eq!(prove.code, 6, "{prove:?}");
+
+    cluster.kill(cluster.nodes()[0]);
+    for command in [&ask[..], &["entry", "list"], &["checkpoint"]] {
+        fails(&cli, command, 6, "nothing happened, check the addresses");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_who_answers_is_an_answer() {
     let (_cluster, cli, _) = one_agent().await;
     let dead = [
@@ -261,74 +378,6 @@ async fn nobody_who_answers_is_an_answer() {
         nobody.err.contains("set COUNTERSIGN_ENDPOINTS"),
         "{nobody:?}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_who_goes_away_ends_the_command() {
-    let (_cluster, cli, _) = one_agent().await;
-    let mut child = cli
-        .command(&["follow", "--start", "0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    let mut out = child.stdout.take().expect("a pipe");
-    let mut first = [0; 1];
-    out.read_exact(&mut first).expect("the first entry");
-    drop(out);
-    // It notices with the next entry.
-    cli.must(&["namespace", "create", "noticed", "--owner", "root"]);
-    let ended: Said = child.wait_with_output().expect("it ends").into();
-    assert_eq!(ended.code, 1, "{ended:?}");
-    assert!(
-        ended.err.contains("the output cannot be written"),
-        "{ended:?}"
-    );
-}
-
-/// Recorded actions without end, as far as a test can wait.
-fn long_trace(path: &Path) {
-    let line = r#"{"suite":"shop","agent":"bot","session":"one","tool":"shop/lookup","args":{"order":"A-1"}}"#;
-    std::fs::write(path, format!("{line}\n").repeat(200_000)).expect("a file");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_replay_leaves_no_file_behind() {
-    let (_cluster, cli, _) = one_agent().await;
-    long_trace(&cli.folder.join("long.jsonl"));
-    let refunds = countersign_tests::examples::examples().join("refunds");
-    let refunds = refunds.to_str().expect("a plain path");
-    let child = cli
-        .command(&[
-            "replay",
-            "long.jsonl",
-            "--bundle",
-            refunds,
-            "--out",
-            "answers",
-        ])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    // It is in the middle of it once its first actions have entries.
-    let since = Instant::now();
-    while list(&cli, &["--action", "shop/lookup"]).is_empty() {
-        assert!(
-            since.elapsed() < Duration::from_secs(60),
-            "nothing is replayed"
-        );
-    }
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process"), Signal::INT).expect("a signal");
-    let ended: Said = child.wait_with_output().expect("it ends").into();
-    assert_eq!(ended.code, 130, "{ended:?}");
-    assert!(ended.err.contains("interrupted after "), "{ended:?}");
-    let left = std::fs::read_dir(&cli.folder).expect("a folder");
-    let names = left.map(|item| item.expect("an item").file_name());
-    let half: Vec<_> = names
-        .filter(|name| name.to_string_lossy().starts_with("answers"))
-        .collect();
-    assert!(half.is_empty(), "{half:?}");
 }
 
 fn copy(from: &Path, to: &Path) {
