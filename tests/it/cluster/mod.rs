@@ -12,6 +12,7 @@ mod gate;
 mod in_process;
 mod kills;
 mod liars;
+mod limits;
 mod marker;
 mod membership;
 mod partitions;
