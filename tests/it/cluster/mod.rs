@@ -22,3 +22,4 @@ mod streams;
 mod syncs;
 mod terminal;
 mod transfer;
+mod unusable;
