@@ -8,6 +8,7 @@ mod demo;
 mod disk_faults;
 mod documents;
 mod erasure;
+mod explain;
 mod full_disk;
 mod gate;
 mod in_process;
