@@ -1,5 +1,6 @@
 //! The execution boundary: ask before an action runs, record what was executed.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ledger_core::compartment::commitment_digest;
@@ -12,6 +13,7 @@ use crate::decision::{Decision, Permit};
 use crate::error::Error;
 use crate::paths;
 use crate::signing::{Ask, Content, SALT_LEN};
+use crate::transport::Answer;
 
 /// Most questions that are signed together.
 const MAX_SIGNED: usize = 64;
@@ -200,15 +202,15 @@ impl Client {
             };
             let Some(first) = signed.first() else { break };
             let sent = Instant::now();
-            let answer: v1::AuthorizeBatchResponse =
+            let Answer { answer, by }: Answer<v1::AuthorizeBatchResponse> =
                 self.change(paths::AUTHORIZE_BATCH, first, message).await?;
             if answer.items.len() != signed.len() {
-                return Err(Error::Contradiction(
-                    "the batch has another number of answers than questions".to_owned(),
-                ));
+                let what = "the batch has another number of answers than questions";
+                return Err(Error::contradiction(what).of(&by));
             }
             for (one, item) in signed.iter().zip(answer.items) {
-                decisions.push(self.item(one, item, &answer.checkpoint, sent).await);
+                let item = self.item(one, item, &answer.checkpoint, &by, sent).await;
+                decisions.push(item);
             }
         }
         Ok(decisions)
@@ -219,6 +221,7 @@ impl Client {
         signed: &crate::signing::Signed,
         item: v1::AuthorizeBatchItem,
         checkpoint: &str,
+        by: &Arc<str>,
         sent: Instant,
     ) -> Result<Decision, Error> {
         use v1::authorize_batch_item::Result as Item;
@@ -227,7 +230,11 @@ impl Client {
                 if let Some(receipt) = &mut response.receipt {
                     checkpoint.clone_into(&mut receipt.checkpoint);
                 }
-                self.decide(signed, response, sent).await
+                let answer = Answer {
+                    answer: response,
+                    by: Arc::clone(by),
+                };
+                self.decide(signed, answer, sent).await
             }
             Some(Item::Error(error)) if error.outcome() == v1::CallOutcome::Undetermined => {
                 Err(Error::Undetermined {
@@ -243,7 +250,7 @@ impl Client {
                 Err(Error::Unavailable(error.message))
             }
             Some(Item::Error(error)) => Err(Error::Invalid(error.message)),
-            None => Err(Error::Contradiction("an item without an answer".to_owned())),
+            None => Err(Error::contradiction("an item without an answer").of(by)),
         }
     }
 
@@ -254,9 +261,7 @@ impl Client {
     pub async fn record(&self, execution: Execution) -> Result<Recorded, Error> {
         let submitted = self.submit(execution.ask()).await?;
         let Some(v1::entry::Body::Outcome(outcome)) = &submitted.proven.entry.body else {
-            return Err(Error::Contradiction(
-                "the entry holds no outcome".to_owned(),
-            ));
+            return Err(Error::contradiction("the entry holds no outcome"));
         };
         Ok(Recorded {
             drift: outcome.drift().collect(),

@@ -70,7 +70,7 @@ impl Proven {
         if signed.is_some_and(|signed| signed.command == command) {
             return Ok(());
         }
-        Err(Error::Contradiction(format!(
+        Err(Error::contradiction(format!(
             "entry {} answers another request than the one that was sent",
             self.index
         )))

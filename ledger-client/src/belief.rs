@@ -11,6 +11,7 @@ use crate::answer::{Level, Proven};
 use crate::client::Client;
 use crate::error::Error;
 use crate::paths;
+use crate::transport::Answer;
 
 /// How long a ledger that looks shorter than before may take to show that it is not.
 const CATCH_UP: Duration = Duration::from_secs(3);
@@ -23,7 +24,7 @@ impl Client {
     /// # Errors
     /// [`Error::Unproven`], [`Error::Inconsistent`]
     pub async fn prove(&self, receipt: Option<v1::Receipt>) -> Result<Proven, Error> {
-        let receipt = receipt.ok_or_else(|| Error::Contradiction("there is no receipt".into()))?;
+        let receipt = receipt.ok_or_else(|| Error::contradiction("there is no receipt"))?;
         let mut proven = Proven::verify(&receipt, &self.0.trust.policy())?;
         let promised = receipt.level() == v1::ReceiptLevel::Cosigned;
         if promised && proven.level == Level::Committed {
@@ -32,9 +33,12 @@ impl Client {
             proven = Proven::verify(&receipt, &self.0.trust.policy())?;
         }
         match proven.level {
-            Level::Cosigned => self.observe(&proven.checkpoint).await?,
+            Level::Cosigned => {
+                self.observe(&receipt.checkpoint, &proven.checkpoint)
+                    .await?;
+            }
             Level::Committed => {
-                self.contradicts_seen(&proven.checkpoint)?;
+                self.contradicts_seen(&receipt.checkpoint, &proven.checkpoint)?;
                 self.0.upgrading.add(self, &proven.checkpoint);
             }
         }
@@ -58,25 +62,30 @@ impl Client {
             min_tree_size: min_size,
             receipt_level: v1::ReceiptLevel::Cosigned.into(),
         };
-        let answer: v1::GetCheckpointResponse = self
+        let Answer { answer, by }: Answer<v1::GetCheckpointResponse> = self
             .open_read_by(paths::GET_CHECKPOINT, message, deadline)
             .await?;
         let note = answer.checkpoint;
-        let checkpoint = match self.0.trust.verify(&note) {
-            Ok(checkpoint) => checkpoint,
-            Err(Error::Unproven(error)) if Error::lacks_quorum(&error) => {
-                self.follow_trust().await?;
-                self.0.trust.verify(&note)?
-            }
-            Err(error) => return Err(error),
-        };
+        let checkpoint = self.vouched(&note).await.map_err(|error| error.of(&by))?;
         if checkpoint.size().0 < min_size {
-            return Err(Error::Contradiction(format!(
+            let what = format!(
                 "a checkpoint of size {} was given where {min_size} was asked for",
                 checkpoint.size()
-            )));
+            );
+            return Err(Error::contradiction(what).of(&by));
         }
         Ok((note, checkpoint))
+    }
+
+    /// The checkpoint of a note that meets the trust policy, which may have changed since it was pinned.
+    async fn vouched(&self, note: &str) -> Result<Checkpoint, Error> {
+        match self.0.trust.verify(note) {
+            Err(Error::Unproven { error, .. }) if Error::lacks_quorum(&error) => {
+                self.follow_trust().await?;
+                self.0.trust.verify(note)
+            }
+            verified => verified,
+        }
     }
 
     /// Compares the cluster with what this client has seen before. A ledger that was cut short, rewritten or put back from an
@@ -88,13 +97,13 @@ impl Client {
         let Some(seen) = self.0.trust.seen() else {
             return Ok(());
         };
-        let (_, newest) = self.checkpoint(0).await?;
+        let (note, newest) = self.checkpoint(0).await?;
         if newest.size() >= seen.size() {
-            return self.observe(&newest).await;
+            return self.observe(&note, &newest).await;
         }
         let deadline = Instant::now() + CATCH_UP.min(self.0.settings.timeout);
         match self.checkpoint_by(seen.size().0, deadline).await {
-            Ok((_, later)) => self.observe(&later).await,
+            Ok((note, later)) => self.observe(&note, &later).await,
             Err(_) => Err(Error::Inconsistent(format!(
                 "the cluster vouches for {} entries, and this client has seen {} of them with a quorum's signatures: \
                  the ledger was put back from an old copy, or the nodes that answer lag far behind; \
@@ -106,16 +115,17 @@ impl Client {
     }
 
     /// Demands that a cosigned checkpoint is consistent with the one seen before, and remembers the larger one.
-    pub(crate) async fn observe(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+    pub(crate) async fn observe(&self, note: &str, checkpoint: &Checkpoint) -> Result<(), Error> {
         if let Some(seen) = self.0.trust.seen() {
             let (old, new) = if seen.size() <= checkpoint.size() {
                 (&seen, checkpoint)
             } else {
                 (checkpoint, &seen)
             };
-            self.must_extend(old, new, self.deadline()).await?;
+            let extends = self.must_extend(old, new, self.deadline()).await;
+            extends.map_err(|error| self.0.trust.keep_proof(error, note))?;
         }
-        self.0.trust.remember(checkpoint)
+        self.0.trust.remember(note, checkpoint)
     }
 
     /// Demands that one tree is the beginning of another.
@@ -127,8 +137,8 @@ impl Client {
     ) -> Result<(), Error> {
         let forked = |why: &str| {
             Error::Inconsistent(format!(
-                "the ledger of {} entries with root {} does not contain the ledger of {} entries with root {} that was seen before ({why}): \
-                 it was rewritten or forked; keep this client's memory and both roots as evidence",
+                "the ledger of {} entries with root {} is not shown to contain the ledger of {} entries with root {} that was seen before ({why}): \
+                 it was rewritten or forked; stop, and ask whoever runs it",
                 new.size(),
                 new.root(),
                 old.size(),
@@ -148,7 +158,8 @@ impl Client {
         };
         let answer: v1::GetConsistencyProofResponse = self
             .open_read_by(paths::GET_CONSISTENCY_PROOF, message, deadline)
-            .await?;
+            .await?
+            .answer;
         let path: Option<Vec<Hash>> = answer
             .path
             .iter()
@@ -167,15 +178,22 @@ impl Client {
     }
 
     /// Two roots for one size are a fork, whoever signed them.
-    fn contradicts_seen(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+    pub(crate) fn contradicts_seen(
+        &self,
+        note: &str,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Error> {
         let seen = self.0.trust.seen();
         match seen.filter(|seen| seen.size() == checkpoint.size()) {
-            Some(seen) if seen.root() != checkpoint.root() => Err(Error::Inconsistent(format!(
-                "a node vouches for the root {} at {} entries, and this client has seen the root {}: the ledger is forked",
-                checkpoint.root(),
-                checkpoint.size(),
-                seen.root()
-            ))),
+            Some(seen) if seen.root() != checkpoint.root() => {
+                let forked = Error::Inconsistent(format!(
+                    "a node vouches for the root {} at {} entries, and this client has seen the root {}: the ledger is forked; stop, and ask whoever runs it",
+                    checkpoint.root(),
+                    checkpoint.size(),
+                    seen.root()
+                ));
+                Err(self.0.trust.keep_proof(forked, note))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use crate::decision::Decision;
 use crate::error::Error;
 use crate::paths;
 use crate::signing::{Ask, Author, Signed, sign, signed_read, unsigned};
-use crate::transport::Endpoints;
+use crate::transport::{Answer, Endpoints};
 use crate::trust::Trust;
 use crate::upgrade::{Upgrades, Upgrading};
 
@@ -25,7 +25,8 @@ pub struct Settings {
     pub endpoints: Vec<String>,
     /// How long a call may take, elections and retries included.
     pub timeout: Duration,
-    /// What receipts should be worth when they come.
+    /// What receipts should be worth when they come. With [`Level::Cosigned`], a decision that only one node vouches for is
+    /// not a yes.
     pub level: Level,
     /// Types of critical conditions that the caller fulfils. A decision under any other is not a yes.
     pub known_conditions: BTreeSet<String>,
@@ -190,9 +191,9 @@ impl Client {
             submission: Some(signed.submission.clone()),
             receipt_level: self.level(),
         };
-        let answer: v1::SubmitResponse = self.change(path, signed, message).await?;
-        let proven = self.prove(answer.receipt).await?;
-        proven.answers(signed.command())?;
+        let Answer { answer, by }: Answer<v1::SubmitResponse> =
+            self.change(path, signed, message).await?;
+        let proven = self.prove_answer(answer.receipt, signed, &by).await?;
         Ok(Submitted {
             proven,
             request_id: RequestId::from_bytes(signed.request_id),
@@ -210,24 +211,37 @@ impl Client {
             receipt_level: self.level(),
         };
         let sent = Instant::now();
-        let answer: v1::AuthorizeResponse = self.change(paths::AUTHORIZE, signed, message).await?;
+        let answer = self.change(paths::AUTHORIZE, signed, message).await?;
         self.decide(signed, answer, sent).await
     }
 
     pub(crate) async fn decide(
         &self,
         signed: &Signed,
-        answer: v1::AuthorizeResponse,
+        Answer { answer, by }: Answer<v1::AuthorizeResponse>,
         sent: Instant,
     ) -> Result<Decision, Error> {
-        let proven = self.prove(answer.receipt).await?;
-        proven.answers(signed.command())?;
+        let proven = self.prove_answer(answer.receipt, signed, &by).await?;
         let request_id = RequestId::from_bytes(signed.request_id);
-        let known = &self.0.settings.known_conditions;
         let said = (answer.replayed, answer.now);
-        let mut decision = Decision::new(proven, request_id, said, sent, known)?;
+        let mut decision = Decision::new(proven, request_id, said, sent, &self.0.settings)
+            .map_err(|error| error.of(&by))?;
         decision.input_salt = signed.salt(v1::CompartmentKind::Input);
         Ok(decision)
+    }
+
+    /// Checks the receipt that an endpoint gave for a command.
+    async fn prove_answer(
+        &self,
+        receipt: Option<v1::Receipt>,
+        signed: &Signed,
+        by: &Arc<str>,
+    ) -> Result<Proven, Error> {
+        let proven = self.prove(receipt).await.and_then(|proven| {
+            proven.answers(signed.command())?;
+            Ok(proven)
+        });
+        proven.map_err(|error| error.of(by))
     }
 
     /// Makes a call that changes the ledger.
@@ -236,7 +250,7 @@ impl Client {
         path: &'static str,
         signed: &Signed,
         message: Q,
-    ) -> Result<A, Error>
+    ) -> Result<Answer<A>, Error>
     where
         Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -258,7 +272,8 @@ impl Client {
         Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        self.open_read_by(path, message, self.deadline()).await
+        let answer = self.open_read_by(path, message, self.deadline()).await;
+        answer.map(|answer| answer.answer)
     }
 
     pub(crate) async fn open_read_by<Q, A>(
@@ -266,7 +281,7 @@ impl Client {
         path: &'static str,
         message: Q,
         deadline: Instant,
-    ) -> Result<A, Error>
+    ) -> Result<Answer<A>, Error>
     where
         Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
@@ -284,6 +299,20 @@ impl Client {
         Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
+        let answer = self.read_from(path, message).await;
+        answer.map(|answer| answer.answer)
+    }
+
+    /// Makes a read as the author whose answer is going to be checked.
+    pub(crate) async fn read_from<Q, A>(
+        &self,
+        path: &'static str,
+        message: Q,
+    ) -> Result<Answer<A>, Error>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
         let author = self.author()?;
         let request = || signed_read(self.origin(), author, path, message.clone());
         self.0
@@ -296,18 +325,21 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn read_stream<Q, A>(
+    pub(crate) async fn read_stream<Q, A>(
         &self,
         path: &'static str,
         message: Q,
-    ) -> Result<tonic::Streaming<A>, Error>
+    ) -> Result<Answer<tonic::Streaming<A>>, Error>
     where
         Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
         let author = self.author()?;
         let request = || signed_read(self.origin(), author, path, message.clone());
-        self.0.endpoints.stream(path, request).await
+        self.0
+            .endpoints
+            .stream(path, request, self.deadline())
+            .await
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -1,12 +1,12 @@
 //! What came of a question. [`Decision::permits_now`] is the only yes; [`Permit`] is a decision that said it.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use ledger_core::id::RequestId;
 use ledger_proto::v1::{self, DecisionReason, Verdict};
 
-use crate::answer::Proven;
+use crate::answer::{Level, Proven};
+use crate::client::Settings;
 use crate::error::Error;
 use crate::signing::SALT_LEN;
 
@@ -27,6 +27,8 @@ pub struct Decision {
     now: Option<v1::Liveness>,
     /// When the question was sent: no later than the decision was made.
     sent: Instant,
+    /// What the caller asked for a receipt to be worth.
+    wanted: Level,
     /// A critical condition that the caller does not know, if there is one.
     unknown_condition: Option<String>,
 }
@@ -37,19 +39,19 @@ impl Decision {
         request_id: RequestId,
         answer: (bool, Option<v1::Liveness>),
         sent: Instant,
-        known: &BTreeSet<String>,
+        settings: &Settings,
     ) -> Result<Self, Error> {
         let Some(v1::entry::Body::Decision(decision)) = proven.entry.body.clone() else {
-            return Err(Error::Contradiction(
-                "the entry holds no decision".to_owned(),
-            ));
+            return Err(Error::contradiction("the entry holds no decision"));
         };
+        let known = &settings.known_conditions;
         let unknown = decision
             .conditions
             .iter()
             .find(|condition| condition.critical && !known.contains(&condition.r#type));
         let (replayed, now) = answer;
         Ok(Self {
+            wanted: settings.level,
             unknown_condition: unknown.map(|condition| condition.r#type.clone()),
             proven,
             decision,
@@ -94,11 +96,16 @@ impl Decision {
             .map_or(&[], |rules| rules.ids.as_slice())
     }
 
-    /// True if the action may begin now: the verdict is ALLOW, every critical condition is known to the caller, the permit has
-    /// not ended, and, for a decision of an earlier call, agent and session are active and nothing is halted.
+    /// True if the action may begin now: the verdict is ALLOW, the receipt is worth what the caller asked for, every critical
+    /// condition is known to the caller, the permit has not ended, and, for a decision of an earlier call, agent and session are active and nothing is halted.
     #[must_use]
     pub fn permits_now(&self) -> bool {
         self.refusal().is_none()
+    }
+
+    /// True if the caller asked for a quorum's word, and has that of one node.
+    pub(crate) fn is_provisional(&self) -> bool {
+        self.proven.level < self.wanted
     }
 
     /// Turns everything but a yes into an error.
@@ -123,6 +130,12 @@ impl Decision {
             };
             let (verdict, reason) = (self.verdict_name(), self.reason_name());
             return Some(format!("{verdict}: {reason}{rules} (entry {at})"));
+        }
+        if self.is_provisional() {
+            return Some(format!(
+                "one node vouches for entry {at}, and a quorum was asked for; send request {} again",
+                hex::encode(self.request_id.to_vec())
+            ));
         }
         if let Some(condition) = &self.unknown_condition {
             return Some(format!(

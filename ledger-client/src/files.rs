@@ -60,10 +60,7 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Internal`]; then what was there is as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut beside: PathBuf = path.to_owned();
-    beside
-        .as_mut_os_string()
-        .push(format!(".{}.partial", std::process::id()));
+    let beside = beside(path);
     let written = File::create(&beside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&beside, path));
@@ -72,4 +69,37 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let _ = std::fs::remove_file(&beside);
         Error::Internal(format!("{} cannot be written: {error}", path.display()))
     })
+}
+
+/// Writes a new folder with files at paths below it, durably.
+///
+/// # Errors
+/// [`Error::Internal`]; then there is no folder.
+pub fn new_folder<'a>(
+    folder: &Path,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<(), Error> {
+    let beside = beside(folder);
+    let mut files = files.into_iter();
+    let written = files.try_for_each(|(path, bytes)| {
+        let path = beside.join(path);
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        let mut file = File::create(path)?;
+        file.write_all(bytes).and_then(|()| file.sync_all())
+    });
+    let written = written.and_then(|()| std::fs::rename(&beside, folder));
+    written.map_err(|error| {
+        // If it cannot be removed either, the message below still holds.
+        let _ = std::fs::remove_dir_all(&beside);
+        Error::Internal(format!("{} cannot be written: {error}", folder.display()))
+    })
+}
+
+/// Where something is written before it takes its place.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.to_owned();
+    beside
+        .as_mut_os_string()
+        .push(format!(".{}.partial", std::process::id()));
+    beside
 }

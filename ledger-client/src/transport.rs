@@ -2,7 +2,9 @@
 //!
 //! Sending again is safe: a request id names at most one entry, and reads change nothing.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,15 +25,26 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Rounds after which endpoints that nobody listens on are given up.
 const DEAD_ROUNDS: usize = 3;
+/// What is said of an endpoint that takes a call and says nothing.
+const NO_ANSWER: &str = "no answer in time";
 /// Longest answer in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The endpoints of a cluster.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
-    all: Vec<(String, Channel)>,
+    all: Vec<(Arc<str>, Channel)>,
     /// The one that answered last.
     preferred: AtomicUsize,
+}
+
+/// What was answered, and by whom: whoever finds it wrong can say who is to blame.
+#[derive(Debug)]
+pub(crate) struct Answer<A> {
+    /// What was answered.
+    pub(crate) answer: A,
+    /// The endpoint that answered.
+    pub(crate) by: Arc<str>,
 }
 
 /// What a failed attempt means.
@@ -68,7 +81,7 @@ impl Endpoints {
                 .http2_keep_alive_interval(Duration::from_secs(5))
                 .keep_alive_timeout(Duration::from_secs(5))
                 .connect_lazy();
-            Ok((url.clone(), channel))
+            Ok((Arc::from(url.as_str()), channel))
         });
         Ok(Self {
             all: all.collect::<Result<_, Error>>()?,
@@ -76,70 +89,68 @@ impl Endpoints {
         })
     }
 
-    /// Asks one endpoint after the other until one answers. `request` is made anew for each attempt. `change` is the request id
-    /// in hexadecimal digits if the call may change the ledger: then a failure may be undetermined.
+    /// Asks one endpoint after the other until one answers, and says which that was. `request` is made anew for each attempt.
+    /// `change` is the request id in hexadecimal digits if the call may change the ledger: then a failure may be undetermined.
     pub(crate) async fn call<Q, A>(
         &self,
         path: &'static str,
         request: impl Fn() -> Result<Request<Q>, Error>,
         change: Option<&str>,
         deadline: Instant,
-    ) -> Result<A, Error>
+    ) -> Result<Answer<A>, Error>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
         let mut undetermined = false;
-        let mut heard = false;
+        let mut failures = Failures::default();
         let mut round = 0;
         loop {
-            let mut last = None;
             for _ in 0..self.all.len() {
                 let at = self.preferred.load(Ordering::Relaxed) % self.all.len();
                 let attempt = self.attempt(at, path, request()?, deadline).await;
                 let failed = match attempt {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => return Ok(self.answer(at, answer)),
                     Err(failed) => failed,
                 };
                 let info = Info::of(&failed.status);
-                heard |= !failed.unheard;
                 undetermined |= !failed.unheard && info.outcome != "nothing";
                 if info.is_final() {
                     return Err(info.error(&failed.status));
                 }
                 self.preferred.store(at + 1, Ordering::Relaxed);
-                last = Some(failed.status);
+                failures.note(at, failed);
                 if Instant::now() >= deadline {
                     break;
                 }
             }
             round += 1;
-            let dead = !heard && round >= DEAD_ROUNDS;
+            let dead = failures.nobody_listens() && round >= DEAD_ROUNDS;
             if dead || Instant::now() + PAUSE >= deadline {
-                let message = last.map_or_else(String::new, |status| status.message().to_owned());
                 return Err(match change {
                     Some(request_id) if undetermined => Error::Undetermined {
                         request_id: request_id.to_owned(),
-                        message,
+                        message: failures.describe(self),
                     },
-                    _ => self.unavailable(heard, &message),
+                    _ => failures.unavailable(self),
                 });
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Opens a stream of answers at the preferred endpoint, or at the next one that takes the call.
+    /// Opens a stream of answers at the preferred endpoint, or at the next one that takes the call before the deadline.
     pub(crate) async fn stream<Q, A>(
         &self,
         path: &'static str,
         request: impl Fn() -> Result<Request<Q>, Error>,
-    ) -> Result<Streaming<A>, Error>
+        deadline: Instant,
+    ) -> Result<Answer<Streaming<A>>, Error>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let mut last = Status::unavailable("");
+        let mut failures = Failures::default();
         for _ in 0..self.all.len() * DEAD_ROUNDS {
             let at = self.preferred.load(Ordering::Relaxed) % self.all.len();
             let Some((_, channel)) = self.all.get(at) else {
@@ -154,19 +165,23 @@ impl Endpoints {
                 grpc.server_streaming(request, path, ProstCodec::<Q, A>::default())
                     .await
             };
-            match opened.await {
-                Ok(stream) => return Ok(stream.into_inner()),
-                Err(status) => {
-                    let info = Info::of(&status);
-                    if info.is_final() {
-                        return Err(info.error(&status));
-                    }
-                    self.preferred.store(at + 1, Ordering::Relaxed);
-                    last = status;
-                }
+            let opened = tokio::time::timeout_at(deadline.into(), opened).await;
+            let status = match opened {
+                Ok(Ok(stream)) => return Ok(self.answer(at, stream.into_inner())),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded(NO_ANSWER),
+            };
+            let info = Info::of(&status);
+            if info.is_final() {
+                return Err(info.error(&status));
+            }
+            self.preferred.store(at + 1, Ordering::Relaxed);
+            failures.note(at, Attempt::failed(status));
+            if Instant::now() >= deadline {
+                break;
             }
         }
-        Err(self.unavailable(true, last.message()))
+        Err(failures.unavailable(self))
     }
 
     async fn attempt<Q, A>(
@@ -188,7 +203,7 @@ impl Endpoints {
             left.min(ATTEMPT)
         };
         request.set_timeout(limit);
-        let Some((url, channel)) = self.all.get(at) else {
+        let Some((_, channel)) = self.all.get(at) else {
             return Err(Attempt {
                 status: Status::unavailable("no endpoint"),
                 unheard: true,
@@ -206,24 +221,69 @@ impl Endpoints {
         let failed = match tokio::time::timeout(limit + Duration::from_millis(500), call).await {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
             Ok(Err(status)) => status,
-            Err(_) => Status::deadline_exceeded(format!("{url} does not answer")),
+            Err(_) => Status::deadline_exceeded(NO_ANSWER),
         };
-        Err(Attempt {
-            unheard: is_unheard(&failed),
-            status: failed,
-        })
+        Err(Attempt::failed(failed))
     }
 
-    fn unavailable(&self, heard: bool, message: &str) -> Error {
-        let names: Vec<&str> = self.all.iter().map(|(url, _)| url.as_str()).collect();
-        let names = names.join(", ");
-        Error::Unavailable(if heard {
-            format!("{names}: {message}; nothing happened, try again")
+    fn answer<A>(&self, at: usize, answer: A) -> Answer<A> {
+        let by = self.all.get(at).map(|(url, _)| Arc::clone(url));
+        Answer {
+            answer,
+            by: by.unwrap_or_default(),
+        }
+    }
+}
+
+/// How each endpoint failed when it was asked last.
+#[derive(Default)]
+struct Failures(BTreeMap<usize, Attempt>);
+
+impl Failures {
+    fn note(&mut self, at: usize, failed: Attempt) {
+        self.0.insert(at, failed);
+    }
+
+    /// True if no endpoint has heard anything.
+    fn nobody_listens(&self) -> bool {
+        self.0.values().all(|failed| failed.unheard)
+    }
+
+    /// What those who answered said, and who did not.
+    fn describe(&self, endpoints: &Endpoints) -> String {
+        let (mut said, mut dead) = (Vec::new(), Vec::new());
+        for (at, failed) in &self.0 {
+            let Some((url, _)) = endpoints.all.get(*at) else {
+                continue;
+            };
+            if failed.unheard {
+                dead.push(&**url);
+            } else {
+                said.push(format!("{url}: {}", failed.status.message()));
+            }
+        }
+        if !dead.is_empty() {
+            said.push(format!("nobody listens at {}", dead.join(", ")));
+        }
+        said.join("; ")
+    }
+
+    fn unavailable(&self, endpoints: &Endpoints) -> Error {
+        let what = self.describe(endpoints);
+        Error::Unavailable(if self.nobody_listens() {
+            format!("{what}; nothing happened, check the addresses and that the nodes run")
         } else {
-            format!(
-                "nobody listens at {names}; nothing happened, check the addresses and that the nodes run"
-            )
+            format!("{what}; nothing happened, try again")
         })
+    }
+}
+
+impl Attempt {
+    fn failed(status: Status) -> Self {
+        Self {
+            unheard: is_unheard(&status),
+            status,
+        }
     }
 }
 

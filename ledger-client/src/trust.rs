@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ledger_core::evidence::follow_trust;
+use ledger_core::evidence::{EvidenceError, follow_trust};
 use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::note::signed_note::Note;
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::verify_checkpoint;
 use ledger_proto::v1;
@@ -113,15 +114,16 @@ impl Trust {
     /// [`Error::Unproven`]
     pub(crate) fn verify(&self, note: &str) -> Result<Checkpoint, Error> {
         let verified = verify_checkpoint(note.as_bytes(), &self.policy())
-            .map_err(|error| Error::Unproven(error.into()))?;
+            .map_err(|error| Error::from(EvidenceError::from(error)))?;
         Ok(verified.checkpoint().clone())
     }
 
-    /// Remembers a checkpoint that was checked, and found to contain the one seen before.
+    /// Remembers a checkpoint that was checked, and found to contain the one seen before, with the signatures of its note: they
+    /// are the proof should the ledger ever show another history.
     ///
     /// # Errors
     /// [`Error::Internal`] if it cannot be written.
-    pub(crate) fn remember(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+    pub(crate) fn remember(&self, note: &str, checkpoint: &Checkpoint) -> Result<(), Error> {
         let mut known = self.known();
         let newer = known
             .seen
@@ -132,9 +134,24 @@ impl Trust {
         }
         known.seen = Some(checkpoint.clone());
         match &self.memory {
-            Some(path) => files::replace(path, checkpoint.to_string().as_bytes()),
+            Some(path) => files::replace(path, note.as_bytes()),
             None => Ok(()),
         }
+    }
+
+    /// Keeps a note that contradicts what was seen before beside the memory, which stays as it is, and adds to the error where
+    /// both are.
+    pub(crate) fn keep_proof(&self, error: Error, note: &str) -> Error {
+        let (Error::Inconsistent(what), Some(seen)) = (&error, &self.memory) else {
+            return error;
+        };
+        let mut other = seen.clone();
+        other.as_mut_os_string().push(".contradicted");
+        let (seen, shown) = (seen.display(), other.display());
+        Error::Inconsistent(match files::replace(&other, note.as_bytes()) {
+            Ok(()) => format!("{what}; the proof is in {seen} and {shown}, keep both"),
+            Err(error) => format!("{what}; keep {seen} and this as proof, for {error}: {note:?}"),
+        })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -151,7 +168,10 @@ fn remembered(path: &Path, origin: &str) -> Result<Checkpoint, Error> {
         ))
     };
     let text = String::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
-    let checkpoint = Checkpoint::parse(&text).map_err(|error| bad(error.to_string()))?;
+    // A checkpoint without signatures is believed too: somebody may have written down no more.
+    let note = Note::parse(text.as_bytes());
+    let text = note.as_ref().map_or(text.as_str(), Note::text);
+    let checkpoint = Checkpoint::parse(text).map_err(|error| bad(error.to_string()))?;
     if checkpoint.origin() != origin {
         return Err(bad(format!(
             "is about the ledger {}, the trust policy about {origin}",

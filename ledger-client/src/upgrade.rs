@@ -136,8 +136,8 @@ async fn vouch(client: &Client, checkpoint: &Checkpoint) -> Result<u64, Error> {
     let vouched = match seen.filter(|seen| seen.size().0 >= size) {
         Some(seen) => seen,
         None => {
-            let (_, newest) = client.checkpoint_by(size, deadline).await?;
-            client.observe(&newest).await?;
+            let (note, newest) = client.checkpoint_by(size, deadline).await?;
+            client.observe(&note, &newest).await?;
             newest
         }
     };

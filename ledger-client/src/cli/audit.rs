@@ -139,8 +139,8 @@ pub(super) async fn every_entry<S: Send + 'static>(
     seen: S,
     add: impl Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound) + Send + 'static,
 ) -> Result<(Checkpoint, S), Failure> {
-    let (_, checkpoint) = client.checkpoint(0).await?;
-    client.observe(&checkpoint).await?;
+    let (note, checkpoint) = client.checkpoint(0).await?;
+    client.observe(&note, &checkpoint).await?;
     let bar = ProgressBar::new(checkpoint.size().0);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}, {eta} left");
     let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -230,9 +230,8 @@ async fn follow(
         start_index: *next,
         ..v1::FollowRequest::default()
     };
-    let mut parts = client
-        .read_stream::<_, v1::FollowResponse>(paths::FOLLOW, message)
-        .await?;
+    let stream = client.read_stream::<_, v1::FollowResponse>(paths::FOLLOW, message);
+    let mut parts = stream.await?.answer;
     let broken = |why: &str| Error::Unavailable(format!("the stream of entries broke off: {why}"));
     while *next < size {
         let part = parts.message().await;

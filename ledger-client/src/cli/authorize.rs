@@ -12,10 +12,11 @@ use super::argument::text;
 use super::connection::{Connection, Speaker, block_on};
 use super::session::parse_session;
 use super::show::printable;
-use super::{Exit, Failure, explanation, permits, print_json};
+use super::{Exit, Failure, explanation, permits, print_json, requests};
 use crate::action::Question;
 use crate::client::Client;
 use crate::decision::Decision;
+use crate::error::Error;
 use crate::paths;
 
 /// One question.
@@ -57,7 +58,8 @@ pub(super) struct Asking {
 pub(super) struct Authorize {
     #[command(flatten)]
     asking: Asking,
-    /// The request id to use, in hexadecimal digits: the same id with the same question gives the same entry.
+    /// The request id to use, in hexadecimal digits. One that was sent from here and not answered for sure is sent again: it
+    /// names at most one entry.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// A critical condition that the caller fulfils; can be repeated. A decision under any other is taken for a DENY.
@@ -75,7 +77,13 @@ pub(super) struct Simulate {
     explain: bool,
 }
 
-fn question(asking: &Asking, client: &Client) -> Result<Question, Failure> {
+/// The tool's arguments. They are read before anybody is asked: standard input can take for ever.
+fn input(asking: &Asking) -> Result<String, Failure> {
+    String::from_utf8(text(&asking.input, MAX_INPUT_LEN)?)
+        .map_err(|_| Failure::new(Exit::Usage, "the input is not UTF-8"))
+}
+
+fn question(asking: &Asking, input: String, client: &Client) -> Result<Question, Failure> {
     let agent = match &asking.agent {
         Some(agent) => agent.clone(),
         None => match &client.author()?.identity {
@@ -89,8 +97,6 @@ fn question(asking: &Asking, client: &Client) -> Result<Question, Failure> {
             }
         },
     };
-    let input = String::from_utf8(text(&asking.input, MAX_INPUT_LEN)?)
-        .map_err(|_| Failure::new(Exit::Usage, "the input is not UTF-8"))?;
     let session = parse_session(&asking.session)?;
     let mut question = Question::new(agent, session, asking.action.clone(), input);
     question.tool_call_id.clone_from(&asking.tool_call_id);
@@ -111,11 +117,12 @@ pub(super) fn authorize(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let connection = &arguments.asking.connection;
+    let input = input(&arguments.asking)?;
     block_on(async {
         let client = connection
             .open_knowing(Speaker::Key, &arguments.known)
             .await?;
-        let mut question = question(&arguments.asking, &client)?;
+        let mut question = question(&arguments.asking, input, &client)?;
         if let Some(id) = &arguments.request_id {
             let bytes = hex::decode(id).unwrap_or_default();
             let id: [u8; 16] = bytes
@@ -123,10 +130,49 @@ pub(super) fn authorize(
                 .map_err(|_| Failure::new(Exit::Usage, "a request id has 32 hexadecimal digits"))?;
             question.request_id = Some(id);
         }
-        let decision = client.authorize(question).await?;
+        let decision = ask(connection, &client, question).await?;
         permits::keep(connection, &client, &decision)?;
         show(&decision, json, out)
     })
+}
+
+/// Asks. A request with an id that was sent before without a good answer is sent again as it was.
+async fn ask(
+    connection: &Connection,
+    client: &Client,
+    question: Question,
+) -> Result<Decision, Failure> {
+    let id = question.request_id;
+    let ask = question.ask();
+    let kept = match id {
+        Some(id) => requests::find(connection, client, id, &ask)?,
+        None => None,
+    };
+    let signed = match kept {
+        Some(kept) => kept,
+        None => client.sign_one(ask)?,
+    };
+    match client.ask(&signed).await {
+        Ok(decision) if decision.is_provisional() => {
+            requests::keep(connection, client, &signed)?;
+            Ok(decision)
+        }
+        Ok(decision) => {
+            if id.is_some() {
+                requests::forget(connection, client, &signed)?;
+            }
+            Ok(decision)
+        }
+        Err(error @ Error::Undetermined { .. }) => {
+            let mut failure = Failure::from(error);
+            failure.message.push_str(" with `--request-id`");
+            if let Err(kept) = requests::keep(connection, client, &signed) {
+                failure.message = format!("{}, which fails: {}", failure.message, kept.message);
+            }
+            Err(failure)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn exit_of(decision: &Decision) -> Exit {
@@ -189,13 +235,14 @@ pub(super) fn simulate(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
+    let input = input(&arguments.asking)?;
     block_on(async {
         let connection = &arguments.asking.connection;
         let client = connection.open(Speaker::Operator).await?;
         let agent = arguments.asking.agent.clone().ok_or_else(|| {
             Failure::new(Exit::Usage, "--agent is needed: whose request to simulate")
         })?;
-        let question = question(&arguments.asking, &client)?;
+        let question = question(&arguments.asking, input, &client)?;
         let submission = client.unsigned(&Identity::Agent(agent), question.ask())?;
         let message = v1::SimulateRequest {
             submission: Some(submission),

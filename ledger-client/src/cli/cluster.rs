@@ -98,6 +98,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
 async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut nodes = Vec::new();
     let mut exit = Exit::Done;
+    let mut silent = 0;
     for (url, client) in connection.each(Speaker::Operator)? {
         let message = v1::GetNodeStatusRequest {};
         let answer = client.read(paths::GET_NODE_STATUS, message).await;
@@ -105,6 +106,7 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
             Ok(answer) => as_json(&url, &answer),
             Err(error) => {
                 exit = Exit::Unavailable;
+                silent += 1;
                 json!({
                     "endpoint": url, "node": null, "state": "unreachable", "leader": null,
                     "entries": null, "cosigned": null, "why": error.to_string(),
@@ -118,10 +120,23 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
     } else {
         print_table(out, &nodes)?;
     }
+    if silent > 0 {
+        // The table is on standard output in any case; this is what it means.
+        let _ = writeln!(
+            std::io::stderr(),
+            "ledger-client: {silent} of {} endpoints do not answer; actions are decided while more than half of the nodes work together",
+            nodes.len()
+        );
+    }
     Ok(exit)
 }
 
 fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
+    let why = if status.ready {
+        &status.not_cosigning_reason
+    } else {
+        &status.not_ready_reason
+    };
     json!({
         "endpoint": url,
         "node": status.node_id,
@@ -129,7 +144,7 @@ fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
         "leader": status.leader_id,
         "entries": status.tree_size,
         "cosigned": status.quorum_cosigned_tree_size,
-        "why": status.not_ready_reason,
+        "why": why,
     })
 }
 
@@ -152,7 +167,7 @@ async fn members(client: &Client) -> Result<Vec<NodeFile>, Failure> {
     let cards = answer.members.into_iter();
     let cards = cards
         .filter_map(|member| member.record?.card)
-        .map(|card| NodeFile::of_message(&card).map_err(|what| Error::Contradiction(what).into()));
+        .map(|card| NodeFile::of_message(&card).map_err(|what| Error::contradiction(what).into()));
     cards.collect()
 }
 

@@ -229,8 +229,19 @@ pub(super) fn configuration(message: &str) -> Failure {
     Failure::new(Exit::Configuration, message)
 }
 
-/// Runs the asynchronous part of a command.
+/// Runs the asynchronous part of a command until it ends or is interrupted. A command that has more to say about that listens
+/// itself, and is heard first.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let work = async {
+        tokio::select! {
+            biased;
+            done = work => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(
+                Exit::Interrupted,
+                "interrupted; no file was written, and a request that was sent before may have been recorded",
+            )),
+        }
+    };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::{Args, Subcommand, ValueEnum};
-use ledger_core::evidence::{verify_provisional, verify_receipt};
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 use serde_json::{Value, json};
 
@@ -12,9 +11,11 @@ use super::connection::{Connection, Speaker, block_on};
 use super::session::parse_session;
 use super::show::print_table;
 use super::{Exit, Failure, print_json};
+use crate::answer::Proven;
 use crate::client::Client;
 use crate::error::Error;
 use crate::paths;
+use crate::transport::Answer;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -131,16 +132,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
     match command {
         Command::Show { index, connection } => block_on(async {
             let client = connection.open(Speaker::Any).await?;
-            let message = v1::GetEntryRequest {
-                key: Some(v1::get_entry_request::Key::Index(*index)),
-                ..v1::GetEntryRequest::default()
-            };
-            let answer: v1::GetEntryResponse = client.read(paths::GET_ENTRY, message).await?;
-            let proven = client.prove(answer.receipt).await?;
-            if proven.index != *index {
-                let what = format!("entry {} was given for {index}", proven.index);
-                return Err(Error::Contradiction(what).into());
-            }
+            let (proven, _) = get(&client, *index, false).await?;
             let value = as_json(&proven.entry);
             if json {
                 print_json(out, &value)?;
@@ -151,6 +143,29 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         }),
         Command::List(list) => block_on(list_entries(list, json, out)),
     }
+}
+
+/// An entry, proven to be the one that was asked for, and the answer that it came in.
+pub(super) async fn get(
+    client: &Client,
+    index: u64,
+    with_compartments: bool,
+) -> Result<(Proven, Answer<v1::GetEntryResponse>), Error> {
+    let message = v1::GetEntryRequest {
+        key: Some(v1::get_entry_request::Key::Index(index)),
+        with_compartments,
+        ..v1::GetEntryRequest::default()
+    };
+    let mut given: Answer<v1::GetEntryResponse> =
+        client.read_from(paths::GET_ENTRY, message).await?;
+    let receipt = given.answer.receipt.take();
+    let proven = client.prove(receipt).await;
+    let proven = proven.map_err(|error| error.of(&given.by))?;
+    if proven.index != index {
+        let what = format!("entry {} was given for {index}", proven.index);
+        return Err(Error::contradiction(what).of(&given.by));
+    }
+    Ok((proven, given))
 }
 
 async fn list_entries(list: &List, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -165,13 +180,10 @@ async fn list_entries(list: &List, json: bool, out: &mut dyn Write) -> Result<Ex
         page_token: list.page_token.clone(),
         receipt_level: client.level(),
     };
-    let answer: v1::ListEntriesResponse = client.read(paths::LIST_ENTRIES, message).await?;
-    let mut entries = Vec::with_capacity(answer.entries.len());
-    for proven in answer.entries {
-        entries.push(as_json(&prove(&client, proven, &answer.checkpoint)?));
-    }
+    let (entries, next_page_token) = page(&client, message).await?;
+    let entries: Vec<Value> = entries.iter().map(as_json).collect();
     if json {
-        let page = json!({ "entries": entries, "next_page_token": answer.next_page_token });
+        let page = json!({ "entries": entries, "next_page_token": next_page_token });
         print_json(out, &page)?;
     } else {
         print_table(out, &entries)?;
@@ -227,15 +239,27 @@ async fn all(client: &Client, filter: v1::EntryFilter) -> Result<Vec<v1::Entry>,
             receipt_level: client.level(),
             ..v1::ListEntriesRequest::default()
         };
-        let answer: v1::ListEntriesResponse = client.read(paths::LIST_ENTRIES, message).await?;
-        for proven in answer.entries {
-            entries.push(prove(client, proven, &answer.checkpoint)?);
-        }
-        if answer.next_page_token.is_empty() {
+        let (page, next_page_token) = page(client, message).await?;
+        entries.extend(page);
+        if next_page_token.is_empty() {
             return Ok(entries);
         }
-        page_token = answer.next_page_token;
+        page_token = next_page_token;
     }
+}
+
+/// The entries of one page, each of them proven, and where the next page begins.
+async fn page(
+    client: &Client,
+    message: v1::ListEntriesRequest,
+) -> Result<(Vec<v1::Entry>, String), Error> {
+    let Answer { answer, by }: Answer<v1::ListEntriesResponse> =
+        client.read_from(paths::LIST_ENTRIES, message).await?;
+    let entries = answer.entries.into_iter();
+    let entries = entries.map(|entry| prove(client, entry, &answer.checkpoint));
+    let entries: Result<Vec<_>, Error> = entries.collect();
+    let entries = entries.map_err(|error| error.of(&by))?;
+    Ok((entries, answer.next_page_token))
 }
 
 /// Checks one entry of a page against the page's checkpoint.
@@ -249,14 +273,9 @@ pub(super) fn prove(
         checkpoint: checkpoint.to_owned(),
         level: v1::ReceiptLevel::Committed.into(),
     };
-    let policy = client.trust().policy();
-    match verify_receipt(&receipt, &policy) {
-        Ok((entry, _)) => Ok(entry),
-        Err(error) if Error::lacks_quorum(&error) => {
-            Ok(verify_provisional(&receipt, &policy).map(|(entry, _)| entry)?)
-        }
-        Err(error) => Err(error.into()),
-    }
+    let proven = Proven::verify(&receipt, &client.trust().policy())?;
+    client.contradicts_seen(checkpoint, &proven.checkpoint)?;
+    Ok(proven.entry)
 }
 
 /// An entry as the command line shows it. Every object has the same fields.

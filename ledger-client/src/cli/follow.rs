@@ -11,6 +11,7 @@ use super::show::printable;
 use super::{Exit, Failure};
 use crate::error::Error;
 use crate::paths;
+use crate::transport::Answer;
 
 #[derive(Debug, Args)]
 pub(super) struct Follow {
@@ -47,11 +48,15 @@ pub(super) fn follow(follow: &Follow, json: bool, out: &mut dyn Write) -> Result
                 receipt_level: client.level(),
             };
             let stream = client.read_stream::<_, v1::FollowResponse>(paths::FOLLOW, message);
-            let mut parts = stream.await?;
+            let Answer {
+                answer: mut parts,
+                by,
+            } = stream.await?;
             while let Ok(Some(part)) = parts.message().await {
                 broken = 0;
                 for proven in part.entries {
-                    let entry = prove(&client, proven, &part.checkpoint)?;
+                    let entry = prove(&client, proven, &part.checkpoint);
+                    let entry = entry.map_err(|error| error.of(&by))?;
                     let value = as_json(&entry);
                     if json {
                         serde_json::to_writer(&mut *out, &value).map_err(std::io::Error::from)?;

@@ -23,12 +23,13 @@ mod policy;
 mod prove;
 mod record;
 mod replay;
+mod requests;
 mod session;
 mod show;
 mod verify;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -98,8 +99,8 @@ impl From<Error> for Failure {
             Error::NotPermitted(_) => Exit::NotPermitted,
             Error::Unavailable(_) => Exit::Unavailable,
             Error::Undetermined { .. } => Exit::Undetermined,
-            Error::Unproven(error) => verify::exit_of(error),
-            Error::Contradiction(_) => Exit::Evidence,
+            Error::Unproven { error, .. } => verify::exit_of(error),
+            Error::Contradiction { .. } => Exit::Evidence,
             Error::Inconsistent(_) => Exit::Inconsistent,
             Error::NotAllowed(_) => Exit::Denied,
             Error::Internal(_) => Exit::Internal,
@@ -285,24 +286,6 @@ fn read_file(path: &Path, limit: usize, exit: Exit) -> Result<Vec<u8>, Failure> 
         ));
     }
     Ok(bytes)
-}
-
-/// Writes a file so that it is there as a whole or not at all.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        Failure::new(
-            Exit::Internal,
-            format!("{} cannot be written: {error}", path.display()),
-        )
-    };
-    let mut beside: PathBuf = path.to_owned();
-    beside.as_mut_os_string().push(".partial");
-    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
-    written.map_err(|error| {
-        // What is half-written is no use to anybody; if it cannot be removed either, the message below still holds.
-        let _ = std::fs::remove_file(&beside);
-        failed(error)
-    })
 }
 
 fn print_json(out: &mut dyn Write, value: &impl Serialize) -> Result<(), Failure> {

@@ -7,12 +7,13 @@ use ledger_proto::v1::{self, CompartmentKind, command::Body};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Speaker, block_on};
+use super::entry::get;
 use super::governing::{Governing, print_applied};
 use super::show::{print_table, printable};
 use super::{Exit, Failure, print_json};
-use crate::client::Client;
 use crate::error::Error;
 use crate::paths;
+use crate::transport::Answer;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -80,15 +81,6 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
     }
 }
 
-async fn get(client: &Client, index: u64, with: bool) -> Result<v1::GetEntryResponse, Error> {
-    let message = v1::GetEntryRequest {
-        key: Some(v1::get_entry_request::Key::Index(index)),
-        with_compartments: with,
-        ..v1::GetEntryRequest::default()
-    };
-    client.read(paths::GET_ENTRY, message).await
-}
-
 fn name(kind: CompartmentKind) -> &'static str {
     let name = kind.as_str_name();
     name.strip_prefix("COMPARTMENT_KIND_").unwrap_or(name)
@@ -101,9 +93,8 @@ async fn show(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let client = connection.open(Speaker::Any).await?;
-    let answer = get(&client, index, true).await?;
+    let (proven, Answer { answer, by }) = get(&client, index, true).await?;
     let erased: Vec<&str> = answer.erased().map(name).collect();
-    let proven = client.prove(answer.receipt).await?;
     let commitments = proven.command().unwrap_or_default().commitments;
     let mut kept = Vec::new();
     for compartment in &answer.compartments {
@@ -118,7 +109,7 @@ async fn show(
                 "the {} of entry {index} is not what its author committed to",
                 name(compartment.kind())
             );
-            return Err(Error::Contradiction(what).into());
+            return Err(Error::contradiction(what).of(&by).into());
         }
         kept.push(as_json(compartment));
     }
@@ -160,8 +151,7 @@ async fn erase(
     let client = by.connection.open(Speaker::Operator).await?;
     let mut kinds: Vec<i32> = kinds.iter().map(|kind| kind.message().into()).collect();
     if kinds.is_empty() {
-        let answer = get(&client, index, false).await?;
-        kinds = client.prove(answer.receipt).await?.entry.stored;
+        kinds = get(&client, index, false).await?.0.entry.stored;
     }
     kinds.sort_unstable();
     kinds.dedup();

@@ -51,10 +51,13 @@ pub(super) fn keep(
         input_salt: hex::encode(salt),
     };
     let text = serde_json::to_vec(&kept).map_err(std::io::Error::from)?;
-    Ok(files::replace(
-        &path(connection, client, decision.proven.index)?,
-        &text,
-    )?)
+    let index = decision.proven.index;
+    files::replace(&path(connection, client, index)?, &text).map_err(|error| {
+        Failure::new(
+            Exit::Internal,
+            format!("entry {index} allows the action, but do not act on it, for what recording it takes cannot be kept: {error}; make room and ask again"),
+        )
+    })
 }
 
 /// The salt that is kept in a file, if there is one.

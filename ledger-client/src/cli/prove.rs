@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ledger_core::evidence::{self, MAX_EVIDENCE_LEN};
+use ledger_proto::v1::evidence::Subject as About;
 use ledger_proto::v1::{self, get_evidence_request::Subject};
 use serde_json::json;
 
 use super::connection::{Connection, Speaker, block_on};
 use super::session::parse_session;
 use super::{Exit, Failure, print_json};
+use crate::client::Client;
 use crate::error::Error;
+use crate::transport::Answer;
 use crate::{files, paths};
 
 #[derive(Debug, Args)]
@@ -82,27 +85,26 @@ pub(super) fn prove(arguments: &Prove, json: bool, out: &mut dyn Write) -> Resul
         with.sort();
         with.dedup();
         let message = v1::GetEvidenceRequest {
-            subject: Some(subject),
+            subject: Some(subject.clone()),
             trust_epoch: 0,
             compartments: with.into_iter().map(|kind| kind.message().into()).collect(),
         };
-        let mut parts = client
-            .read_stream::<_, v1::GetEvidenceResponse>(paths::GET_EVIDENCE, message)
-            .await?;
+        let stream = client.read_stream::<_, v1::GetEvidenceResponse>(paths::GET_EVIDENCE, message);
+        let Answer {
+            answer: mut parts,
+            by,
+        } = stream.await?;
         let mut bytes = Vec::new();
         while let Some(part) = parts.message().await.map_err(|status| {
             Error::Unavailable(format!("the evidence broke off: {}", status.message()))
         })? {
             bytes.extend_from_slice(&part.chunk);
             if bytes.len() > MAX_EVIDENCE_LEN {
-                let what = "the evidence is longer than evidence can be".to_owned();
-                return Err(Error::Contradiction(what).into());
+                let what = "the evidence is longer than evidence can be";
+                return Err(Error::contradiction(what).of(&by).into());
             }
         }
-        let decoded = evidence::decode(&bytes)
-            .map_err(|error| Failure::new(Exit::Evidence, error.to_string()))?;
-        // Nothing is written that would not convince somebody else.
-        evidence::verify(&decoded, client.trust().pinned()).map_err(Error::Unproven)?;
+        let decoded = convincing(&client, &bytes, &subject).map_err(|error| error.of(&by))?;
         let bytes = match arguments.format {
             Format::Binary => bytes,
             Format::Json => evidence::to_json(&decoded).into_bytes(),
@@ -117,6 +119,27 @@ pub(super) fn prove(arguments: &Prove, json: bool, out: &mut dyn Write) -> Resul
         }
         Ok(Exit::Done)
     })
+}
+
+/// The evidence, if it would convince somebody else and is about what was asked for: nothing else is written.
+fn convincing(client: &Client, bytes: &[u8], subject: &Subject) -> Result<v1::Evidence, Error> {
+    let decoded =
+        evidence::decode(bytes).map_err(|error| Error::contradiction(error.to_string()))?;
+    evidence::verify(&decoded, client.trust().pinned())?;
+    if decoded.subject.as_ref() != Some(&about(subject)) {
+        return Err(Error::contradiction(
+            "the evidence is about something else than was asked for",
+        ));
+    }
+    Ok(decoded)
+}
+
+/// What evidence says that it is about.
+fn about(subject: &Subject) -> About {
+    match subject {
+        Subject::Decision(index) => About::Decision(*index),
+        Subject::SessionId(id) => About::Session(id.clone()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -134,7 +157,7 @@ pub(super) fn checkpoint(
         let client = arguments.connection.client(Speaker::Nobody)?;
         client.check().await?;
         let (note, checkpoint) = client.checkpoint(0).await?;
-        client.observe(&checkpoint).await?;
+        client.observe(&note, &checkpoint).await?;
         if json {
             let value = json!({
                 "origin": checkpoint.origin(),

@@ -58,20 +58,18 @@ impl Status {
 }
 
 pub(super) fn record(arguments: &Record, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    // Standard input can take for ever, so it is read before anybody is asked.
+    let input = arguments.input.as_deref();
+    let input = input.map(|input| text(input, MAX_INPUT_LEN)).transpose()?;
+    let output = arguments.output.as_deref();
+    let output = output
+        .map(|output| text(output, MAX_OUTPUT_LEN))
+        .transpose()?;
     block_on(async {
         let connection = &arguments.connection;
         let client = connection.open(Speaker::Key).await?;
         let path = permits::path(connection, &client, arguments.decision)?;
         let salt = permits::salt(&path)?;
-        let input = arguments
-            .input
-            .as_deref()
-            .map(|input| text(input, MAX_INPUT_LEN));
-        let output = arguments
-            .output
-            .as_deref()
-            .map(|output| text(output, MAX_OUTPUT_LEN));
-        let input = input.transpose()?;
         if input.is_some() && salt.is_none() {
             let what = format!(
                 "the decision at entry {} was not asked for from here: its salt is not in {}, so the ledger could not compare the input; record without --input, or where it was asked",
@@ -86,7 +84,7 @@ pub(super) fn record(arguments: &Record, json: bool, out: &mut dyn Write) -> Res
             input_salt: salt,
             input,
             keep_input: false,
-            output: output.transpose()?,
+            output,
             result_digest: None,
             started_at_us: 0,
             finished_at_us: 0,

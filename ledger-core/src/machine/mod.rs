@@ -7,6 +7,7 @@
 //! if it had never been sent. Everything else gets an entry, denials, rejections and malformed bodies included.
 
 mod admission;
+mod attestation;
 mod authority;
 mod authorize;
 mod bundle;
@@ -36,6 +37,7 @@ mod validate;
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
 pub use admission::{Refusal, SignatureChecks, check_signatures};
+pub use attestation::{Comparison, compare};
 pub use authority::{Duty, roles};
 pub use genesis::{GenesisError, genesis, genesis_digest};
 pub use liveness::Liveness;

@@ -1,21 +1,17 @@
 //! The command line on a real cluster: what it shows, what it erases, and what it says about bad input.
 
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::cli::{Cli, Said};
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::{Cluster, Options};
 use ledger_core::evidence;
 use ledger_core::id::Identity;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A cluster with one agent who has a key file.
-async fn one_agent() -> (Cluster, Cli, Actor) {
+pub(super) async fn one_agent() -> (Cluster, Cli, Actor) {
     let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
     let cli = Cli::of_admin(&cluster);
     let actor = actors.into_iter().next().expect("an actor");
@@ -24,7 +20,7 @@ async fn one_agent() -> (Cluster, Cli, Actor) {
 }
 
 /// Asks for an action as the agent and gives the index of the decision.
-fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
+pub(super) fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
     let session = hex::encode(actor.session.to_vec());
     let asked = [
         "authorize",
@@ -42,7 +38,7 @@ fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
     said.json()["index"].as_u64().expect("an index")
 }
 
-fn list(cli: &Cli, more: &[&str]) -> Vec<u64> {
+pub(super) fn list(cli: &Cli, more: &[&str]) -> Vec<u64> {
     let arguments = [&["entry", "list", "--json"], more].concat();
     let entries = cli.must(&arguments).json()["entries"].clone();
     let entries = entries.as_array().expect("entries").clone();
@@ -158,7 +154,7 @@ async fn evidence_convinces_a_machine_that_has_nothing_else_and_no_changed_byte_
 }
 
 /// A command that must fail with this code, and say this.
-fn fails(cli: &Cli, arguments: &[&str], code: i32, says: &str) {
+pub(super) fn fails(cli: &Cli, arguments: &[&str], code: i32, says: &str) {
     let said = cli.run(arguments);
     assert_eq!(said.code, code, "{arguments:?}: {said:?}");
     assert!(
@@ -237,98 +233,6 @@ async fn bad_input_is_told_in_a_sentence_with_its_exit_code() {
         64,
         "there is no bundle for the suite or namespace `s`",
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_who_answers_is_an_answer() {
-    let (_cluster, cli, _) = one_agent().await;
-    let dead = [
-        "agent",
-        "list",
-        "--endpoints",
-        "http://127.0.0.1:1",
-        "--timeout",
-        "2",
-    ];
-    fails(&cli, &dead, 6, "127.0.0.1:1");
-    let nobody = cli
-        .command(&["agent", "list"])
-        .env_remove("COUNTERSIGN_ENDPOINTS")
-        .output();
-    let nobody: Said = nobody.expect("runs").into();
-    assert_eq!(nobody.code, 64, "{nobody:?}");
-    assert!(
-        nobody.err.contains("set COUNTERSIGN_ENDPOINTS"),
-        "{nobody:?}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_who_goes_away_ends_the_command() {
-    let (_cluster, cli, _) = one_agent().await;
-    let mut child = cli
-        .command(&["follow", "--start", "0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    let mut out = child.stdout.take().expect("a pipe");
-    let mut first = [0; 1];
-    out.read_exact(&mut first).expect("the first entry");
-    drop(out);
-    // It notices with the next entry.
-    cli.must(&["namespace", "create", "noticed", "--owner", "root"]);
-    let ended: Said = child.wait_with_output().expect("it ends").into();
-    assert_eq!(ended.code, 1, "{ended:?}");
-    assert!(
-        ended.err.contains("the output cannot be written"),
-        "{ended:?}"
-    );
-}
-
-/// Recorded actions without end, as far as a test can wait.
-fn long_trace(path: &Path) {
-    let line = r#"{"suite":"shop","agent":"bot","session":"one","tool":"shop/lookup","args":{"order":"A-1"}}"#;
-    std::fs::write(path, format!("{line}\n").repeat(200_000)).expect("a file");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_replay_leaves_no_file_behind() {
-    let (_cluster, cli, _) = one_agent().await;
-    long_trace(&cli.folder.join("long.jsonl"));
-    let refunds = countersign_tests::examples::examples().join("refunds");
-    let refunds = refunds.to_str().expect("a plain path");
-    let child = cli
-        .command(&[
-            "replay",
-            "long.jsonl",
-            "--bundle",
-            refunds,
-            "--out",
-            "answers",
-        ])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("runs");
-    // It is in the middle of it once its first actions have entries.
-    let since = Instant::now();
-    while list(&cli, &["--action", "shop/lookup"]).is_empty() {
-        assert!(
-            since.elapsed() < Duration::from_secs(60),
-            "nothing is replayed"
-        );
-    }
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process"), Signal::INT).expect("a signal");
-    let ended: Said = child.wait_with_output().expect("it ends").into();
-    assert_eq!(ended.code, 130, "{ended:?}");
-    assert!(ended.err.contains("interrupted after "), "{ended:?}");
-    let left = std::fs::read_dir(&cli.folder).expect("a folder");
-    let names = left.map(|item| item.expect("an item").file_name());
-    let half: Vec<_> = names
-        .filter(|name| name.to_string_lossy().starts_with("answers"))
-        .collect();
-    assert!(half.is_empty(), "{half:?}");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,5 +1,6 @@
 //! Clusters of real processes under load and under faults, in short forms; `make soak` has the long ones.
 
+mod attestation;
 mod bad_input;
 mod client;
 mod commands;
@@ -8,9 +9,12 @@ mod disk_faults;
 mod documents;
 mod erasure;
 mod explain;
+mod full_disk;
 mod gate;
 mod in_process;
 mod kills;
+mod liars;
+mod limits;
 mod marker;
 mod membership;
 mod partitions;
@@ -18,4 +22,6 @@ mod replay;
 mod shapes;
 mod streams;
 mod syncs;
+mod terminal;
 mod transfer;
+mod unusable;

@@ -136,6 +136,45 @@ impl Cli {
         output.expect("ledger-client runs").into()
     }
 
+    /// Runs a command that can write at most so many blocks of 512 bytes to each file: a disk that is full from there on.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run_on_full_disk(&self, blocks: u32, arguments: &[&str]) -> Said {
+        self.run_on_full_disk_with(blocks, arguments, &[])
+    }
+
+    /// The same with more variables.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run_on_full_disk_with(
+        &self,
+        blocks: u32,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Said {
+        let inner = self.command(arguments);
+        let mut shell = Command::new("sh");
+        // A signal that nobody ignores would end the process, and a disk that is full sends none.
+        let limit = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        shell
+            .args(["-c", &limit, "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(&self.folder)
+            .env_clear()
+            .stdin(Stdio::null());
+        for (name, value) in inner.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        shell.env("PATH", "/usr/bin:/bin");
+        shell.envs(variables.iter().copied());
+        shell.output().expect("a shell runs").into()
+    }
+
     /// Runs a command that must succeed.
     ///
     /// # Panics

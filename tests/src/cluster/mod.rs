@@ -10,6 +10,7 @@ pub mod faults;
 mod files;
 pub mod history;
 pub mod invariants;
+pub mod liar;
 pub mod load;
 pub mod people;
 mod ports;

@@ -6,9 +6,9 @@ use std::path::Path;
 use policy_engine::{Diagnostic, Severity, add_missing_ids};
 use serde::Serialize;
 
-use super::super::{Exit, Failure, print_json, write_file};
+use super::super::{Exit, Failure, print_json};
 use super::read;
-use crate::bundle_dir;
+use crate::{bundle_dir, files};
 
 pub(super) fn check(
     directory: &Path,
@@ -87,7 +87,7 @@ fn fix_ids(directory: &Path) -> Result<(), Failure> {
             text.clone()
         };
         if fixed != text {
-            write_file(&directory.join(&path), fixed.as_bytes())?;
+            files::replace(&directory.join(&path), fixed.as_bytes())?;
         }
     }
     Ok(())

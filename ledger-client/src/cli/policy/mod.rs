@@ -21,8 +21,8 @@ use serde::Serialize;
 use super::connection::{Connection, Speaker, block_on};
 use super::governing::{Governing, print_applied};
 use super::show::print_table;
-use super::{Exit, Failure, print_json, write_file};
-use crate::{bundle_dir, paths};
+use super::{Exit, Failure, print_json};
+use crate::{bundle_dir, files, paths};
 
 /// The file that makes a directory a bundle.
 const HEADER: &str = "bundle.toml";
@@ -162,7 +162,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
 
 fn pack(directory: &Path, file: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let bundle = sound(directory)?.0;
-    write_file(file, &bundle.pack())?;
+    files::replace(file, &bundle.pack())?;
     let packed = Packed {
         name: bundle.name(),
         digest: bundle.digest().to_string(),

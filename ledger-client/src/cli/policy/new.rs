@@ -1,8 +1,7 @@
 //! `ledger-client policy new`: the beginning of a bundle, from the manifest of an MCP server.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use policy_engine::limits::MAX_BUNDLE_BYTES;
@@ -10,6 +9,7 @@ use policy_engine::skeleton;
 use serde_json::json;
 
 use super::super::{Exit, Failure, print_json, read_file};
+use crate::files;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct New {
@@ -47,7 +47,9 @@ pub(super) fn new(new: &New, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         told(&format!("gives no bundle\n{}", lines.join("\n")))
     })?;
-    write_folder(folder, &files)?;
+    let content = files.iter();
+    let content = content.map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+    files::new_folder(folder, content)?;
     let paths: Vec<&String> = files.keys().collect();
     if json {
         print_json(out, &json!({ "name": name, "files": paths }))?;
@@ -57,24 +59,4 @@ pub(super) fn new(new: &New, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
         }
     }
     Ok(Exit::Done)
-}
-
-/// Writes a new folder so that it is there as a whole or not at all.
-fn write_folder(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), Failure> {
-    let mut beside = folder.to_owned();
-    beside.as_mut_os_string().push(".partial");
-    let written = files
-        .iter()
-        .try_for_each(|(path, bytes)| {
-            let path = beside.join(path);
-            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            std::fs::write(path, bytes)
-        })
-        .and_then(|()| std::fs::rename(&beside, folder));
-    written.map_err(|error| {
-        // What is half-written is no use to anybody; if it cannot be removed either, the message below still holds.
-        let _ = std::fs::remove_dir_all(&beside);
-        let what = format!("{} cannot be written: {error}", folder.display());
-        Failure::new(Exit::Internal, what)
-    })
 }

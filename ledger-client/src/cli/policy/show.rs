@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::super::connection::{Connection, Speaker, block_on};
 use super::super::show::printable;
-use super::super::{Exit, Failure, print_json, write_file};
+use super::super::{Exit, Failure, print_json};
 use crate::error::Error;
-use crate::paths;
+use crate::transport::Answer;
+use crate::{files, paths};
 
 /// Longest bundle in bytes.
 const MAX_BUNDLE_LEN: usize = 8 * 1024 * 1024;
@@ -46,14 +47,9 @@ pub(super) fn show(show: &Show, json: bool, out: &mut dyn Write) -> Result<Exit,
     }
     let bundle = block_on(fetch(show, wanted))?;
     if let Some(folder) = &show.out {
-        for file in bundle.files() {
-            let path = folder.join(&file.path);
-            let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-            made.map_err(|error| {
-                Failure::new(Exit::Internal, format!("{}: {error}", path.display()))
-            })?;
-            write_file(&path, file.text.as_bytes())?;
-        }
+        let content = bundle.files().iter();
+        let content = content.map(|file| (file.path.as_str(), file.text.as_bytes()));
+        files::new_folder(folder, content)?;
     }
     let files: Vec<&str> = bundle
         .files()
@@ -91,9 +87,11 @@ async fn fetch(show: &Show, wanted: Vec<u8>) -> Result<Bundle, Failure> {
         namespace: show.namespace.clone(),
         digest: wanted.clone(),
     };
-    let mut parts = client
-        .read_stream::<_, v1::GetBundleResponse>(paths::GET_BUNDLE, message)
-        .await?;
+    let stream = client.read_stream::<_, v1::GetBundleResponse>(paths::GET_BUNDLE, message);
+    let Answer {
+        answer: mut parts,
+        by,
+    } = stream.await?;
     let (mut digest, mut bytes) = (wanted, Vec::new());
     let broken = |status: tonic::Status| {
         Error::Unavailable(format!("the bundle broke off: {}", status.message()))
@@ -104,16 +102,16 @@ async fn fetch(show: &Show, wanted: Vec<u8>) -> Result<Bundle, Failure> {
         }
         bytes.extend_from_slice(&part.chunk);
         if bytes.len() > MAX_BUNDLE_LEN {
-            let what = "the bundle is longer than a bundle can be".to_owned();
-            return Err(Error::Contradiction(what).into());
+            let what = "the bundle is longer than a bundle can be";
+            return Err(Error::contradiction(what).of(&by).into());
         }
     }
     if BundleDigest::of(&bytes).0.as_slice() != digest {
-        let what = "the bundle is not the one that its digest names".to_owned();
-        return Err(Error::Contradiction(what).into());
+        let what = "the bundle is not the one that its digest names";
+        return Err(Error::contradiction(what).of(&by).into());
     }
     Bundle::from_packed(&bytes).map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        Error::Contradiction(lines.join("\n")).into()
+        Error::contradiction(lines.join("\n")).of(&by).into()
     })
 }

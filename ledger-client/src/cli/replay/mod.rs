@@ -19,9 +19,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::run::{Row, Work};
 use self::trace::{Openings, Trace};
 use super::connection::{Connection, Speaker, block_on};
-use super::{Exit, Failure, write_file};
+use super::{Exit, Failure};
 use crate::answer::Level;
 use crate::client::Client;
+use crate::files;
 
 /// How long receipts may take to be vouched for by a quorum after the last answer.
 const UPGRADE: Duration = Duration::from_secs(60);
@@ -87,7 +88,7 @@ pub(super) fn replay(replay: &Replay, json: bool, out: &mut dyn Write) -> Result
         Ok((work, rows))
     })?;
     if let Some(path) = &replay.out {
-        write_file(path, &report::lines(&rows)?)?;
+        files::replace(path, &report::lines(&rows)?)?;
     }
     report::print(&work.trace, &rows, work.agents.len(), json, out)?;
     Ok(Exit::Done)
@@ -97,7 +98,7 @@ pub(super) fn replay(replay: &Replay, json: bool, out: &mut dyn Write) -> Result
 fn can_write(path: &Path) -> Result<(), Failure> {
     let mut beside = path.to_owned();
     beside.as_mut_os_string().push(".probe");
-    write_file(&beside, b"")?;
+    files::replace(&beside, b"")?;
     Ok(std::fs::remove_file(&beside)?)
 }
 

@@ -1,0 +1,148 @@
+//! Work that is too much at once: it waits or is refused in words, and nobody else waits with it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use countersign_tests::cluster::client::{Failed, Line};
+use countersign_tests::cluster::load::{Load, ask, question};
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, RECOVERY, admin};
+use countersign_tests::kit::bundle;
+use ledger_proto::v1;
+use tokio::task::JoinSet;
+use tonic::{Code, Streaming};
+
+const FOLLOW: &str = "/countersign.v1.LedgerService/Follow";
+const STATUS: &str = "/countersign.v1.ClusterService/GetNodeStatus";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_told_at_once_and_nothing_is_lost_or_done_twice() {
+    /// Four proposals are on their way when nobody answers, and this is less than what is sent after them.
+    const SENT: u64 = 400;
+    let options = Options {
+        settings: "[limits]\nqueue_commands = 64\n".to_owned(),
+        ..Options::default()
+    };
+    let (mut cluster, actors) = Cluster::with_actors(options, 1).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<u64> = cluster
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    for node in &followers {
+        cluster.process(*node).signal("STOP");
+    }
+    let submissions: Vec<v1::Submission> = (0..SENT)
+        .map(|number| cluster.signing.command(question(&actors[0], number)))
+        .collect();
+    let mut asking = JoinSet::new();
+    for submission in submissions.clone() {
+        let line = cluster.line(leader).clone();
+        asking.spawn(async move { ask(&line, &submission).await });
+    }
+    let answers = asking.join_all().await;
+    let failures: Vec<Failed> = answers.into_iter().filter_map(Result::err).collect();
+    let (full, waited): (Vec<_>, Vec<_>) = failures
+        .into_iter()
+        .partition(|failed| failed.reason == "QUEUE_FULL");
+    assert!(full.len() >= 100, "{} of {SENT}", full.len());
+    assert!(!waited.is_empty(), "what the queue holds waits");
+    for failed in &full {
+        let told = (failed.code, failed.outcome.as_str(), failed.retry.as_str());
+        let expected = (Code::ResourceExhausted, "nothing", "same_id");
+        assert_eq!(told, expected, "{failed:?}");
+    }
+
+    for node in &followers {
+        cluster.process(*node).signal("CONT");
+    }
+    let mut indexes = Vec::new();
+    for submission in &submissions {
+        let mut nodes = cluster.nodes().into_iter().cycle();
+        let answer = until("it is answered", RECOVERY, async || {
+            let node = nodes.next().expect("nodes run");
+            ask(cluster.line(node), submission).await.ok()
+        })
+        .await;
+        let entry = answer.receipt.entry.expect("a receipt has its entry");
+        indexes.push(entry.index);
+    }
+    indexes.sort_unstable();
+    indexes.dedup();
+    assert_eq!(indexes.len() as u64, SENT, "one entry for each");
+    cluster.must_keep_promises().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_past_the_limit_of_a_connection_wait_and_hold_up_no_other_connection() {
+    let options = Options {
+        nodes: 1,
+        settings: "[limits]\ncalls_per_connection = 2\n".to_owned(),
+        ..Options::default()
+    };
+    let cluster = Cluster::start(options).await;
+    let line = Line::new(1, &cluster.file(1).client.to_string());
+    let mut open: Vec<Streaming<v1::FollowResponse>> = Vec::new();
+    for _ in 0..2 {
+        let request = cluster
+            .signing
+            .read(&admin(), FOLLOW, v1::FollowRequest::default());
+        open.push(line.listen(FOLLOW, request).await.expect("a stream"));
+    }
+    let status = async |line: &Line| {
+        let request = cluster
+            .signing
+            .read(&admin(), STATUS, v1::GetNodeStatusRequest {});
+        let deadline = Duration::from_secs(1);
+        let answer: Result<v1::GetNodeStatusResponse, Failed> =
+            line.call(STATUS, request, deadline).await;
+        answer
+    };
+    let waits = status(&line).await.expect_err("there is no room");
+    assert_eq!(
+        (waits.code, waits.reason.as_str()),
+        (Code::Cancelled, ""),
+        "the caller's own clock ended it, the node has not seen it: {waits:?}"
+    );
+    let _ = status(cluster.line(1)).await.expect("another connection");
+    open.pop();
+    let _ = status(&line).await.expect("there is room again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_that_takes_long_to_compile_holds_up_no_decision() {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 4).await;
+    let mut rules = String::new();
+    for number in 0..10_000 {
+        let tool = if number % 2 == 0 { "read" } else { "approve" };
+        let argument = if number % 2 == 0 { "doc" } else { "ticket" };
+        writeln!(
+            rules,
+            "@id(\"rule-{number}\")\npermit (principal, action == Countersign::Action::\"bank/{tool}\", resource) \
+             when {{ context.input.{argument} == \"{number}\" }};"
+        )
+        .expect("a string takes all");
+    }
+    let large = bundle("agent", &rules);
+    let load = Load::start(&cluster, &actors);
+    load.flows(100, RECOVERY).await;
+    let begun = cluster.recorder.now();
+    cluster.activate(&large).await;
+    let done = cluster.recorder.now();
+    load.finish().await;
+
+    let history = cluster.recorder.history();
+    let ends = history.answered().map(|(call, _)| call.end);
+    let mut moments: Vec<u64> = ends.filter(|end| (begun..=done).contains(end)).collect();
+    moments.extend([begun, done]);
+    moments.sort_unstable();
+    let longest = moments.windows(2).map(|pair| pair[1] - pair[0]).max();
+    // Compiling is most of the time that this took; replicas which compile while they apply would be silent for all of it.
+    let longest = Duration::from_nanos(longest.unwrap_or_default());
+    let all = Duration::from_nanos(done - begun);
+    assert!(
+        longest * 3 < all,
+        "no decision for {longest:?} of the {all:?} in which the bundle was published"
+    );
+}
