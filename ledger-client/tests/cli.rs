@@ -357,3 +357,73 @@ fn links_are_not_followed() {
         "{errors}"
     );
 }
+
+#[test]
+fn an_explanation_is_read_as_it_is_written_here() {
+    let folder = Folder::new("explain");
+    let bundle = folder.bundle(
+        "@id(\"small\")\npermit (principal, action == Countersign::Action::\"bank/pay\", resource)
+when { context.input.amount < 100 && principal.hasTag(\"team\") }
+unless { context.input.to == \"mallory\" || principal.getTag(\"team\") == \"x\" };\n",
+    );
+    folder.write(
+        "bundle/rules/cap.dw",
+        "@id(\"cap\") permit (principal, action == Countersign::Action::\"bank/pay\", resource)
+when temporal { count_within(1h, Countersign::Action::\"bank/pay\"::request{}) < 2 };\n",
+    );
+    let pay = r#"{"action": "bank/pay", "input": {"to": "mallory", "amount": 500}}"#;
+    let cases = format!(
+        "{{\"cases\": [{{\"name\": \"twice\", \"steps\": [{{\"at_s\": 0, \"request\": {pay}}}, {{\"at_s\": 5, \"request\": {pay}}}]}}]}}"
+    );
+    folder.write("cases.json", &cases);
+    let file = folder.0.join("cases.json");
+    let file = file.to_str().unwrap();
+    let (code, out, err) = run(&["policy", "explain", "--cases", file], &bundle);
+    assert_eq!((code, err.as_str()), (3, ""), "{out}");
+    assert_eq!(out, EXPLAINED);
+
+    let first = [
+        "policy", "explain", "--cases", file, "--step", "0", "--json",
+    ];
+    let (code, out, _) = run(&first, &bundle);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["rules"]), (0, &serde_json::json!(["cap"])));
+
+    for (more, what) in [
+        (vec!["--step", "2"], "requests nothing there"),
+        (
+            vec!["--case", "thrice"],
+            "name one of the cases with --case: \"twice\"",
+        ),
+    ] {
+        let arguments = [vec!["policy", "explain", "--cases", file], more].concat();
+        let (code, out, err) = run(&arguments, &bundle);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.contains(what), "{err}");
+    }
+    folder.write("cases.json", "{\"cases\": [{}]}");
+    let (code, _, err) = run(&["policy", "explain", "--cases", file], &bundle);
+    assert_eq!(code, 64, "{err}");
+    let (code, _, err) = run(&["policy", "explain"], &bundle);
+    assert_eq!(code, 2);
+    assert!(err.contains("name a file of them with --cases"), "{err}");
+}
+
+const EXPLAINED: &str = r#"twice, step 1
+DENY: NO_MATCHING_PERMIT
+no permit: cap (rules/cap.dw:1)
+  FAILS          2: when temporal { count_within(1h, Countersign::Action::"bank/pay"::request{}) < 2 }
+no permit: small (rules/pay.cedar:1)
+  FAILS          3: when context.input.amount < 100
+  FAILS          3: when principal.hasTag("team")
+  FAILS          4: unless context.input.to == "mallory"
+  NOT_REACHED    4: unless principal.getTag("team") == "x"
+permits: 0 held, 2 failed, 0 are about something else
+facts read, and who vouches for them:
+  context.input.amount = 500: only the agent
+  context.input.to = "mallory": only the agent
+  principal.getTag("team") is absent: the registry
+history counted:
+  cap: `temporal { count_within(1h, Countersign::Action::"bank/pay"::request{}) < 2 }` is false
+    count of bank/pay::request within 3600 s: 2
+"#;

@@ -16,6 +16,7 @@ pub mod command;
 pub mod compartment;
 pub mod entry;
 pub mod evidence;
+pub mod explanation;
 pub mod hash;
 pub mod id;
 pub mod keys;

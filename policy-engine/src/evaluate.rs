@@ -21,12 +21,13 @@ use crate::value::Value;
 pub mod cedar;
 pub(crate) mod context;
 pub(crate) mod entities;
+pub(crate) mod explain;
 pub(crate) mod names;
 pub(crate) mod slices;
 pub(crate) mod temporal;
 
 use names::uid;
-use slices::{Place, Placed, Satisfied};
+use slices::{Needs, Place, Placed, Satisfied};
 
 /// A decision, and what later rules may know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,6 +229,20 @@ impl Compiled {
             };
             &approved
         };
+        let needs = self.slices().needs(places);
+        let asked = self.cedar_request(case, request, places, needs)?;
+        Ok(self.slices().evaluate(places, asked, &case.entities))
+    }
+
+    /// The request as Cedar evaluates it: as much of the context as is needed, and what the rules at those places are told of
+    /// the past.
+    fn cedar_request(
+        &self,
+        case: &Case<'_>,
+        request: &Request,
+        places: &[Place],
+        needs: Needs,
+    ) -> Result<CedarRequest, Reason> {
         let rules: Vec<&Rule> = self.rules_at(places).collect();
         let past = temporal::evaluate(
             self,
@@ -238,7 +253,6 @@ impl Compiled {
             &case.asked,
             request,
         );
-        let needs = self.slices().needs(places);
         let context = |past: &[(String, bool)]| {
             context::for_cedar(self.names(), request, &case.asked.input, needs, past)
                 .map_err(|_| Reason::SchemaMismatch)
@@ -249,13 +263,12 @@ impl Compiled {
             Err(_) => return Err(context(&[]).err().unwrap_or(Reason::EvaluationError)),
         };
         let known = |placed: &Placed| EntityUIDEntry::known(placed.uid.clone(), None);
-        let asked = CedarRequest::new_unchecked(
+        Ok(CedarRequest::new_unchecked(
             known(&case.principal),
             known(&case.action),
             known(&case.resource),
             Some(context),
-        );
-        Ok(self.slices().evaluate(places, asked, &case.entities))
+        ))
     }
 
     /// The first permit of the slice, by id, whose approvals would turn the denial into an allow.

@@ -38,6 +38,9 @@ pub use check::{add_missing_ids, check};
 pub use compile::{Compiled, NoThread, RuleSource};
 pub use decision::{Approver, Condition, Decision, Reason, RuleId, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
+pub use evaluate::explain::{
+    Clause, ClauseResult, Counted, ExplainedRule, Explanation, FactRead, Measure, Measured, Voucher,
+};
 pub use evaluate::{Evaluated, Outcome};
 pub use history::{
     Event, EventKind, Fingerprint, HEADER, NotCanonical, Partition, Record, Records, RecordsMut,
@@ -48,6 +51,6 @@ pub use rehearsal::Rehearsal;
 pub use request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
 pub use schema::{ActionSchema, Attribute, Mismatch, Shape, Shapes, TEMPLATE};
 pub use skeleton::skeleton;
-pub use testing::{CaseFailure, run_cases};
+pub use testing::{CaseFailure, explain_step, run_cases};
 pub use usage::{RuleUse, Usage, UsageReport};
 pub use value::{Decimal, DecodeError, Value};

@@ -83,3 +83,20 @@ pub const OUTCOME_RESERVE: usize = 3;
 pub const OUTCOME_HORIZON_S: i64 = 24 * 3_600;
 /// Cells of a partition, apart from those in its header, that one step looks at because something in them may have expired.
 pub const CELLS_PER_STEP: usize = 256;
+
+/// Determining rules that an explanation tells clause by clause. Explanations are in no entry: their limits need no new engine
+/// version.
+pub const MAX_EXPLAINED_RULES: usize = 16;
+/// Permits that did not hold, nearest first, that an explanation tells.
+pub const MAX_NEAREST_PERMITS: usize = 5;
+/// Clauses of one rule in an explanation.
+pub const MAX_EXPLAINED_CLAUSES: usize = 16;
+/// The text of one clause in an explanation, and why it erred. With the two limits above an explanation's rules stay below
+/// 21 x 16 x 1 KiB = 336 KiB.
+pub const MAX_EXPLAINED_CLAUSE_BYTES: usize = 512;
+/// Facts in an explanation.
+pub const MAX_EXPLAINED_FACTS: usize = 64;
+/// The name and the value of one fact in an explanation.
+pub const MAX_EXPLAINED_VALUE_BYTES: usize = 256;
+/// Temporal conditions in an explanation.
+pub const MAX_EXPLAINED_HISTORY: usize = 32;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::bundle::HistoryScope;
 use crate::compile::Compiled;
 use crate::decision::{Decision, Reason, Verdict};
+use crate::evaluate::explain::Explanation;
 use crate::evaluate::{Outcome, without_rules};
 use crate::history::{Event, Partition, Starts, step};
 use crate::request::Request;
@@ -49,6 +50,17 @@ impl<'c> Rehearsal<'c> {
             self.allowed.insert(request.request_id.clone(), request);
         }
         evaluated.decision
+    }
+
+    /// Explains what [`Rehearsal::ask`] would say; nothing becomes part of the past.
+    pub fn explain(&self, mut request: Request) -> Explanation {
+        request.time_us = request.time_us.max(self.now_us.saturating_add(1));
+        let empty = Partition::default();
+        let key = key(self.compiled, &request);
+        let partition = self.partitions.get(&key).unwrap_or(&empty);
+        let explained = self.compiled.explain(&self.starts, partition, &request);
+        explained
+            .unwrap_or_else(|_| Explanation::bare(without_rules(Reason::EvaluationError).decision))
     }
 
     /// Steps what became of a request. Only the first outcome counts, and only of what was allowed here.

@@ -9,7 +9,9 @@ use std::fmt;
 use crate::bundle::{Bundle, Case, Expectation, Step, StepKind};
 use crate::compile::Compiled;
 use crate::decision::{Decision, RuleId};
+use crate::evaluate::explain::Explanation;
 use crate::rehearsal::Rehearsal;
+use crate::request::Request;
 
 /// A step of a test case whose decision was not the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,34 +90,61 @@ pub fn run_cases(compiled: &Compiled, bundle: &Bundle) -> Vec<CaseFailure> {
 fn run(compiled: &Compiled, case: &Case) -> Vec<CaseFailure> {
     let mut rehearsal = Rehearsal::new(compiled);
     let mut failures = Vec::new();
-    for (index, Step { time_us, kind }) in case.steps.iter().enumerate() {
-        match kind {
-            StepKind::Request { request, expect } => {
-                let mut request = crate::Request::clone(request);
-                request.time_us = *time_us;
-                let action = request.action.clone();
-                let actual = rehearsal.ask(request);
-                if !fits(expect, &actual) {
-                    failures.push(CaseFailure {
-                        file: case.file.clone(),
-                        case: case.name.clone(),
-                        step: index,
-                        action,
-                        expected: expect.clone(),
-                        actual,
-                    });
-                }
-            }
-            StepKind::Response { of, output } => {
-                let id = request_id(case, *of);
-                rehearsal.outcome(id, *time_us, true, output.as_deref());
-            }
-            StepKind::Error { of } => {
-                rehearsal.outcome(request_id(case, *of), *time_us, false, None)
-            }
+    for (index, step) in case.steps.iter().enumerate() {
+        let actual = play(&mut rehearsal, case, step);
+        let StepKind::Request { request, expect } = &step.kind else {
+            continue;
+        };
+        if let Some((expect, actual)) = expect.as_ref().zip(actual)
+            && !fits(expect, &actual)
+        {
+            failures.push(CaseFailure {
+                file: case.file.clone(),
+                case: case.name.clone(),
+                step: index,
+                action: request.action.clone(),
+                expected: expect.clone(),
+                actual,
+            });
         }
     }
     failures
+}
+
+/// Explains the decision of a step, after the steps before it; none if nothing is requested there.
+pub fn explain_step(compiled: &Compiled, case: &Case, step: usize) -> Option<Explanation> {
+    let asked = asked(case.steps.get(step)?)?;
+    let mut rehearsal = Rehearsal::new(compiled);
+    for before in case.steps.iter().take(step) {
+        play(&mut rehearsal, case, before);
+    }
+    Some(rehearsal.explain(asked))
+}
+
+/// The request of a step, at the time of the step.
+fn asked(step: &Step) -> Option<Request> {
+    let StepKind::Request { request, .. } = &step.kind else {
+        return None;
+    };
+    Some(Request {
+        time_us: step.time_us,
+        ..Request::clone(request)
+    })
+}
+
+/// Lets a step happen; a request is decided.
+fn play(rehearsal: &mut Rehearsal<'_>, case: &Case, step: &Step) -> Option<Decision> {
+    match &step.kind {
+        StepKind::Request { .. } => return asked(step).map(|request| rehearsal.ask(request)),
+        StepKind::Response { of, output } => {
+            let id = request_id(case, *of);
+            rehearsal.outcome(id, step.time_us, true, output.as_deref());
+        }
+        StepKind::Error { of } => {
+            rehearsal.outcome(request_id(case, *of), step.time_us, false, None);
+        }
+    }
+    None
 }
 
 /// The id of the request of a step.

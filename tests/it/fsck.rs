@@ -18,7 +18,7 @@ use ledger_proto::v1;
 use prost::Message;
 
 /// A store in which a node applied the whole story, each command in a batch of its own.
-fn story(tree_hash: TreeHash) -> (MemoryStore, World) {
+pub(crate) fn story(tree_hash: TreeHash) -> (MemoryStore, World) {
     let world = tell_story(tree_hash).world;
     let store = MemoryStore::new();
     create_state(&store, &genesis_message(tree_hash), 1, false).expect("a new store");
@@ -119,14 +119,19 @@ fn run(store: &MemoryStore) -> Report {
     fsck::run(store, None, &mut |_, _| {})
 }
 
-fn pairs(store: &MemoryStore, table: Table) -> Vec<Pair> {
+pub(crate) fn pairs(store: &MemoryStore, table: Table) -> Vec<Pair> {
     let all = (Bound::Unbounded, Bound::Unbounded);
     store
         .range(table, all, Direction::Ascending, usize::MAX)
         .expect("reads")
 }
 
-fn with(store: &MemoryStore, table: Table, key: &[u8], value: Option<Vec<u8>>) -> MemoryStore {
+pub(crate) fn with(
+    store: &MemoryStore,
+    table: Table,
+    key: &[u8],
+    value: Option<Vec<u8>>,
+) -> MemoryStore {
     let copy = store.killed();
     let mut batch = Batch::new();
     match value {
@@ -224,6 +229,7 @@ fn where_every_byte_is_bound_every_byte_counts() {
         Family::TileHash,
         Family::Compartment,
         Family::Trust,
+        Family::Attestation,
     ];
     let mut unnoticed = Vec::new();
     for family in bound {

@@ -30,6 +30,7 @@ mod manifests;
 #[cfg(test)]
 mod proto;
 #[cfg(test)]
+mod snapshots;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::argument::text;
 use super::connection::{Connection, Speaker, block_on};
 use super::session::parse_session;
 use super::show::printable;
-use super::{Exit, Failure, permits, print_json, requests};
+use super::{Exit, Failure, explanation, permits, print_json, requests};
 use crate::action::Question;
 use crate::client::Client;
 use crate::decision::Decision;
@@ -71,6 +71,10 @@ pub(super) struct Authorize {
 pub(super) struct Simulate {
     #[command(flatten)]
     asking: Asking,
+    /// Also show why: the rules that determine it, the permits that came nearest and the clause that failed, who vouches for
+    /// what they read, and what they counted.
+    #[arg(long)]
+    explain: bool,
 }
 
 /// The tool's arguments. They are read before anybody is asked: standard input can take for ever.
@@ -243,6 +247,7 @@ pub(super) fn simulate(
         let message = v1::SimulateRequest {
             submission: Some(submission),
             consistency: None,
+            explain: arguments.explain,
         };
         let answer: v1::SimulateResponse = client.read(paths::SIMULATE, message).await?;
         let decision = answer.decision.unwrap_or_default();
@@ -251,9 +256,13 @@ pub(super) fn simulate(
         let reason = decision.reason().as_str_name();
         let reason = reason.strip_prefix("DECISION_REASON_").unwrap_or(reason);
         let rules = decision.rules.clone().unwrap_or_default().ids;
+        let told = answer.explanation.as_ref();
         if json {
-            let value =
+            let mut value =
                 json!({ "verdict": verdict, "reason": reason, "rules": rules, "simulated": true });
+            if arguments.explain {
+                value["explanation"] = told.map_or(Value::Null, explanation::as_json);
+            }
             print_json(out, &value)?;
         } else {
             let by = if rules.is_empty() {
@@ -263,6 +272,11 @@ pub(super) fn simulate(
             };
             writeln!(out, "would be {verdict}: {reason}{}", printable(&by))?;
             writeln!(out, "nothing was recorded; this permits nothing")?;
+            match told {
+                Some(told) => explanation::print(told, out)?,
+                None if arguments.explain => writeln!(out, "it does not come as far as the rules")?,
+                None => {}
+            }
         }
         Ok(match decision.verdict() {
             Verdict::Allow => Exit::Done,

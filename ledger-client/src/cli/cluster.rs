@@ -132,6 +132,11 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
 }
 
 fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
+    let why = if status.ready {
+        &status.not_cosigning_reason
+    } else {
+        &status.not_ready_reason
+    };
     json!({
         "endpoint": url,
         "node": status.node_id,
@@ -139,7 +144,7 @@ fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
         "leader": status.leader_id,
         "entries": status.tree_size,
         "cosigned": status.quorum_cosigned_tree_size,
-        "why": status.not_ready_reason,
+        "why": why,
     })
 }
 

@@ -9,6 +9,7 @@ mod cluster;
 mod connection;
 mod context;
 mod entry;
+mod explanation;
 mod follow;
 mod gateway;
 mod governing;

@@ -48,6 +48,8 @@ pub(super) struct Context<'a, 's> {
     pub(super) policies: &'a Policies,
     /// What the entry of this command said, if it is applied again.
     pub(super) recorded: Option<&'a Body>,
+    /// True if somebody wants to know why.
+    pub(super) explains: bool,
     /// What is found besides the answer.
     pub(super) found: Found,
 }

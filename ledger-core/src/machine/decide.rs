@@ -43,6 +43,10 @@ pub(super) fn decide(
             let request = request(context, case, checked, content);
             let past = history::past(context.txn, whose, scope);
             let evaluated = compiled.decide(&starts, &past, &request)?;
+            if context.explains {
+                let explanation = compiled.explain(&starts, &past, &request)?;
+                context.found.explanation = Some(Box::new(explanation));
+            }
             let decision = translate(context, case, &checked.session, &evaluated.decision);
             // What the entry cannot hold becomes a denial, and a denial that was not the rules' is not part of their history.
             if decision.reason() == translate_reason(evaluated.decision.reason) {

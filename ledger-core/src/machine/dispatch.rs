@@ -4,8 +4,8 @@ use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
 use super::context::{Context, Stop};
 use super::{
-    authorize, bundle, erase, halt, keyring, membership, operator, record, registry, session,
-    status,
+    attestation, authorize, bundle, erase, halt, keyring, membership, operator, record, registry,
+    session, status,
 };
 
 /// Every kind of command and where it is handled.
@@ -37,7 +37,7 @@ pub(super) fn dispatch(context: &mut Context<'_, '_>, body: &Ask) -> Result<Body
         Ask::ActivateEngine(ask) => govern(context, ask, membership::activate_engine),
         Ask::ActivateCluster(ask) => govern(context, ask, membership::activate_cluster),
         Ask::DeclareSupport(ask) => govern(context, ask, membership::declare_support),
-        Ask::AttestState(ask) => govern(context, ask, membership::attest_state),
+        Ask::AttestState(ask) => govern(context, ask, attestation::attest_state),
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) fn update(
             record.member = false;
             record.leaf = context.leaf.0;
             context.txn.write(Key::node(id), &record);
+            context.txn.delete(Key::attestation(id));
             keyring::retire_all(context, &Identity::Node(id))?;
         }
     }
@@ -217,7 +218,7 @@ pub(super) fn put_node(
     Ok(())
 }
 
-fn nodes(txn: &Txn<'_>) -> Result<BTreeMap<u64, v1::NodeRecord>, StateError> {
+pub(super) fn nodes(txn: &Txn<'_>) -> Result<BTreeMap<u64, v1::NodeRecord>, StateError> {
     let prefix = Key::family(Family::Node);
     let mut nodes = BTreeMap::new();
     for (rest, record) in txn.records(&prefix)? {
@@ -246,17 +247,6 @@ pub(super) fn declare_support(
     record.card = Some(card);
     record.leaf = context.leaf.0;
     context.txn.write(Key::node(id), &record);
-    Ok(applied(""))
-}
-
-pub(super) fn attest_state(
-    context: &mut Context<'_, '_>,
-    ask: &v1::AttestState,
-) -> Result<v1::Governance, Stop> {
-    if !matches!(context.command.author, Identity::Node(_)) {
-        return Err(v1::Result::NotPermitted.into());
-    }
-    validate::valid(ask.digest.len() == 32 && ask.tree_size <= context.leaf.0)?;
     Ok(applied(""))
 }
 

@@ -7,6 +7,7 @@
 //! if it had never been sent. Everything else gets an entry, denials, rejections and malformed bodies included.
 
 mod admission;
+mod attestation;
 mod authority;
 mod authorize;
 mod bundle;
@@ -36,6 +37,7 @@ mod validate;
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
 pub use admission::{Refusal, SignatureChecks, check_signatures};
+pub use attestation::{Comparison, compare};
 pub use authority::{Duty, roles};
 pub use genesis::{GenesisError, genesis, genesis_digest};
 pub use liveness::Liveness;
@@ -48,11 +50,11 @@ pub use session::scope_holds;
 pub use tip::{Tip, find_request, tip};
 
 use crate::command::{Command, Compartments};
-use crate::entry;
 use crate::hash::{Hash, LeafIndex};
 use crate::id::SessionId;
 use crate::limits::MAX_TIME_US;
 use crate::state::{Key, State, StateError, Txn};
+use crate::{entry, explanation};
 use context::{Context, Stop};
 use dispatch::{dispatch, rejection};
 use tip::{read_head, read_ledger};
@@ -199,6 +201,7 @@ impl Machine {
             leaf,
             now_us,
             recorded: recorded.and_then(|entry| entry.body.as_ref()),
+            explains: false,
         };
         let (body, found) = self.answer(txn, &place, &admitted, &compartments)?;
         let entry = v1::Entry {
@@ -240,6 +243,30 @@ impl Machine {
         now_us: u64,
         submission: &v1::Submission,
     ) -> Result<Result<v1::Decision, Refusal>, StateError> {
+        let simulated = self.simulated(state, now_us, submission, false)?;
+        Ok(simulated.map(|(decision, _)| decision))
+    }
+
+    /// The same, and why, if the request comes as far as the rules.
+    ///
+    /// # Errors
+    /// As [`Machine::simulate`].
+    pub fn explain(
+        &self,
+        state: &dyn State,
+        now_us: u64,
+        submission: &v1::Submission,
+    ) -> Result<Result<Explained, Refusal>, StateError> {
+        self.simulated(state, now_us, submission, true)
+    }
+
+    fn simulated(
+        &self,
+        state: &dyn State,
+        now_us: u64,
+        submission: &v1::Submission,
+        explains: bool,
+    ) -> Result<Result<Explained, Refusal>, StateError> {
         let mut txn = Txn::new(state);
         let ledger = read_ledger(&txn)?;
         let head = read_head(&txn, &ledger)?;
@@ -267,11 +294,15 @@ impl Machine {
             leaf: head.size().next_index(),
             now_us,
             recorded: None,
+            explains,
         };
         let compartments = Compartments::open(&admitted.command, &submission.compartments);
-        let (body, _) = self.answer(&mut txn, &place, &admitted, &compartments)?;
+        let (body, found) = self.answer(&mut txn, &place, &admitted, &compartments)?;
         match body {
-            Body::Decision(decision) => Ok(Ok(decision)),
+            Body::Decision(decision) => {
+                let told = found.explanation.as_deref().map(explanation::to_message);
+                Ok(Ok((decision, told)))
+            }
             Body::Genesis(_)
             | Body::Outcome(_)
             | Body::SessionOpening(_)
@@ -302,6 +333,7 @@ impl Machine {
                 compartments,
                 policies: &self.policies,
                 recorded: place.recorded,
+                explains: place.explains,
                 found: Found::default(),
             };
             let answer = dispatch(&mut context, &command.body);
@@ -320,12 +352,16 @@ impl Machine {
     }
 }
 
+/// A decision that nobody made, and why it would be made.
+pub type Explained = (v1::Decision, Option<v1::Explanation>);
+
 /// Where and when a command is applied, and what its entry said before, if it is applied again.
 struct Place<'a> {
     ledger: &'a v1::LedgerRecord,
     leaf: LeafIndex,
     now_us: u64,
     recorded: Option<&'a Body>,
+    explains: bool,
 }
 
 /// What every new entry brings with it, whatever it says: the request id's permanent record, the session's new head, and

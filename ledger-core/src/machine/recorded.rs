@@ -6,7 +6,7 @@
 
 use ledger_proto::v1::{self, DecisionReason, entry::Body};
 
-use policy_engine::Request;
+use policy_engine::{Explanation, Request};
 
 use super::context::Context;
 use super::{Applied, Machine, SignatureChecks};
@@ -31,6 +31,8 @@ pub(super) struct Found {
     pub(super) adopted: bool,
     /// What the rules were asked, kept only if the command is applied again.
     pub(super) asked: Option<Box<Request>>,
+    /// Why the rules decided as they did, kept only if somebody wants to know.
+    pub(super) explanation: Option<Box<Explanation>>,
 }
 
 impl Machine {
@@ -50,8 +52,8 @@ impl Machine {
             signed: entry.signed.clone(),
             compartments,
         };
-        let (applied, Found { adopted, asked }) =
-            self.run(txn, entry.time_us, &submission, checks, Some(entry))?;
+        let (applied, found) = self.run(txn, entry.time_us, &submission, checks, Some(entry))?;
+        let Found { adopted, asked, .. } = found;
         Ok(Reapplied {
             applied,
             adopted,

@@ -46,6 +46,8 @@ pub enum Family {
     OutcomeOf = 0x25,
     /// u64 epoch → `TrustRecord`
     Trust = 0x26,
+    /// u64 node → `AttestationRecord`; of members
+    Attestation = 0x27,
     /// namespace, scope, partition, key of a record → a record of a history partition
     Partition = 0x30,
     /// u64 expiry, then the key of the partition → nothing
@@ -60,7 +62,7 @@ pub enum Family {
 
 impl Family {
     /// Every family, ascending.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Ledger,
         Self::Head,
         Self::Operator,
@@ -77,6 +79,7 @@ impl Family {
         Self::Request,
         Self::OutcomeOf,
         Self::Trust,
+        Self::Attestation,
         Self::Partition,
         Self::PartitionExpiry,
         Self::Entry,
@@ -259,6 +262,12 @@ impl Key {
     #[must_use]
     pub fn trust(epoch: u64) -> Self {
         Self::new(Family::Trust).bytes(&epoch.to_be_bytes())
+    }
+
+    /// [`Family::Attestation`]
+    #[must_use]
+    pub fn attestation(node: u64) -> Self {
+        Self::new(Family::Attestation).bytes(&node.to_be_bytes())
     }
 
     /// All records of one partition in [`Family::Partition`]. The key says how long its parts are, so that no partition's

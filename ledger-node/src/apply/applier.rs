@@ -20,6 +20,7 @@ use openraft::EntryPayload;
 use prost::Message;
 use tokio::sync::{oneshot, watch};
 
+use super::points::{self, Points};
 use super::prepare::{CallKey, Prepared, Preparer};
 use super::receipts::Answers;
 use super::waiters::{Outcome, Waiters};
@@ -108,6 +109,8 @@ pub struct Parts {
     pub waiters: Arc<Waiters<Answer<Submitted>>>,
     /// Where their answers are made.
     pub answers: Sender<Answers>,
+    /// Where views for digests of the state are left.
+    pub points: Arc<Points>,
     /// Stops the node.
     pub fatal: Fatal,
 }
@@ -160,7 +163,7 @@ impl Applier {
         self.tip.clone()
     }
 
-    /// Applies committed entries in one write.
+    /// Applies committed entries, in one write unless there is a point among them.
     ///
     /// # Errors
     /// This replica must stop.
@@ -227,6 +230,8 @@ struct Pending<'s> {
     batch: Batch,
     outcomes: Vec<(CallKey, Outcome)>,
     boundaries: Vec<(TreeSize, Hash)>,
+    /// The last entry ends in a point.
+    point: bool,
 }
 
 impl Worker {
@@ -258,6 +263,15 @@ impl Worker {
     }
 
     fn apply(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let mut entries = entries.iter();
+        while !entries.as_slice().is_empty() {
+            self.apply_to_point(&mut entries)?;
+        }
+        Ok(())
+    }
+
+    /// One write: entries up to the first point, or all.
+    fn apply_to_point(&mut self, entries: &mut std::slice::Iter<'_, Entry>) -> io::Result<()> {
         let store = Arc::clone(&self.parts.store);
         let below = StoreState(&*store);
         let mut pending = Pending {
@@ -265,6 +279,7 @@ impl Worker {
             batch: Batch::new(),
             outcomes: Vec::new(),
             boundaries: Vec::new(),
+            point: false,
         };
         let mut applied = self.applied.clone();
         for entry in entries {
@@ -278,6 +293,9 @@ impl Worker {
                     self.apply_batch(&entry.log_id, proposal, &mut pending)?;
                 }
             }
+            if pending.point {
+                break;
+            }
         }
         let now = tip(&pending.txn).map_err(io::Error::other)?;
         let mut batch = pending.batch;
@@ -290,6 +308,10 @@ impl Worker {
         applied.write(&mut batch);
         // The commit point of an apply: entries, tiles, state, index and what was applied, together.
         store.write(&batch)?;
+        if pending.point {
+            // Before anything more is written.
+            self.parts.points.put(now.size, store.view());
+        }
         self.settle(applied, now, pending.boundaries);
         self.answer(pending.outcomes);
         Ok(())
@@ -320,6 +342,7 @@ impl Worker {
                         let place = place.to_be_bytes();
                         pending.batch.put(Table::Meta, key, place);
                     }
+                    pending.point |= points::is_asked_for(&appended.entry);
                     index::changes(&pending.txn, &appended.entry, &mut pending.batch)
                         .map_err(io::Error::other)?;
                     Outcome::Appended(appended.index)
@@ -333,6 +356,8 @@ impl Worker {
             pending.outcomes.push((key, outcome));
         }
         let now = tip(&pending.txn).map_err(io::Error::other)?;
+        let before = pending.boundaries.last().map(|(size, _)| *size);
+        pending.point |= points::is_due(before.unwrap_or(self.tip.size), now.size);
         pending.boundaries.push((now.size, now.root));
         Ok(())
     }
@@ -402,6 +427,7 @@ impl Worker {
     }
 
     fn install(&mut self, dir: &std::path::Path, own: &Own) -> io::Result<()> {
+        self.parts.points.begin_again();
         self.parts.store.install(dir, &**own)?;
         // Now, and not while the first decision waits.
         let machine = &self.parts.machine;

@@ -2,7 +2,8 @@
 //! policy.
 //!
 //! A node signs only a root that it computed itself from what it applied, only for a larger tree than before, and only after
-//! that fact is durable in its marker. So however it crashes, it never vouches for two histories.
+//! that fact is durable in its marker. So however it crashes, it never vouches for two histories. A node that began with a
+//! copy of another's state signs nothing until most of the others have attested the same state.
 
 mod collect;
 
@@ -27,6 +28,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::apply::receipts::Notary;
 use crate::clock::Clock;
+use crate::node::attested::not_cosigning;
 use crate::node::fatal::Fatal;
 use crate::node::view::StoreState;
 use crate::raft::flusher::Flusher;
@@ -141,11 +143,9 @@ impl Cosigner {
         let checkpoint = self.check_log_signature(note)?;
         let (size, root) = (checkpoint.size(), checkpoint.root());
         self.wait_applied(size).await?;
-        if self.is_unproven()? {
-            return Err(
-                "this node began with a snapshot that no cosigned checkpoint has confirmed yet"
-                    .to_owned(),
-            );
+        let not_cosigning = not_cosigning(&*parts.store, parts.peers.node_id);
+        if let Some(why) = not_cosigning.map_err(|error| error.to_string())? {
+            return Err(why);
         }
         if self.root_at(size).map_err(|error| error.to_string())? != root {
             parts.fatal.stop(format!(
@@ -243,18 +243,7 @@ impl Cosigner {
         for old in kept(&**store, MAX_KEPT + 8)?.into_iter().skip(MAX_KEPT) {
             batch.delete(Table::Meta, old.0);
         }
-        if let Some(unproven) = store.get(Table::Meta, meta::UNPROVEN)?
-            && unproven.as_slice() <= size.0.to_be_bytes().as_slice()
-        {
-            batch.delete(Table::Meta, meta::UNPROVEN);
-        }
         store.write(&batch)
-    }
-
-    fn is_unproven(&self) -> Result<bool, String> {
-        let store = &self.parts.store;
-        let unproven = store.get(Table::Meta, meta::UNPROVEN);
-        Ok(unproven.map_err(|error| error.to_string())?.is_some())
     }
 
     async fn wait_applied(&self, size: TreeSize) -> Result<(), String> {

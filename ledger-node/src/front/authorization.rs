@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::join_all;
+use ledger_core::explanation::without_values;
 use ledger_core::hash::TreeSize;
+use ledger_core::id::Identity;
 use ledger_core::limits::MIN_STACK_LEN;
 use ledger_core::state::{Key, read};
 use ledger_proto::v1::{
@@ -278,11 +280,25 @@ fn simulate(
     opened
         .reader
         .require(&[Role::Policy, Role::Auditor], &namespace)?;
-    let decided = ledger
-        .machine()
-        .simulate(&opened.view, ledger.now_us(), &submission)?;
+    let (machine, now_us) = (ledger.machine(), ledger.now_us());
+    let (decision, explanation) = if request.explain {
+        machine.explain(&opened.view, now_us, &submission)??
+    } else {
+        (machine.simulate(&opened.view, now_us, &submission)??, None)
+    };
+    // What agents' sessions contain is not for everybody who may read rules.
+    let of_agent = Identity::Agent(ask.agent.clone());
+    let reads_content = opened.reader.holds(&[Role::Auditor], &namespace)
+        || opened.reader.owns(&opened.view, &of_agent)?;
     Ok(v1::SimulateResponse {
-        decision: Some(decided?),
+        decision: Some(decision),
         as_of: as_of(&opened.view)?,
+        explanation: explanation.map(|told| {
+            if reads_content {
+                told
+            } else {
+                without_values(told)
+            }
+        }),
     })
 }

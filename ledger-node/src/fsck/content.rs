@@ -3,6 +3,7 @@
 
 use ledger_core::command::Command;
 use ledger_core::hash::{Hash, LeafIndex};
+use ledger_core::id::Identity;
 use ledger_core::keys::PublicKey;
 use ledger_core::state::Key;
 use ledger_core::{compartment, entry};
@@ -274,12 +275,25 @@ fn check_records(check: &mut Check<'_>, found: &v1::Entry, command: &Command) ->
             check_cards(check, &ask.nodes, why)
         }
         Ask::PublishBundle(ask) => check_bundle(check, found, ask, why),
+        Ask::AttestState(_) => check_attestation(check, command, why),
         Ask::OpenSession(_) => match entry::session(found) {
             Some(id) => check.expect(&Key::session(id), why),
             None => Ok(()),
         },
         _ => Ok(()),
     }
+}
+
+/// What a node attested last is kept as long as it is a member.
+fn check_attestation(check: &mut Check<'_>, command: &Command, why: &str) -> Go {
+    let Identity::Node(node) = command.author else {
+        return Ok(());
+    };
+    let member: Option<v1::NodeRecord> = check.record(&Key::node(node))?;
+    if member.is_some_and(|member| member.member) {
+        check.expect(&Key::attestation(node), why)?;
+    }
+    Ok(())
 }
 
 /// A bundle that is complete keeps all its chunks.

@@ -66,7 +66,7 @@ fn check_meta(check: &mut Check<'_>) -> Go {
         };
         let valid = match key {
             meta::FORMAT => value == meta::FORMAT_VERSION.to_be_bytes(),
-            meta::NODE | meta::UNPROVEN => value.len() == 8,
+            meta::NODE | meta::COPIED => value.len() == 8,
             meta::GENESIS => value.len() == 32,
             meta::BOOTSTRAP => true,
             meta::VOTE => is::<wire::Vote>(value),

@@ -34,9 +34,9 @@ pub const MAX_FINDINGS: usize = 32;
 
 /// What to do with a store that something was found in.
 pub const ADVICE: &str = "do not start this node on this data, and keep a copy of it; the other nodes are not concerned. Make \
-                          a key for a new node id with `ledger-node key new`, let an admin add it with `ledger-node member \
-                          add` and remove this one with `ledger-node member remove`, and `ledger-node init` an empty data \
-                          directory without --first";
+                          a key for a new node id with `ledger-node key new`, let an admin add it with `ledger-client \
+                          cluster add` and remove this one with `ledger-client cluster remove`, and `ledger-node init` an \
+                          empty data directory without --first";
 
 /// Where something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]

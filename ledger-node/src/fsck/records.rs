@@ -69,6 +69,7 @@ fn check_pair(
         Family::Request => pair.is::<v1::RequestRecord>(true),
         Family::OutcomeOf => outcome_of(check, pair)?,
         Family::Trust => trust(check, ground, pair)?,
+        Family::Attestation => attestation(check, pair)?,
         Family::Partition => partition(check, pair)?,
         Family::PartitionExpiry => partition_expiry(check, pair)?,
         Family::Compartment => compartment(check, pair)?,
@@ -192,6 +193,30 @@ fn node(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
             ask(check, record.leaf)?,
             Some(Ask::UpdateMembership(_) | Ask::DeclareSupport(_))
         );
+    Ok(holds(tied, UNTIED))
+}
+
+/// A member's last attestation says what its entry says.
+fn attestation(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
+    let record: v1::AttestationRecord = decoded!(pair);
+    let Some(node) = pair.number() else {
+        return Ok(Err("the key has another form".to_owned()));
+    };
+    let member: Option<v1::NodeRecord> = check.record(&Key::node(node))?;
+    if !member.is_some_and(|member| member.member) {
+        return Ok(Err("the node is no member".to_owned()));
+    }
+    let said = v1::AttestState {
+        tree_size: record.tree_size,
+        digest: record.digest,
+        copied: record.copied,
+    };
+    let found = check.entry(record.leaf)?;
+    let command = found.and_then(|found| entry::command(&found).ok().flatten());
+    let tied = command.is_some_and(|command| {
+        let author = command.author.as_ref().map(Identity::parse);
+        author == Some(Ok(Identity::Node(node))) && command.body == Some(Ask::AttestState(said))
+    });
     Ok(holds(tied, UNTIED))
 }
 

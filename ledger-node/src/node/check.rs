@@ -11,6 +11,7 @@ use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 
+use super::attested::{comparison, outvoted};
 use super::fatal::disk;
 use super::start::StartError;
 use super::view::StoreState;
@@ -132,6 +133,10 @@ pub(super) fn check_store(
         ));
     }
     require_runnable(store)?;
+    let comparison = comparison(store, node_id).map_err(damaged)?;
+    if let Some(why) = comparison.as_ref().and_then(outvoted) {
+        return Err(StartError::Data(why));
+    }
     let vote: Option<wire::Vote> = read_meta(store, meta::VOTE).map_err(unreadable)?;
     let applied = AppliedState::read(store).map_err(unreadable)?.last;
     let last = last_log_id(store).map_err(unreadable)?.max(applied);

@@ -3,12 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ledger_core::id::{Identity, SessionId};
+use ledger_core::id::SessionId;
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Tip};
-use ledger_core::signature::{SignatureDomain, sign_one};
-use ledger_core::signer::Signer;
 use ledger_core::state::{Family, Key, State, StateError, read};
 use ledger_proto::v1::{self, command::Body};
 use openraft::async_runtime::WatchReceiver;
@@ -18,11 +16,11 @@ use tokio::sync::watch;
 
 use super::fatal::Fatal;
 use super::ledger::Ledger;
+use super::own_commands::OwnCommands;
 use super::start::Node;
-use crate::clock::{Clock, Entropy};
+use crate::clock::Clock;
 use crate::cosign::Cosigner;
 use crate::index;
-use crate::keyfile::KeyFile;
 use crate::raft::Raft;
 use crate::raft::clocks::MAX_OFFSET_US;
 use crate::raft::flusher::Flusher;
@@ -57,8 +55,7 @@ pub(super) struct Keeper {
     may_lead: watch::Sender<bool>,
     tip: watch::Receiver<Tip>,
     clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    node_key: Arc<KeyFile>,
+    own: OwnCommands,
     fatal: Fatal,
     snapshot_bytes: u64,
     snapshot_at: u64,
@@ -78,8 +75,7 @@ impl Keeper {
             may_lead: node.may_lead.clone(),
             tip: node.tip.clone(),
             clock: Arc::clone(&node.clock),
-            entropy: Arc::clone(&node.entropy),
-            node_key: Arc::clone(&node.node_key),
+            own: node.own_commands(),
             fatal,
             snapshot_bytes,
             snapshot_at: 0,
@@ -289,48 +285,19 @@ impl Keeper {
         if card.engine_versions == ENGINE_VERSIONS && card.cluster_versions == [CLUSTER_VERSION] {
             return Ok(());
         }
-        self.submit(Body::DeclareSupport(v1::DeclareSupport {
-            engine_versions: ENGINE_VERSIONS.to_vec(),
-            cluster_versions: vec![CLUSTER_VERSION],
-        }))
-        .await
+        self.own
+            .submit(Body::DeclareSupport(v1::DeclareSupport {
+                engine_versions: ENGINE_VERSIONS.to_vec(),
+                cluster_versions: vec![CLUSTER_VERSION],
+            }))
+            .await
     }
 
     async fn seal_one(&self, session: SessionId) -> Result<(), String> {
-        self.submit(Body::Seal(v1::Seal {
-            session_id: session.to_vec(),
-        }))
-        .await
-    }
-
-    /// Brings a command of this node into the ledger.
-    async fn submit(&self, body: Body) -> Result<(), String> {
-        let author = Identity::Node(self.ledger.node_id());
-        let id = self.entropy.id().map_err(|error| error.to_string())?;
-        let command = v1::Command {
-            request_id: id.to_vec(),
-            issued_at_us: self.clock.now_us(),
-            author: Some(author.to_message()),
-            body: Some(body),
-            ..v1::Command::default()
-        };
-        let key: &dyn Signer = &*self.node_key;
-        let signed = sign_one(
-            SignatureDomain::of(&author),
-            self.ledger.origin(),
-            command.encode_to_vec(),
-            &[(self.node_key.public().key_id(), key)],
-        )
-        .map_err(|error| error.to_string())?;
-        let submission = v1::Submission {
-            signed: Some(signed),
-            compartments: Vec::new(),
-        };
-        let deadline = Instant::now() + 5 * INTERVAL;
-        self.ledger
-            .submit(submission, v1::ReceiptLevel::Committed, deadline)
+        self.own
+            .submit(Body::Seal(v1::Seal {
+                session_id: session.to_vec(),
+            }))
             .await
-            .map(drop)
-            .map_err(|failure| failure.to_string())
     }
 }

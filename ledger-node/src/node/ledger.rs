@@ -13,6 +13,7 @@ use ledger_proto::v1::{self, ErrorReason};
 use policy_engine::BundleDigest;
 use tokio::sync::watch;
 
+use super::attested::not_cosigning;
 use super::eraser::erasure_state;
 use super::reads::Reads;
 use super::view::StoreState;
@@ -285,7 +286,20 @@ impl Ledger {
             disk_bytes: self.0.store.disk_bytes(),
             engine_versions: ENGINE_VERSIONS.to_vec(),
             cluster_versions: vec![CLUSTER_VERSION],
+            attested_tree_size: self.attested_tree_size(),
+            // What cannot be read stops the node elsewhere.
+            not_cosigning_reason: not_cosigning(&*self.0.store, self.node_id())
+                .unwrap_or_else(|error| Some(error.to_string()))
+                .unwrap_or_default(),
         }
+    }
+
+    /// The size at which the ledger has this node's digest of its state; 0 if it has none.
+    fn attested_tree_size(&self) -> u64 {
+        let key = Key::attestation(self.node_id());
+        let last: Result<Option<v1::AttestationRecord>, _> =
+            read(&StoreState(&*self.0.store), &key);
+        last.ok().flatten().map_or(0, |last| last.tree_size)
     }
 
     fn not_ready(&self) -> Option<String> {

@@ -1,11 +1,14 @@
 //! A running node: its parts put together.
 
+pub mod attested;
+mod attester;
 mod check;
 pub mod eraser;
 pub mod fatal;
 mod keeper;
 mod leadership;
 pub mod ledger;
+mod own_commands;
 pub mod reads;
 mod serve;
 pub mod start;

@@ -15,16 +15,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::attester::{self, Attester};
 use super::check::{Own, check_store, marked_vote, open_marker, open_store};
 use super::eraser::Eraser;
 use super::fatal::Fatal;
 use super::keeper::Keeper;
 use super::ledger::{Ledger, Parts};
+use super::own_commands::OwnCommands;
 use super::reads::Reads;
 use super::serve;
 use super::view::StoreState;
 use crate::apply::applier;
 use crate::apply::applier::Applier;
+use crate::apply::points::Points;
 use crate::apply::prepare::Preparer;
 use crate::apply::receipts::Notary;
 use crate::apply::waiters::Waiters;
@@ -194,6 +197,7 @@ pub(super) struct Node {
     pub(super) queue: Arc<Queue>,
     pub(super) peers: Arc<Peers>,
     pub(super) snapshots: Arc<Snapshots>,
+    pub(super) points: Arc<Points>,
     pub(super) cosigner: Arc<Cosigner>,
     pub(super) compiler: Arc<Compiler>,
     pub(super) standing: watch::Receiver<Standing>,
@@ -233,16 +237,19 @@ async fn build(
         Preparer::start(Arc::clone(&store), &origin, Arc::clone(&machine)).map_err(fatal)?;
     let notary = Arc::new(Notary::new(Arc::clone(&store), &origin, Arc::new(log_key)));
     let waiters = Arc::new(Waiters::default());
+    let points = Arc::new(Points::default());
     let applier = Applier::start(applier::Parts {
         store: Arc::clone(&store),
         machine: Arc::clone(&machine),
         preparer: Arc::clone(&preparer),
         waiters: Arc::clone(&waiters),
         answers: Arc::clone(&notary).start().map_err(fatal)?,
+        points: Arc::clone(&points),
         fatal: fatal_switch.clone(),
     })
     .map_err(data)?;
-    let snapshots = Arc::new(Snapshots::open(&config.data_dir.join("snapshots")).map_err(fatal)?);
+    let snapshots = config.data_dir.join("snapshots");
+    let snapshots = Arc::new(Snapshots::open(&snapshots, Arc::clone(&store)).map_err(fatal)?);
     let peers = Arc::new(Peers::new(
         config.node_id,
         genesis_digest(&genesis),
@@ -329,6 +336,7 @@ async fn build(
         queue,
         peers,
         snapshots,
+        points,
         cosigner,
         compiler,
         standing,
@@ -418,6 +426,16 @@ impl Node {
         .max_encoding_message_size(MAX_PEER_MESSAGE)
     }
 
+    /// What brings this node's own commands into the ledger.
+    pub(super) fn own_commands(&self) -> OwnCommands {
+        OwnCommands {
+            ledger: self.ledger.clone(),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+            node_key: Arc::clone(&self.node_key),
+        }
+    }
+
     fn spawn_tasks(
         &self,
         config: &Config,
@@ -458,6 +476,14 @@ impl Node {
             snapshots: Arc::clone(&self.snapshots),
         };
         until(ended.clone(), Box::pin(eraser.run()));
+        let attester = Attester::new(attester::Parts {
+            store: Arc::clone(&self.store),
+            points: Arc::clone(&self.points),
+            own: self.own_commands(),
+            fatal: fatal_switch.clone(),
+            ended: ended.clone(),
+        });
+        until(ended.clone(), Box::pin(attester.run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
         until(ended, Box::pin(keeper.run()));
     }

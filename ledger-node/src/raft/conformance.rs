@@ -55,10 +55,12 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
             preparer: Arc::clone(&preparer),
             waiters: Arc::default(),
             answers: mpsc::channel().0,
+            points: Arc::default(),
             fatal: fatal.clone(),
         })
         .unwrap();
-        let snapshots = Arc::new(Snapshots::open(&dir.path().join("snapshots")).unwrap());
+        let snapshots =
+            Arc::new(Snapshots::open(&dir.path().join("snapshots"), Arc::clone(&store)).unwrap());
         let flusher = Flusher::start(Arc::clone(&store), fatal).unwrap();
         let log = Log::new(
             store,

@@ -11,6 +11,7 @@ pub mod network;
 mod peer_requests;
 pub mod peer_service;
 pub mod peers;
+mod received;
 mod send_snapshot;
 pub mod snapshot;
 mod tail;

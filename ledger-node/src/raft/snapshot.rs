@@ -10,16 +10,18 @@ use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ledger_proto::peer::v1 as wire;
 use prost::Message;
 
+use super::received;
 use super::types::{self, SnapshotMeta, invalid};
 use crate::apply::Applier;
 use crate::storage::folders::copy_linked;
 use crate::storage::meta::{self, log_key};
-use crate::storage::{Batch, Direction, Read, Table};
+use crate::storage::{Batch, Direction, Read, Store, Table};
 
 /// The manifest of a snapshot, beside its files.
 const MANIFEST: &str = "snapshot.manifest";
@@ -90,6 +92,10 @@ pub fn snapshot_name(manifest: &wire::SnapshotManifest) -> [u8; 32] {
 #[derive(Debug)]
 pub struct Snapshots {
     dir: PathBuf,
+    /// Opens what is received.
+    store: Arc<dyn Store>,
+    /// The last copy that was refused for what it holds, and why: it is not sent again.
+    refused: Mutex<Option<([u8; 32], String)>>,
     current: Mutex<Option<Arc<SnapshotDir>>>,
     /// How many copies this process has begun to make.
     begun: AtomicU64,
@@ -102,7 +108,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// The folder cannot be read or written.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    pub fn open(dir: &Path, store: Arc<dyn Store>) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut complete = Vec::new();
         for item in fs::read_dir(dir)? {
@@ -122,6 +128,8 @@ impl Snapshots {
         let current = newest.map(|path| read_dir(&path)).transpose()?;
         Ok(Self {
             dir: dir.to_owned(),
+            store,
+            refused: Mutex::default(),
             current: Mutex::new(current.map(Arc::new)),
             begun: AtomicU64::new(0),
             installed: AtomicU64::new(0),
@@ -203,6 +211,10 @@ impl Snapshots {
         Ok(alone)
     }
 
+    fn refused(&self) -> MutexGuard<'_, Option<([u8; 32], String)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn replace(&self, newer: Arc<SnapshotDir>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = current.replace(newer)
@@ -232,6 +244,9 @@ impl Snapshots {
             return Err(invalid("a manifest with impossible files"));
         }
         let name = snapshot_name(manifest);
+        if let Some((_, why)) = self.refused().as_ref().filter(|(known, _)| *known == name) {
+            return Err(invalid(why.clone()));
+        }
         let path = self.dir.join(format!("incoming-{}", hex::encode(name)));
         // Only one transfer is worth going on with: the leader's newest.
         for item in fs::read_dir(&self.dir)? {
@@ -259,7 +274,8 @@ impl Snapshots {
     /// Checks a received copy against its manifest and makes it a snapshot of this node.
     ///
     /// # Errors
-    /// A file is not what the manifest says; it is removed, to be sent again.
+    /// A file is not what the manifest says; it is removed, to be sent again. Or the copy is what was sent, and holds entries or
+    /// content that are not what was committed; then it is refused for good.
     pub fn complete(&self, incoming: &Incoming) -> io::Result<Arc<SnapshotDir>> {
         for file in &incoming.manifest.files {
             let path = incoming.path.join(&file.name);
@@ -273,6 +289,21 @@ impl Snapshots {
             }
             File::open(&path)?.sync_all()?;
         }
+        let began = Instant::now();
+        let copy = self.store.open_copy(&incoming.path)?;
+        let checked = received::check(&*copy, &incoming.manifest);
+        drop(copy);
+        if let Err(error) = checked {
+            let why = format!(
+                "a snapshot is refused: {error}. Run fsck on the node that sent it, and replace it if it is damaged"
+            );
+            tracing::error!("{why}");
+            fs::remove_dir_all(&incoming.path)?;
+            *self.refused() = Some((incoming.name, why.clone()));
+            return Err(invalid(why));
+        }
+        let (entries, took) = (incoming.manifest.tree_size, began.elapsed());
+        tracing::info!(entries, ?took, "what a snapshot holds was checked");
         let done = finish(&self.dir, &incoming.path, incoming.manifest.clone())?;
         Ok(Arc::new(done))
     }
@@ -377,7 +408,7 @@ impl Incoming {
 /// What a node keeps of its own when a snapshot replaces its store.
 fn own(old: &dyn Read, last: &types::LogId, tree_size: u64) -> io::Result<Batch> {
     let mut batch = Batch::new();
-    batch.put(Table::Meta, meta::UNPROVEN, tree_size.to_be_bytes());
+    batch.put(Table::Meta, meta::COPIED, tree_size.to_be_bytes());
     for key in [meta::FORMAT, meta::NODE, meta::GENESIS, meta::VOTE] {
         match old.get(Table::Meta, key)? {
             Some(value) => batch.put(Table::Meta, key, value),

@@ -158,10 +158,13 @@ impl Store for MemoryStore {
         file.sync_all()
     }
 
+    fn open_copy(&self, dir: &Path) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(MemoryView(Arc::new(read_copy(dir)?))))
+    }
+
     fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()> {
         self.ask(Operation::Install)?;
-        let mut content = parse(&fs::read(dir.join(CHECKPOINT_FILE))?)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a checkpoint"))?;
+        let mut content = read_copy(dir)?;
         let mut contents = self.contents();
         let own = own(&MemoryView(Arc::clone(&contents.written)))?;
         apply(&mut content, &own);
@@ -252,6 +255,11 @@ fn apply(content: &mut Content, batch: &Batch) {
             }
         }
     }
+}
+
+fn read_copy(dir: &Path) -> io::Result<Content> {
+    parse(&fs::read(dir.join(CHECKPOINT_FILE))?)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a checkpoint"))
 }
 
 fn parse(mut bytes: &[u8]) -> Option<Content> {

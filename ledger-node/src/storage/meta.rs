@@ -26,8 +26,8 @@ pub const CHECKPOINT: &[u8] = b"checkpoint/";
 /// Before a u64 epoch: the checkpoint that carries the change of the trust policy to that epoch.
 pub const TRUST_STEP: &[u8] = b"trust-step/";
 
-/// u64: the size of the tree of a snapshot that this node began with, until a cosigned checkpoint confirms it.
-pub const UNPROVEN: &[u8] = b"unproven";
+/// u64: the size of the tree of a snapshot that this node began with, until most of the others have attested the same state.
+pub const COPIED: &[u8] = b"copied";
 
 /// Before a u64 leaf: an applied erasure whose bytes may still be on this disk. The value is its place in the log, a u64.
 pub const ERASING: &[u8] = b"erasing/";

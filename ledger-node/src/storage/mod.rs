@@ -160,6 +160,12 @@ pub trait Store: Read + std::fmt::Debug {
     /// The directory exists, or the storage cannot be written.
     fn checkpoint(&self, dir: &Path) -> io::Result<()>;
 
+    /// Opens a copy that [`Store::checkpoint`] made, for reading. No file of it is changed.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be read.
+    fn open_copy(&self, dir: &Path) -> io::Result<Box<dyn Read>>;
+
     /// Replaces everything by a copy that [`Store::checkpoint`] made, with what `own` returns written over it, durably and at
     /// once: after a crash there is either all of the old or all of the new. `own` sees the old content; no write comes between.
     /// The directory is consumed.

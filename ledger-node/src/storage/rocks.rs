@@ -218,20 +218,7 @@ impl RocksStore {
     pub fn open_read_only(data_dir: &Path) -> io::Result<Self> {
         let folder = folders::live(data_dir)?;
         let opening = Opening::new(Memory::default(), mpsc::channel().0);
-        let db = DB::open_cf_descriptors_read_only(
-            &options(&opening, false),
-            &folder,
-            families(&opening),
-            // What was written last is only in the write-ahead log, and is read from there.
-            false,
-        )
-        .map_err(cannot_open)?;
-        let database = Database {
-            db,
-            folder,
-            retired: AtomicBool::new(false),
-            _open: opening.held.clone(),
-        };
+        let database = read_only(&folder, &opening)?;
         Ok(Self::with(data_dir, database, opening))
     }
 
@@ -302,6 +289,13 @@ impl Store for RocksStore {
             .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
             .map_err(other)?;
         folders::sync_files(dir)
+    }
+
+    fn open_copy(&self, dir: &Path) -> io::Result<Box<dyn Read>> {
+        let database = Arc::new(read_only(dir, &self.opening)?);
+        Ok(Box::new(RocksView(Frozen::new(database, |database| {
+            database.db.snapshot()
+        }))))
     }
 
     fn install(&self, dir: &Path, own: &dyn Fn(&dyn Read) -> io::Result<Batch>) -> io::Result<()> {
@@ -391,6 +385,24 @@ fn families(opening: &Opening) -> [ColumnFamilyDescriptor; 4] {
 fn open(folder: &Path, opening: &Opening, create: bool) -> io::Result<Database> {
     let options = options(opening, create);
     let db = DB::open_cf_descriptors(&options, folder, families(opening)).map_err(cannot_open)?;
+    Ok(Database {
+        db,
+        folder: folder.to_owned(),
+        retired: AtomicBool::new(false),
+        _open: opening.held.clone(),
+    })
+}
+
+/// Opens a database so that no file of it is changed.
+fn read_only(folder: &Path, opening: &Opening) -> io::Result<Database> {
+    let db = DB::open_cf_descriptors_read_only(
+        &options(opening, false),
+        folder,
+        families(opening),
+        // What was written last is only in the write-ahead log, and is read from there.
+        false,
+    )
+    .map_err(cannot_open)?;
     Ok(Database {
         db,
         folder: folder.to_owned(),

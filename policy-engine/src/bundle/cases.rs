@@ -66,8 +66,8 @@ pub enum StepKind {
     Request {
         /// The request.
         request: Box<Request>,
-        /// What its decision should be.
-        expect: Expectation,
+        /// What its decision should be; always there in a bundle.
+        expect: Option<Expectation>,
     },
     /// An allowed action was executed.
     Response {
@@ -94,18 +94,43 @@ pub struct Expectation {
     pub rules: Option<BTreeSet<RuleId>>,
 }
 
-/// Reads the cases of one file, after those of the files before it.
+/// Reads the cases of one file of a bundle, after those of the files before it.
 pub(super) fn read(file: &SourceFile, cases: &mut Vec<Case>) -> Result<(), Diagnostic> {
+    read_file(file, true, cases)
+}
+
+impl Case {
+    /// Reads cases that are in no bundle, and need not expect anything of their decisions.
+    ///
+    /// # Errors
+    /// What in the file is no case, and where.
+    pub fn read_all(file: &SourceFile) -> Result<Vec<Self>, Diagnostic> {
+        let mut cases = Vec::new();
+        read_file(file, false, &mut cases)?;
+        Ok(cases)
+    }
+}
+
+fn read_file(
+    file: &SourceFile,
+    must_expect: bool,
+    cases: &mut Vec<Case>,
+) -> Result<(), Diagnostic> {
     let json = Json::parse(file.text.as_bytes(), MAX_BUNDLE_BYTES).map_err(|error| {
         Diagnostic::error(&file.path, error.to_string(), "write strict JSON").at_line(error.line())
     })?;
-    read_cases(&file.path, &json, cases).map_err(|Wrong { at, message }| {
+    read_cases(&file.path, &json, must_expect, cases).map_err(|Wrong { at, message }| {
         let message = format!("at `{at}`: {message}");
         Diagnostic::error(&file.path, message, "see the format of test cases")
     })
 }
 
-fn read_cases(file: &str, json: &Json, cases: &mut Vec<Case>) -> Result<(), Wrong> {
+fn read_cases(
+    file: &str,
+    json: &Json,
+    must_expect: bool,
+    cases: &mut Vec<Case>,
+) -> Result<(), Wrong> {
     let mut fields = Fields::of("", json)?;
     let written = fields.required("cases", Fields::array)?;
     fields.end()?;
@@ -116,7 +141,7 @@ fn read_cases(file: &str, json: &Json, cases: &mut Vec<Case>) -> Result<(), Wron
             let message = format!("the bundle has more than {MAX_CASES} cases");
             return Err(Wrong::new(&at, message));
         }
-        let case = read_case(file, &at, json)?;
+        let case = read_case(file, &at, json, must_expect)?;
         steps += case.steps.len();
         if steps > MAX_STEPS {
             let message = format!("the bundle's cases have more than {MAX_STEPS} steps");
@@ -127,13 +152,14 @@ fn read_cases(file: &str, json: &Json, cases: &mut Vec<Case>) -> Result<(), Wron
     Ok(())
 }
 
-fn read_case(file: &str, at: &str, json: &Json) -> Result<Case, Wrong> {
+fn read_case(file: &str, at: &str, json: &Json, must_expect: bool) -> Result<Case, Wrong> {
     let mut fields = Fields::of(at, json)?;
     let name = fields.required("name", Fields::string)?;
     let start_s = fields
         .optional("start_s", Fields::seconds)?
         .unwrap_or(START_S);
     let defaults = Defaults {
+        must_expect,
         start_s,
         agent: read_agent(&mut fields)?,
         session: read_session(&mut fields, start_s)?,
@@ -167,6 +193,7 @@ fn read_case(file: &str, at: &str, json: &Json) -> Result<Case, Wrong> {
 }
 
 struct Defaults {
+    must_expect: bool,
     start_s: u64,
     agent: Option<Agent>,
     session: Option<Session>,
@@ -180,7 +207,12 @@ fn read_step(at: &str, json: &Json, defaults: &Defaults, before: &[Step]) -> Res
         let agent = read_agent(&mut fields)?.or_else(|| defaults.agent.clone());
         let session =
             read_session(&mut fields, defaults.start_s)?.or_else(|| defaults.session.clone());
-        let expect = read_expectation(&format!("{at}/expect"), fields.required("expect", Ok)?)?;
+        let expect = if defaults.must_expect {
+            Some(fields.required("expect", Ok)?)
+        } else {
+            fields.take("expect")
+        };
+        let expect = expect.map(|json| read_expectation(&format!("{at}/expect"), json));
         let mut request = read_request(&format!("{at}/request"), request, time_us)?;
         request.request_id = format!("{:032x}", before.len());
         request.agent = agent.unwrap_or(request.agent);
@@ -188,7 +220,7 @@ fn read_step(at: &str, json: &Json, defaults: &Defaults, before: &[Step]) -> Res
         request.session.seq = next_seq(&request.session.id, before);
         StepKind::Request {
             request: Box::new(request),
-            expect,
+            expect: expect.transpose()?,
         }
     } else {
         read_outcome(at, &mut fields, before)?

@@ -53,6 +53,11 @@ impl Facts {
         }
     }
 
+    /// True if the bundle says anything of the entity.
+    pub(crate) fn describes(&self, uid: &EntityUID) -> bool {
+        self.entities.contains_key(uid)
+    }
+
     /// The entity with everything that it is in, if it is in nothing but what the bundle says.
     pub(crate) fn placed(&self, uid: EntityUID) -> Placed {
         let ancestors = self.ancestors(&uid).cloned().collect();
@@ -88,7 +93,7 @@ impl Facts {
         request: &Request,
     ) -> Result<Placed, Inconsistent> {
         let resource = uid(&names.resource, &request.resource.id);
-        if self.entities.contains_key(&resource) {
+        if self.describes(&resource) {
             return Ok(self.placed(resource));
         }
         let parents = request.resource.parents.iter();
@@ -112,7 +117,7 @@ impl Facts {
             Arc::new(string_sets(names, GRANTS, &request.session.grants)),
             Arc::new(string_sets(names, CLAIMS, &request.claims)),
         ];
-        if !self.entities.contains_key(&resource.uid) {
+        if !self.describes(&resource.uid) {
             reached.push(Arc::new(resource_entity(names, request, resource)));
         }
         let mut seen = BTreeSet::new();

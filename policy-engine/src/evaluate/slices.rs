@@ -141,6 +141,23 @@ impl Slices {
         self.policies.iter().map(|sliced| &sliced.policy)
     }
 
+    /// The policy at a place.
+    pub(crate) fn policy(&self, place: Place) -> Option<&Policy> {
+        self.policies.get(place).map(|sliced| &sliced.policy)
+    }
+
+    /// What the scope of the policy at a place wants principal and resource to be in.
+    pub(crate) fn inside(&self, place: Place) -> impl Iterator<Item = (Var, &EntityUID)> {
+        let scopes = self.policies.get(place).map(|sliced| {
+            [
+                (Var::Principal, &sliced.principal),
+                (Var::Resource, &sliced.resource),
+            ]
+        });
+        let scopes = scopes.into_iter().flatten();
+        scopes.filter_map(|(var, scope)| Some((var, scope.inside.as_ref()?)))
+    }
+
     /// The places of the policies whose scope matches, ascending.
     pub(crate) fn slice(
         &self,
@@ -193,7 +210,10 @@ impl Slices {
             // A body that is no boolean errs like one that cannot be evaluated.
             let is_satisfied = match policy.non_scope_constraints() {
                 None => Some(true),
-                Some(body) => evaluator.interpret(body, policy.env()).ok().and_then(truth),
+                Some(body) => evaluator
+                    .interpret(body, policy.env())
+                    .ok()
+                    .and_then(|value| truth(&value)),
             };
             match (is_satisfied, policy.effect()) {
                 (Some(true), Effect::Permit) => answer.permits.push(*place),
@@ -351,7 +371,7 @@ fn action_keys(constraint: &ActionConstraint) -> BTreeSet<Option<EntityUID>> {
     }
 }
 
-fn truth(value: Value) -> Option<bool> {
+pub(crate) fn truth(value: &Value) -> Option<bool> {
     if let ValueKind::Lit(Literal::Bool(value)) = value.value_kind() {
         Some(*value)
     } else {

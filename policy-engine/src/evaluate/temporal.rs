@@ -12,11 +12,14 @@ use dogwood_language::{Event as Played, TemporalBindings, TemporalEngine, Tempor
 use dogwood_local_engine::{LocalTemporalEngine, TickRate};
 
 use crate::compile::{Compiled, Rule};
+use crate::evaluate::Case;
 use crate::evaluate::context::{self, value_for_dogwood};
 use crate::evaluate::entities::attributes_for_dogwood;
+use crate::evaluate::explain::Measured;
 use crate::evaluate::names::{ACTION_PATH, AGENT, RESOURCE, uid};
+use crate::history::plan::Plan;
 use crate::history::view::{Unreadable, View};
-use crate::history::{Event, EventKind, Starts};
+use crate::history::{Event, EventKind, Fingerprint, Starts};
 use crate::request::Request;
 use crate::value::Value;
 
@@ -78,6 +81,25 @@ pub(super) fn evaluate(
     }
     values.sort_unstable();
     Ok(values)
+}
+
+/// The figures that a plan of a rule compares, for whoever asks why; none if they cannot be told.
+pub(super) fn measured(
+    compiled: &Compiled,
+    case: &Case<'_>,
+    rule: Fingerprint,
+    plan: &Plan,
+) -> Vec<Measured> {
+    let asking = Asking::new(
+        case.past,
+        &case.asked,
+        compiled,
+        &case.entities,
+        case.request,
+    );
+    let start = case.starts.get(&rule);
+    let measured = start.and_then(|start| asking.measured(plan, since_ns(*start)).ok());
+    measured.unwrap_or_default()
 }
 
 fn since_ns(start_us: u64) -> i64 {

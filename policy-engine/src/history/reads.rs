@@ -96,6 +96,29 @@ impl Reads {
     }
 }
 
+/// The values of the request that a condition compares events with.
+pub(crate) fn asked_in(condition: &Condition) -> Vec<&Term> {
+    let mut terms = Vec::new();
+    if let ConditionKind::Predicate(predicate) = &condition.kind {
+        terms.extend(predicate.args.iter().map(|arg| &arg.value));
+    }
+    if let ConditionKind::Comparison { left, right, .. } = &condition.kind {
+        terms.extend([left, right]);
+    }
+    let mut asked = Vec::new();
+    while let Some(term) = terms.pop() {
+        if let Term::Arith { left, right, .. } = term {
+            terms.extend([&**left, &**right]);
+        } else if let Term::Array(items) = term {
+            terms.extend(items);
+        } else if matches!(term, Term::ContextField(_) | Term::ScopeField(_)) {
+            asked.push(term);
+        }
+    }
+    asked.extend(children(condition).into_iter().flat_map(asked_in));
+    asked
+}
+
 /// The condition over which a count or sum ranges; a macro call has been expanded before anything gets here.
 fn aggregate_body(aggregate: &AggExpr) -> Option<&Condition> {
     match &aggregate.kind {

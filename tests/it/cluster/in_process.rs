@@ -226,6 +226,14 @@ impl World {
 
     /// Waits until a node has stopped by itself. Gives what its disk has kept, and why it stopped.
     pub(super) async fn must_stop(&mut self, node: u64) -> (MemoryStore, String) {
+        match self.must_end(node).await {
+            (store, StartError::Fatal(message)) => (store, message),
+            (_, other) => panic!("node {node} should have stopped: {other:?}"),
+        }
+    }
+
+    /// Waits until a node has ended by itself, or did not start. Gives what its disk has kept, and why.
+    pub(super) async fn must_end(&mut self, node: u64) -> (MemoryStore, StartError) {
         let inside = self.nodes.remove(&node).expect("a node that runs");
         let what = format!("node {node} stops by itself");
         until(&what, RECOVERY, async || {
@@ -234,10 +242,21 @@ impl World {
         .await;
         self.cluster.runs_inside(node, false);
         let store = inside.store.power_cut();
-        match inside.end() {
-            Err(StartError::Fatal(message)) => (store, message),
-            other => panic!("node {node} should have stopped for its disk: {other:?}"),
-        }
+        (store, inside.end().expect_err("nobody asked it to stop"))
+    }
+
+    /// Stops a node as its service manager would. Gives its disk.
+    pub(super) async fn stop(&mut self, node: u64) -> MemoryStore {
+        let inside = self.nodes.remove(&node).expect("a node that runs");
+        inside.stop.cancel();
+        until(&format!("node {node} stops"), RECOVERY, async || {
+            inside.thread.is_finished().then_some(())
+        })
+        .await;
+        self.cluster.runs_inside(node, false);
+        let store = inside.store.power_cut();
+        inside.end().expect("stops as asked");
+        store
     }
 
     /// All nodes lose power at once. Gives what their disks have kept.

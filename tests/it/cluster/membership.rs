@@ -5,7 +5,7 @@ use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY};
 
 /// Snapshots after every mebibyte of log, and nothing kept behind them: whoever was away needs one.
-const PURGE_TO_THE_TIP: &str = "[snapshot]\nlog_bytes = 1048576\nlog_keep_entries = 0\n";
+pub(super) const PURGE_TO_THE_TIP: &str = "[snapshot]\nlog_bytes = 1048576\nlog_keep_entries = 0\n";
 
 fn options(spare: u64, settings: &str) -> Options {
     Options {
@@ -16,7 +16,7 @@ fn options(spare: u64, settings: &str) -> Options {
 }
 
 /// Starts a spare node on an empty disk, and waits until it is ready.
-async fn join(cluster: &mut Cluster, node: u64) {
+pub(super) async fn join(cluster: &mut Cluster, node: u64) {
     let genesis = cluster.genesis();
     cluster.file(node).init(&genesis, false);
     cluster.restart(node);

@@ -1,5 +1,6 @@
 //! Clusters of real processes under load and under faults, in short forms; `make soak` has the long ones.
 
+mod attestation;
 mod bad_input;
 mod client;
 mod commands;
@@ -7,6 +8,7 @@ mod demo;
 mod disk_faults;
 mod documents;
 mod erasure;
+mod explain;
 mod full_disk;
 mod gate;
 mod in_process;

@@ -49,12 +49,17 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     let action =
         r#"{"suite":"shop","agent":"a","session":"1","tool":"shop/lookup","args":{"order":"A-1"}}"#;
     std::fs::write(trace, action).expect("a file");
+    std::fs::write(cli.folder.join("cases.json"), CASES).expect("a file");
     let refunds = examples().join("refunds");
     let refunds = refunds.to_str().expect("a plain path");
     let mut said = BTreeMap::new();
     let mut run = |command: &str, more: &[&str]| -> Value {
         let words: Vec<&str> = command.split(' ').collect();
-        let json = cli.must(&[&words, more, &["--json"]].concat()).json();
+        let ran = cli.run(&[&words, more, &["--json"]].concat());
+        // What there is to explain was denied.
+        let expected = if command.contains("explain") { 3 } else { 0 };
+        assert_eq!(ran.code, expected, "{command} {more:?}: {ran:?}");
+        let json = ran.json();
         said.insert(command.to_owned(), json.clone());
         json
     };
@@ -75,6 +80,11 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     .concat();
     let decision = run("authorize", &of_agent)["index"].to_string();
     run("simulate", &asked);
+    // Three an hour are allowed, so that from now on there is something to explain.
+    run("authorize", &of_agent);
+    run("authorize", &of_agent);
+    let mallory = [&asked[..7], &[r#"{"to":"mallory","amount":1}"#]].concat();
+    run("simulate --explain", &mallory);
     let input = [
         "--status",
         "succeeded",
@@ -108,6 +118,12 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     said
 }
 
+/// A refund that is too large, after two that were allowed.
+const CASES: &str = r#"{"cases": [{"name": "three", "steps": [
+  {"at_s": 0, "request": {"action": "shop/refund", "input": {"order": "A-1", "amount": 1}}},
+  {"at_s": 1, "request": {"action": "shop/refund", "input": {"order": "A-2", "amount": 1}}},
+  {"at_s": 2, "request": {"action": "shop/refund", "input": {"order": "A-3", "amount": 500}}}]}]}"#;
+
 /// What authors of rules run, on bundles that give each command something to say.
 fn offline(refunds: &str, run: &mut impl FnMut(&str, &[&str]) -> Value) {
     let tools = format!("{refunds}/tools.json");
@@ -116,6 +132,7 @@ fn offline(refunds: &str, run: &mut impl FnMut(&str, &[&str]) -> Value) {
         &["mine", "--manifest", &tools, "--server", "shop"],
     );
     run("policy check", &["mine"]);
+    run("policy explain", &[refunds, "--cases", "cases.json"]);
     run("policy pack", &["mine", "--out", "packed"]);
     let past = ["--traces", "one.jsonl"];
     run(

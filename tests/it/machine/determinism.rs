@@ -211,8 +211,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "e028ed30b57fe7f3f780249b4bd48a3fb91151ee76992130ea57b9d4a3f15a34",
-        "f1940ca8553a44df668c3da91027e499d57bcf7ea5407df3cb5326552e3e3760",
+        "3550a74191ca1e12dfe321cbff3b8f253fe147164be17de6e403fe0d30657d72",
+        "0b40e6b1341d3f0e016e3fe4dc08e437e3677993a209f04f114bdfb8e301427d",
     );
 }
 
@@ -220,8 +220,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "d47ccb2011467a12616c80be5f43bd354007ac6fcccdccc996775bf060d58478",
-        "de46ced757b6fb641d7831da71085ca22c37e31f0e0c7f08fabbd29a24ae88d9",
+        "6b9ffa70da78206b2eabed47ca700fdd762d38783d63d26c5acf26fe6a2a2fb9",
+        "a9392a67e639e3c670dd9779bc77c171760048a6e61d20c02255e2ca116b4af0",
     );
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod admission;
+mod attestation;
 mod audit;
 mod authorize;
 mod bundles;

@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod explain;
 mod new;
 mod past;
 mod show;
@@ -44,6 +45,9 @@ pub(super) enum Command {
         /// The bundle's directory.
         bundle: PathBuf,
     },
+    /// Show why a bundle decides a request as it does: the rules that determine it, the permits that came nearest and the
+    /// clause that failed, who vouches for what they read, and what they counted.
+    Explain(explain::Explain),
     /// Show which past actions two bundles decide differently, and by which rules. Each decides in order, on the past that its
     /// own decisions made.
     Diff(Box<diff::Diff>),
@@ -103,6 +107,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         Command::New(new) => new::new(new, json, out),
         Command::Check { bundle, fix } => check::check(bundle, *fix, json, out),
         Command::Test { bundle } => test::test(bundle, json, out),
+        Command::Explain(explain) => explain::explain(explain, json, out),
         Command::Diff(diff) => diff::diff(diff, json, out),
         Command::Unused(unused) => unused::unused(unused, json, out),
         Command::Pack {

@@ -26,7 +26,9 @@ fn refusal(text: &str) -> String {
 
 fn request(step: &Step) -> (&Request, &Expectation) {
     match &step.kind {
-        StepKind::Request { request, expect } => (request, expect),
+        StepKind::Request { request, expect } => {
+            (request, expect.as_ref().expect("cases of a bundle expect"))
+        }
         StepKind::Response { .. } | StepKind::Error { .. } => panic!("{step:?}"),
     }
 }

@@ -11,9 +11,11 @@ use dogwood_language::{Event as Played, Value as Dogwood};
 
 use super::{Unplayable, context, decision_event};
 use crate::compile::Compiled;
+use crate::evaluate::explain::{Measure, Measured};
 use crate::evaluate::names::{AGENT, RESOURCE};
 use crate::history::Event;
-use crate::history::cell::{Asked, Pattern, Spec, digest, field, within};
+use crate::history::NS_PER_S;
+use crate::history::cell::{Asked, Keep, Pattern, Spec, digest, field, within};
 use crate::history::plan::{Operand, Plan};
 use crate::history::view::View;
 use crate::request::Request;
@@ -62,6 +64,28 @@ impl<'a> Asking<'a> {
             bound: Vec::new(),
         };
         condition.holds(plan)
+    }
+
+    /// What the plan finds in each of its cells, in the order of its text.
+    pub(super) fn measured(&self, plan: &Plan, since_ns: i64) -> Result<Vec<Measured>, Unplayable> {
+        let condition = Condition {
+            asking: self,
+            since_ns,
+            bound: Vec::new(),
+        };
+        let mut cells = Vec::new();
+        plan.cells(&mut cells);
+        cells
+            .into_iter()
+            .map(|spec| {
+                Ok(Measured {
+                    action: spec.pattern.action.clone(),
+                    event: spec.pattern.kind.as_str(),
+                    window_s: u64::try_from(spec.window_ns / NS_PER_S).unwrap_or(0),
+                    measure: condition.measure(spec)?,
+                })
+            })
+            .collect()
     }
 
     /// A value of the request; none if it has none.
@@ -223,6 +247,22 @@ impl Condition<'_> {
         })
     }
 
+    fn measure(&self, spec: &Spec) -> Result<Measure, Unplayable> {
+        Ok(match spec.keep {
+            Keep::Last => {
+                let asking = self.asking;
+                let seen = match asking.values(&spec.pattern) {
+                    Some(values) => asking.past.last_since(spec, values, self.begin_ns(spec))?,
+                    None => None,
+                };
+                Measure::Last(seen.and_then(|seen| u64::try_from(seen.time_ns / 1_000).ok()))
+            }
+            Keep::Count => Measure::Count(self.aggregate(spec)?),
+            Keep::Sum(_) => Measure::Sum(self.aggregate(spec)?),
+            Keep::Distinct(_) => Measure::Distinct(self.aggregate(spec)?),
+        })
+    }
+
     fn aggregate(&self, spec: &Spec) -> Result<i64, Unplayable> {
         let asking = self.asking;
         let Some(values) = asking.values(&spec.pattern) else {
@@ -236,7 +276,7 @@ impl Condition<'_> {
         let totals = asking
             .past
             .totals_since(spec, values, from_ns, entry.as_deref())?;
-        Ok(if matches!(spec.keep, crate::history::cell::Keep::Sum(_)) {
+        Ok(if matches!(spec.keep, Keep::Sum(_)) {
             let clamped = totals.sum.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
             i64::try_from(clamped).unwrap_or(i64::MAX)
         } else {

@@ -205,6 +205,7 @@ fn signatures_must_be_over_this_command_in_this_ledger_in_this_domain() {
         Body::AttestState(v1::AttestState {
             tree_size: 1,
             digest: vec![1; 32],
+            copied: false,
         }),
     );
     let attest = world.sign(ask);

@@ -156,7 +156,7 @@ const TABLE: &[Row] = &[
     row("declare_support", NOBODY, Whole, |_, _| Body::DeclareSupport(v1::DeclareSupport {
         engine_versions: vec![1], cluster_versions: vec![1]
     })).or(&[Other::Node]),
-    row("attest_state", NOBODY, Whole, |_, _| Body::AttestState(v1::AttestState { tree_size: 1, digest: vec![7; 32] })).or(&[Other::Node]),
+    row("attest_state", NOBODY, Whole, |_, _| Body::AttestState(v1::AttestState { tree_size: 1, digest: vec![7; 32], copied: false })).or(&[Other::Node]),
     row("replace_admins", NOBODY, Whole, |stage, _| Body::ReplaceAdmins(v1::ReplaceAdmins {
         admins: vec![operator_message(&stage.world.origin, "new", &[(Role::Admin, "*")])]
     })).or(&[Other::Recovery]),

@@ -353,6 +353,7 @@ impl Stream {
             Body::AttestState(v1::AttestState {
                 tree_size: dice.below(5_000),
                 digest: vec![1; if dice.percent(90) { 32 } else { 31 }],
+                copied: dice.percent(30),
             })
         };
         Ask::new(author, body)

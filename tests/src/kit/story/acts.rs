@@ -214,6 +214,7 @@ pub(super) fn govern_replicas(teller: &mut Teller) {
     let attest = Body::AttestState(v1::AttestState {
         tree_size: 3,
         digest: vec![6; 32],
+        copied: false,
     });
     teller.tell("attest_state", Ask::new(Identity::Node(1), attest));
     let engine = Body::ActivateEngine(v1::ActivateEngine { version: 1 });

@@ -1,0 +1,174 @@
+//! What replicas attest about their state, and who is believed when two say different things.
+
+use countersign_tests::kit::{Ask, World, node_card, trust_policy};
+use ledger_core::hash::TreeSize;
+use ledger_core::id::Identity;
+use ledger_core::machine::{Comparison, compare};
+use ledger_core::state::{Key, read};
+use ledger_proto::v1::{self, command::Body};
+
+/// A ledger with these members.
+fn world(nodes: &[u64]) -> World {
+    let mut world = World::new();
+    world.govern(Body::UpdateMembership(v1::UpdateMembership {
+        nodes: nodes
+            .iter()
+            .map(|node| node_card(&world.origin, *node))
+            .collect(),
+        trust_policy: trust_policy(&world.origin, nodes),
+    }));
+    world
+}
+
+fn attest(world: &mut World, node: u64, tree_size: u64, digest: &[u8], copied: bool) -> v1::Result {
+    let digest = digest.to_vec();
+    let ask = v1::AttestState {
+        tree_size,
+        digest,
+        copied,
+    };
+    world.result(Ask::new(Identity::Node(node), Body::AttestState(ask)))
+}
+
+fn say(world: &mut World, node: u64, digest: u8, copied: bool) {
+    let said = attest(world, node, 1, &[digest; 32], copied);
+    assert_eq!(said, v1::Result::Applied);
+}
+
+fn comparison(world: &World, node: u64) -> Comparison {
+    let found = compare(&world.state, node).expect("sound state");
+    found.expect("the node has attested")
+}
+
+#[test]
+fn a_node_attests_larger_and_larger_trees_that_there_have_been() {
+    let mut world = world(&[1, 2, 3]);
+    let size = world.log.len() as u64 + 1;
+    let good = [7; 32];
+    for (tree_size, digest, expected) in [
+        (0, &good[..], v1::Result::InvalidArgument),
+        (size + 100, &good[..], v1::Result::InvalidArgument),
+        (1, &good[..31], v1::Result::InvalidArgument),
+        (2, &good[..], v1::Result::Applied),
+        (2, &good[..], v1::Result::FailedPrecondition),
+        (2, &[8; 32][..], v1::Result::FailedPrecondition),
+        (1, &good[..], v1::Result::FailedPrecondition),
+        (3, &[8; 32][..], v1::Result::Applied),
+    ] {
+        let said = attest(&mut world, 1, tree_size, digest, false);
+        assert_eq!(said, expected, "{tree_size} {digest:?}");
+    }
+    let kept: Option<v1::AttestationRecord> =
+        read(&world.state, &Key::attestation(1)).expect("sound state");
+    let kept = kept.expect("the last one is kept");
+    assert_eq!((kept.tree_size, kept.digest), (3, vec![8; 32]));
+}
+
+#[test]
+fn who_differs_from_most_is_outvoted_and_who_differs_from_few_is_not() {
+    let mut world = world(&[1, 2, 3]);
+    assert_eq!(
+        compare(&world.state, 1),
+        Ok(None),
+        "it has attested nothing"
+    );
+    say(&mut world, 1, 1, false);
+    assert_eq!(comparison(&world, 1).silent, [2, 3]);
+    say(&mut world, 2, 2, false);
+    // One against one: nobody knows who is right.
+    assert_eq!(comparison(&world, 1).outvoted_by(), None);
+    assert_eq!(comparison(&world, 2).outvoted_by(), None);
+    say(&mut world, 3, 2, false);
+    let lonely = comparison(&world, 1);
+    assert_eq!(lonely.outvoted_by(), Some(comparison(&world, 2).digest));
+    assert!(!lonely.is_confirmed());
+    let other = comparison(&world, 2);
+    assert_eq!(
+        (other.same.as_slice(), other.outvoted_by()),
+        (&[3][..], None)
+    );
+    let dissenters: Vec<&[u64]> = other.different.values().map(Vec::as_slice).collect();
+    assert_eq!(dissenters, [[1]], "who differs is named");
+}
+
+#[test]
+fn most_must_have_one_and_the_same_other_state() {
+    let mut world = world(&[1, 2, 3, 4, 5]);
+    for (node, digest) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3)] {
+        say(&mut world, node, digest, false);
+    }
+    assert_eq!(comparison(&world, 1).outvoted_by(), None);
+}
+
+#[test]
+fn only_words_about_the_same_size_are_compared() {
+    let mut world = world(&[1, 2, 3]);
+    say(&mut world, 1, 1, true);
+    for node in [2, 3] {
+        let said = attest(&mut world, node, 2, &[2; 32], false);
+        assert_eq!(said, v1::Result::Applied);
+    }
+    let found = comparison(&world, 1);
+    assert_eq!(
+        (found.size, found.silent.as_slice()),
+        (TreeSize(1), &[2, 3][..])
+    );
+    assert!(!found.is_confirmed() && found.outvoted_by().is_none());
+}
+
+#[test]
+fn a_copy_is_confirmed_by_most_others_and_confirms_nobody() {
+    let mut world = world(&[1, 2, 3, 4]);
+    say(&mut world, 4, 1, true);
+    say(&mut world, 1, 1, false);
+    assert!(!comparison(&world, 4).is_confirmed(), "one of three others");
+    // Another copy may come from the same damaged node.
+    say(&mut world, 2, 1, true);
+    assert!(!comparison(&world, 4).is_confirmed(), "nor by a copy");
+    say(&mut world, 3, 1, false);
+    assert!(comparison(&world, 4).is_confirmed());
+    assert!(comparison(&world, 2).is_confirmed());
+}
+
+#[test]
+fn a_sound_node_is_not_outvoted_by_a_damaged_one_and_its_copies() {
+    let mut world = world(&[1, 2, 3, 4]);
+    say(&mut world, 1, 1, false);
+    say(&mut world, 2, 2, false);
+    for copy in [3, 4] {
+        say(&mut world, copy, 2, true);
+    }
+    assert_eq!(comparison(&world, 1).outvoted_by(), None);
+    assert!(
+        !comparison(&world, 3).is_confirmed(),
+        "two have not the same"
+    );
+}
+
+#[test]
+fn copies_ask_each_other_if_nobody_else_is_left() {
+    let mut world = world(&[1, 2, 3]);
+    for node in [1, 2] {
+        say(&mut world, node, 1, true);
+    }
+    assert!(!comparison(&world, 1).is_confirmed());
+    say(&mut world, 3, 1, true);
+    assert!(comparison(&world, 1).is_confirmed());
+}
+
+#[test]
+fn who_is_no_member_any_more_is_not_asked() {
+    let mut world = world(&[1, 2, 3]);
+    for (node, digest, copied) in [(1, 1, true), (2, 1, false), (3, 2, false)] {
+        say(&mut world, node, digest, copied);
+    }
+    assert!(!comparison(&world, 1).is_confirmed());
+    world.govern(Body::UpdateMembership(v1::UpdateMembership {
+        nodes: [1, 2].map(|node| node_card(&world.origin, node)).to_vec(),
+        trust_policy: trust_policy(&world.origin, &[1, 2]),
+    }));
+    assert!(comparison(&world, 1).is_confirmed());
+    let gone: Option<v1::AttestationRecord> =
+        read(&world.state, &Key::attestation(3)).expect("sound state");
+    assert_eq!(gone, None, "what it said is not kept");
+}

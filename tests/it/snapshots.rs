@@ -1,0 +1,130 @@
+//! What a snapshot from another node holds is checked before it is installed.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign_tests::kit::World;
+use ledger_core::hash::{LeafIndex, TreeHash};
+use ledger_core::machine::tip;
+use ledger_core::state::{Family, Key};
+use ledger_node::fsck::family_of;
+use ledger_node::node::view::StoreState;
+use ledger_node::raft::snapshot::Snapshots;
+use ledger_node::storage::memory::MemoryStore;
+use ledger_node::storage::rocks::RocksStore;
+use ledger_node::storage::{Batch, Read, Store, Table};
+use ledger_proto::peer::v1 as wire;
+use prost::Message;
+
+use super::fsck::{pairs, story, with};
+
+/// Sends a copy of a store to a node on an empty disk, as the leader does.
+fn send(store: &dyn Store, to: &Path, receiver: Arc<dyn Store>) -> io::Result<()> {
+    let folder = to.join("sent");
+    store.checkpoint(&folder)?;
+    let mut files = Vec::new();
+    let mut contents = Vec::new();
+    for item in std::fs::read_dir(&folder)? {
+        let item = item?;
+        let name = item.file_name().into_string().expect("a plain name");
+        if name.starts_with("LOG") || name == "LOCK" {
+            continue;
+        }
+        let content = std::fs::read(item.path())?;
+        files.push(wire::SnapshotFile {
+            name,
+            size: content.len() as u64,
+            digest: blake3::hash(&content).as_bytes().to_vec(),
+        });
+        contents.push(content);
+    }
+    let end = tip(&StoreState(store)).expect("sound");
+    let manifest = wire::SnapshotManifest {
+        meta: Some(wire::SnapshotMeta::default()),
+        files,
+        tree_size: end.size.0,
+        root: end.root.as_bytes().to_vec(),
+    };
+    let snapshots = Snapshots::open(&to.join("snapshots"), receiver)?;
+    let incoming = snapshots.receive(&manifest)?;
+    for (number, content) in (0..).zip(&contents) {
+        incoming.write(number, 0, content)?;
+    }
+    let received = snapshots.complete(&incoming).map(drop);
+    if received.is_err() {
+        let again = snapshots.receive(&manifest);
+        assert!(again.is_err(), "the same copy is not sent again");
+    }
+    received
+}
+
+/// What a node says to a copy of a store.
+fn received(store: &MemoryStore) -> io::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    send(store, folder.path(), Arc::new(MemoryStore::new()))
+}
+
+fn told() -> (MemoryStore, World) {
+    story(TreeHash::Sha256)
+}
+
+/// The store with one bit of a value of this family changed, and the leaf that the key begins with.
+fn altered(store: &MemoryStore, family: Family) -> (MemoryStore, u64) {
+    let state = pairs(store, Table::State);
+    let mut found = state
+        .into_iter()
+        .filter(|(key, _)| family_of(key) == Some(family));
+    let (key, mut value) = found.nth(1).expect("the story has every family");
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    let leaf = u64::from_be_bytes(key[1..9].try_into().expect("8 bytes"));
+    (with(store, Table::State, &key, Some(value)), leaf)
+}
+
+#[test]
+fn a_sound_copy_is_taken_by_either_engine() {
+    let (store, _) = told();
+    received(&store).expect("it is sound");
+    let folder = tempfile::tempdir().expect("a folder");
+    let on_disk = RocksStore::create(folder.path()).expect("a store");
+    let mut batch = Batch::new();
+    for table in Table::ALL {
+        for (key, value) in pairs(&store, table) {
+            batch.put(table, key, value);
+        }
+    }
+    on_disk.write(&batch).expect("writes");
+    on_disk.sync().expect("syncs");
+    let on_disk = Arc::new(on_disk);
+    let as_store: Arc<dyn Store> = Arc::<RocksStore>::clone(&on_disk);
+    send(&*on_disk, folder.path(), as_store).expect("it is sound");
+}
+
+#[test]
+fn a_copy_with_altered_content_or_entries_is_refused_by_the_entrys_name() {
+    let (store, _) = told();
+    for family in [Family::Compartment, Family::Entry] {
+        let (copy, leaf) = altered(&store, family);
+        let error = received(&copy).expect_err("it is altered").to_string();
+        assert!(error.contains(&format!("entry {leaf} ")), "{error}");
+        assert!(error.contains("a snapshot is refused"), "{error}");
+    }
+}
+
+#[test]
+fn content_that_no_entry_commits_to_is_refused() {
+    let (store, _) = told();
+    let content = pairs(&store, Table::State)
+        .into_iter()
+        .find(|(key, _)| family_of(key) == Some(Family::Compartment))
+        .expect("the story has content");
+    let stored = ledger_proto::v1::Compartment::decode(content.1.as_slice()).expect("decodes");
+    // The genesis commits to nothing.
+    let key = Key::compartment(LeafIndex(0), stored.kind());
+    let key = key.as_bytes();
+    assert_eq!(store.get(Table::State, key).expect("reads"), None);
+    let copy = with(&store, Table::State, key, Some(content.1));
+    let error = received(&copy).expect_err("it is altered").to_string();
+    assert!(error.contains("entry 0 "), "{error}");
+}
