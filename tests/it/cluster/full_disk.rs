@@ -70,7 +70,9 @@ async fn evidence_and_what_is_remembered_stay_as_they_were() {
         "--input",
         r#"{"doc":"a"}"#,
     ];
-    let index = cli.must(&ask).json()["index"].to_string();
+    // Cosigned, so that there is nothing newer to remember until somebody asks again.
+    let proven = [&ask[..], &["--level", "cosigned"]].concat();
+    let index = cli.must(&proven).json()["index"].to_string();
     let seen = cli.must(&["checkpoint", "--json"]).json()["size"].as_u64();
     cli.must(&["prove", &index, "--out", "evidence"]);
     // The decision is there; what recording it takes is not kept, so that it is no yes.
