@@ -88,16 +88,16 @@ impl Client {
         }
     }
 
-    /// Compares the cluster with what this client has seen before. A ledger that was cut short, rewritten or put back from an
-    /// old copy is found out here.
+    /// Demands that the cluster shows the ledger of the trust policy, and compares it with what this client has seen before. A
+    /// ledger that was cut short, rewritten or put back from an old copy is found out here.
     ///
     /// # Errors
     /// [`Error::Inconsistent`], or why the question could not be answered.
     pub async fn check(&self) -> Result<(), Error> {
-        let Some(seen) = self.0.trust.seen() else {
-            return Ok(());
-        };
         let (note, newest) = self.checkpoint(0).await?;
+        let Some(seen) = self.0.trust.seen() else {
+            return self.observe(&note, &newest).await;
+        };
         if newest.size() >= seen.size() {
             return self.observe(&note, &newest).await;
         }

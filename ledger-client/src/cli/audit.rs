@@ -13,7 +13,7 @@ use ledger_proto::v1::{self, entry::Body};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{Connection, Speaker, block_on};
+use super::connection::{Connection, Speaker, block_on_or};
 use super::show::printable;
 use super::{Exit, Failure, print_json};
 use crate::client::Client;
@@ -56,13 +56,20 @@ struct Count {
 }
 
 pub(super) fn audit(audit: &Audit, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let (checkpoint, count) = block_on(async {
+    let bar = progress();
+    let work = async {
         let client = audit.connection.open(Speaker::Any).await?;
         let count = Count::default();
         let add = |count: &mut Count, entry: &v1::Entry, _: Vec<v1::Compartment>, sound: Sound| {
             add(count, entry, sound.believed);
         };
-        every_entry(&client, audit.replay, count, add).await
+        every_entry(&client, audit.replay, &bar, count, add).await
+    };
+    let (checkpoint, count) = block_on_or(work, || {
+        format!(
+            "interrupted; the first {} entries are sound",
+            bar.position()
+        )
     })?;
     show(&checkpoint, &count, audit.replay, json, out)?;
     Ok(Exit::Done)
@@ -131,32 +138,31 @@ fn show(
     Ok(())
 }
 
+/// Shown on a terminal only.
+pub(super) fn progress() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}, {eta} left");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Reads every entry up to a checkpoint that a quorum vouches for, makes it again, and adds it to what was seen before. With
 /// content, what is kept beside entries is fetched too. Nothing comes back unless all of it is sound.
 pub(super) async fn every_entry<S: Send + 'static>(
     client: &Client,
     with_content: bool,
+    bar: &ProgressBar,
     seen: S,
     add: impl Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound) + Send + 'static,
 ) -> Result<(Checkpoint, S), Failure> {
     let (note, checkpoint) = client.checkpoint(0).await?;
     client.observe(&note, &checkpoint).await?;
-    let bar = ProgressBar::new(checkpoint.size().0);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}, {eta} left");
-    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_length(checkpoint.size().0);
     let reader = Reader {
         checkpoint: checkpoint.clone(),
         bar: bar.clone(),
         seen,
         add,
     };
-    let seen = tokio::select! {
-        seen = read(client, with_content, reader) => seen?,
-        _ = tokio::signal::ctrl_c() => {
-            let what = format!("interrupted; the first {} entries are sound", bar.position());
-            return Err(Failure::new(Exit::Interrupted, what));
-        }
-    };
+    let seen = read(client, with_content, reader).await?;
     bar.finish_and_clear();
     Ok((checkpoint, seen))
 }

@@ -229,17 +229,23 @@ pub(super) fn configuration(message: &str) -> Failure {
     Failure::new(Exit::Configuration, message)
 }
 
-/// Runs the asynchronous part of a command until it ends or is interrupted. A command that has more to say about that listens
-/// itself, and is heard first.
+/// Runs the asynchronous part of a command until it ends or is interrupted.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    block_on_or(work, || {
+        "interrupted; no file was written, and a request that was sent before may have been recorded".to_owned()
+    })
+}
+
+/// The same for a command that has more to say about an interrupt.
+pub(super) fn block_on_or<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    interrupted: impl FnOnce() -> String,
+) -> Result<T, Failure> {
     let work = async {
         tokio::select! {
             biased;
             done = work => done,
-            _ = tokio::signal::ctrl_c() => Err(Failure::new(
-                Exit::Interrupted,
-                "interrupted; no file was written, and a request that was sent before may have been recorded",
-            )),
+            _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, interrupted())),
         }
     };
     tokio::runtime::Builder::new_multi_thread()

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::people::Actor;
-use countersign_tests::cluster::{Cluster, Options};
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, SOON};
 use countersign_tests::examples::examples;
 use ledger_core::id::Identity;
 
@@ -69,8 +70,10 @@ async fn evidence_and_what_is_remembered_stay_as_they_were() {
         "--input",
         r#"{"doc":"a"}"#,
     ];
-    let index = cli.must(&ask).json()["index"].to_string();
-    cli.must(&["checkpoint"]);
+    // Cosigned, so that there is nothing newer to remember until somebody asks again.
+    let proven = [&ask[..], &["--level", "cosigned"]].concat();
+    let index = cli.must(&proven).json()["index"].to_string();
+    let seen = cli.must(&["checkpoint", "--json"]).json()["size"].as_u64();
     cli.must(&["prove", &index, "--out", "evidence"]);
     // The decision is there; what recording it takes is not kept, so that it is no yes.
     let before = files(&cli.folder);
@@ -80,10 +83,16 @@ async fn evidence_and_what_is_remembered_stay_as_they_were() {
     assert!(files(&cli.folder) == before);
 
     // What was recorded since makes a new checkpoint, which cannot be remembered.
+    until("the next checkpoint is cosigned", SOON, async || {
+        let elsewhere = ["checkpoint", "--json", "--state", "elsewhere"];
+        let size = cli.must(&elsewhere).json()["size"].as_u64();
+        (size > seen).then_some(())
+    })
+    .await;
     is_full(&cli, 0, &["checkpoint"], "checkpoint");
     is_full(&cli, 0, &["audit"], "checkpoint");
     is_full(&cli, 0, &["agent", "list"], "checkpoint");
-    cli.must(&["session", "close", &session]);
+    cli.must(&["session", "close", &session, "--level", "cosigned"]);
     cli.must(&["checkpoint"]);
     for blocks in [0, 1] {
         let again = ["prove", &index, "--out", "evidence"];

@@ -9,7 +9,7 @@ use ledger_core::hash::TreeHash;
 use ledger_proto::v1::{self, CompartmentKind, ExecutionStatus, command::Body as Ask, entry::Body};
 use policy_engine::{Agent, Assurance, Rehearsal, Request, Resource, StringSets, Subject};
 
-use super::super::audit::every_entry;
+use super::super::audit::{every_entry, progress};
 use super::super::connection::{Connection, Speaker, block_on};
 use super::super::replay::trace::{Action, Opening, Openings, Session, Trace};
 use super::super::{Exit, Failure};
@@ -191,7 +191,7 @@ fn of_ledger(source: &Source) -> Result<Past, Failure> {
             |past: &mut Past, entry: &v1::Entry, compartments: Vec<v1::Compartment>, sound| {
                 past.add(entry, &compartments, sound);
             };
-        let (_, past) = every_entry(&client, true, past, add).await?;
+        let (_, past) = every_entry(&client, true, &progress(), past, add).await?;
         Ok(past)
     })
 }

@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use self::run::{Row, Work};
 use self::trace::{Openings, Trace};
-use super::connection::{Connection, Speaker, block_on};
+use super::connection::{Connection, Speaker, block_on_or};
 use super::{Exit, Failure};
 use crate::answer::Level;
 use crate::client::Client;
@@ -61,12 +61,12 @@ pub(super) fn replay(replay: &Replay, json: bool, out: &mut dyn Write) -> Result
         // A bad path is found now, and not after an hour of work.
         can_write(path)?;
     }
-    let (work, rows) = block_on(async {
+    let bar = progress(trace.actions.len());
+    let asked = async {
         let client = replay.connection.open(Speaker::Operator).await?;
         let keys = replay.connection.state_dir(client.origin())?.join("replay");
         prepare::namespaces(&client, &bundles).await?;
         let agents = prepare::agents(&client, &trace, &keys).await?;
-        let bar = progress(trace.actions.len());
         let work = Arc::new(Work {
             operator: client.clone(),
             agents,
@@ -74,19 +74,13 @@ pub(super) fn replay(replay: &Replay, json: bool, out: &mut dyn Write) -> Result
             openings,
             bar: bar.clone(),
         });
-        let answered = async {
-            let mut rows = run::all(&work, usize::from(replay.parallel)).await?;
-            report::must_be_complete(&work.trace, &rows)?;
-            vouched(&client, &mut rows).await?;
-            Ok::<_, Failure>(rows)
-        };
-        let rows = tokio::select! {
-            rows = answered => rows?,
-            _ = tokio::signal::ctrl_c() => return Err(interrupted(&bar)),
-        };
+        let mut rows = run::all(&work, usize::from(replay.parallel)).await?;
+        report::must_be_complete(&work.trace, &rows)?;
+        vouched(&client, &mut rows).await?;
         bar.finish_and_clear();
         Ok((work, rows))
-    })?;
+    };
+    let (work, rows) = block_on_or(asked, || interrupted(&bar))?;
     if let Some(path) = &replay.out {
         files::replace(path, &report::lines(&rows)?)?;
     }
@@ -132,12 +126,9 @@ async fn vouched(client: &Client, rows: &mut [Row]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn interrupted(bar: &ProgressBar) -> Failure {
-    Failure::new(
-        Exit::Interrupted,
-        format!(
-            "interrupted after {} actions; their entries stay, and a file for --out was not written",
-            bar.position()
-        ),
+fn interrupted(bar: &ProgressBar) -> String {
+    format!(
+        "interrupted after {} actions; their entries stay, and a file for --out was not written",
+        bar.position()
     )
 }
