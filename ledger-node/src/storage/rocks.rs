@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    IteratorMode, LogLevel, Options, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, IteratorMode, LogLevel, Options, ReadOptions, SnapshotWithThreadMode,
+    WriteBatch, WriteOptions,
 };
 use self_cell::self_cell;
 
@@ -418,6 +419,11 @@ fn family_options(table: Table, opening: &Opening) -> Options {
     blocks.set_format_version(5);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In parts of a few KiB: one filter for a whole file is larger than a shard of the cache, which then keeps none of them,
+    // and every lookup reads and checks megabytes.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_pin_top_level_index_and_filter(true);
     if matches!(table, Table::State) {
         // Most request ids that are asked for are new.
         blocks.set_bloom_filter(10.0, false);
@@ -549,5 +555,11 @@ mod tests {
             "{options}"
         );
         assert!(options.contains(" write_buffer_size=1048576"), "{options}");
+        // No block is larger than a shard of the cache.
+        assert!(options.contains("partition_filters=true"), "{options}");
+        assert!(
+            options.contains("index_type=kTwoLevelIndexSearch"),
+            "{options}"
+        );
     }
 }
