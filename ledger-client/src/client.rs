@@ -76,6 +76,15 @@ pub struct Submitted {
     pub replayed: bool,
 }
 
+/// The answer to a read of what never changes once it is there.
+#[derive(Debug)]
+pub(crate) struct Settled<A> {
+    /// The answer.
+    pub(crate) answer: Answer<A>,
+    /// No quorum could be asked: a single node answered of its own knowledge, which may be behind.
+    pub(crate) of_one_node: bool,
+}
+
 impl Client {
     /// A client; nothing is dialled yet. Without an author it can make open reads only.
     ///
@@ -299,7 +308,7 @@ impl Client {
         Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let answer = self.read_from(path, message).await;
+        let answer = self.read_from(path, message, self.deadline()).await;
         answer.map(|answer| answer.answer)
     }
 
@@ -308,6 +317,7 @@ impl Client {
         &self,
         path: &'static str,
         message: Q,
+        deadline: Instant,
     ) -> Result<Answer<A>, Error>
     where
         Q: Message + Clone + Send + Sync + 'static,
@@ -315,10 +325,7 @@ impl Client {
     {
         let author = self.author()?;
         let request = || signed_read(self.origin(), author, path, message.clone());
-        self.0
-            .endpoints
-            .call(path, request, None, self.deadline())
-            .await
+        self.0.endpoints.call(path, request, None, deadline).await
     }
 
     /// Makes a read as the author whose answer comes in parts.
@@ -329,6 +336,7 @@ impl Client {
         &self,
         path: &'static str,
         message: Q,
+        deadline: Instant,
     ) -> Result<Answer<tonic::Streaming<A>>, Error>
     where
         Q: Message + Clone + Send + Sync + 'static,
@@ -336,10 +344,37 @@ impl Client {
     {
         let author = self.author()?;
         let request = || signed_read(self.origin(), author, path, message.clone());
-        self.0
-            .endpoints
-            .stream(path, request, self.deadline())
-            .await
+        self.0.endpoints.stream(path, request, deadline).await
+    }
+
+    /// Makes a read of what never changes once it is there: of a quorum, and where none answers within a third of the time, of
+    /// what a single node has.
+    ///
+    /// # Errors
+    /// Those of the read.
+    pub(crate) async fn read_settled<A>(
+        &self,
+        read: impl AsyncFn(Option<v1::Consistency>, Instant) -> Result<Answer<A>, Error>,
+    ) -> Result<Settled<A>, Error> {
+        let deadline = self.deadline();
+        let first = Instant::now() + self.0.settings.timeout / 3;
+        match read(None, first).await {
+            Ok(answer) => Ok(Settled {
+                answer,
+                of_one_node: false,
+            }),
+            Err(Error::Unavailable(_)) => {
+                let any = v1::Consistency {
+                    requirement: Some(v1::consistency::Requirement::MinimizeLatency(true)),
+                };
+                let answer = read(Some(any), deadline).await?;
+                Ok(Settled {
+                    answer,
+                    of_one_node: true,
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -21,6 +21,8 @@ use crate::error::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one endpoint may take before another is asked.
 const ATTEMPT: Duration = Duration::from_secs(4);
+/// A node answers by the deadline; one that does not say even that is given up so much later.
+const GRACE: Duration = Duration::from_millis(500);
 /// Between two rounds over all endpoints.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Rounds after which endpoints that nobody listens on are given up.
@@ -158,15 +160,17 @@ impl Endpoints {
             };
             let mut grpc =
                 tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
-            let request = request()?;
+            let mut request = request()?;
+            let limit = self.limit(deadline);
+            // Of the opening only: a stream may go on.
+            request.set_timeout(limit);
             let opened = async {
                 grpc.ready().await.map_err(|error| unavailable(&error))?;
                 let path = PathAndQuery::from_static(path);
                 grpc.server_streaming(request, path, ProstCodec::<Q, A>::default())
                     .await
             };
-            let opened = tokio::time::timeout_at(deadline.into(), opened).await;
-            let status = match opened {
+            let status = match tokio::time::timeout(limit + GRACE, opened).await {
                 Ok(Ok(stream)) => return Ok(self.answer(at, stream.into_inner())),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(NO_ANSWER),
@@ -177,7 +181,8 @@ impl Endpoints {
             }
             self.preferred.store(at + 1, Ordering::Relaxed);
             failures.note(at, Attempt::failed(status));
-            if Instant::now() >= deadline {
+            // What is left is too little for an answer, and would only hide what this one was.
+            if Instant::now() + PAUSE >= deadline {
                 break;
             }
         }
@@ -195,13 +200,7 @@ impl Endpoints {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // With one endpoint there is nobody else to ask.
-        let limit = if self.all.len() == 1 {
-            left
-        } else {
-            left.min(ATTEMPT)
-        };
+        let limit = self.limit(deadline);
         request.set_timeout(limit);
         let Some((_, channel)) = self.all.get(at) else {
             return Err(Attempt {
@@ -217,13 +216,23 @@ impl Endpoints {
             grpc.unary(request, path, ProstCodec::<Q, A>::default())
                 .await
         };
-        // A node answers by the deadline; one that does not say even that is given up a little later.
-        let failed = match tokio::time::timeout(limit + Duration::from_millis(500), call).await {
+        let failed = match tokio::time::timeout(limit + GRACE, call).await {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
             Ok(Err(status)) => status,
             Err(_) => Status::deadline_exceeded(NO_ANSWER),
         };
         Err(Attempt::failed(failed))
+    }
+
+    /// How long the next attempt may take.
+    fn limit(&self, deadline: Instant) -> Duration {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // With one endpoint there is nobody else to ask.
+        if self.all.len() == 1 {
+            left
+        } else {
+            left.min(ATTEMPT)
+        }
     }
 
     fn answer<A>(&self, at: usize, answer: A) -> Answer<A> {

@@ -236,8 +236,8 @@ async fn follow(
         start_index: *next,
         ..v1::FollowRequest::default()
     };
-    let stream = client.read_stream::<_, v1::FollowResponse>(paths::FOLLOW, message);
-    let mut parts = stream.await?.answer;
+    let stream = client.read_stream(paths::FOLLOW, message, client.deadline());
+    let mut parts: tonic::Streaming<v1::FollowResponse> = stream.await?.answer;
     let broken = |why: &str| Error::Unavailable(format!("the stream of entries broke off: {why}"));
     while *next < size {
         let part = parts.message().await;

@@ -164,8 +164,8 @@ async fn ask(
             Ok(decision)
         }
         Err(error @ Error::Undetermined { .. }) => {
-            let mut failure = Failure::from(error);
-            failure.message.push_str(" with `--request-id`");
+            let said = format!("{error} with `--request-id`");
+            let mut failure = Failure::new(Exit::Undetermined, said);
             if let Err(kept) = requests::keep(connection, client, &signed) {
                 failure.message = format!("{}, which fails: {}", failure.message, kept.message);
             }

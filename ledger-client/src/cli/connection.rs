@@ -1,5 +1,6 @@
 //! How the command line reaches a ledger: endpoints, trust policy, keys, and what it remembers between calls.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use clap::{Args, ValueEnum};
 use super::context::{self, Context};
 use super::{Exit, Failure};
 use crate::answer::Level;
-use crate::client::{Client, Settings};
+use crate::client::{Client, Settings, Settled};
 use crate::key_file::KeyFile;
 use crate::signing::Author;
+use crate::transport::Answer;
 use crate::trust::Trust;
 
 /// What every command that talks to a ledger takes.
@@ -227,6 +229,22 @@ fn default_state() -> Result<PathBuf, Failure> {
 
 pub(super) fn configuration(message: &str) -> Failure {
     Failure::new(Exit::Configuration, message)
+}
+
+/// The answer. If it is of one node's knowledge only, the reader is told.
+pub(super) fn told<A>(settled: Settled<A>) -> Answer<A> {
+    let Settled {
+        answer,
+        of_one_node,
+    } = settled;
+    if of_one_node {
+        let _ = writeln!(
+            std::io::stderr(),
+            "ledger-client: no quorum answers; this is what {} has, and it may be behind",
+            answer.by
+        );
+    }
+    answer
 }
 
 /// Runs the asynchronous part of a command until it ends or is interrupted.

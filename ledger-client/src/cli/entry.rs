@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Speaker, block_on};
+use super::connection::{Connection, Speaker, block_on, told};
 use super::session::parse_session;
 use super::show::print_table;
 use super::{Exit, Failure, print_json};
@@ -145,19 +145,27 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
     }
 }
 
-/// An entry, proven to be the one that was asked for, and the answer that it came in.
+/// An entry, proven to be the one that was asked for, and the answer that it came in. Where no quorum can be asked, one node
+/// will do; but not for content, which may have been erased elsewhere.
 pub(super) async fn get(
     client: &Client,
     index: u64,
     with_compartments: bool,
 ) -> Result<(Proven, Answer<v1::GetEntryResponse>), Error> {
-    let message = v1::GetEntryRequest {
-        key: Some(v1::get_entry_request::Key::Index(index)),
-        with_compartments,
-        ..v1::GetEntryRequest::default()
+    let read = async |consistency, deadline| {
+        let message = v1::GetEntryRequest {
+            key: Some(v1::get_entry_request::Key::Index(index)),
+            with_compartments,
+            consistency,
+            ..v1::GetEntryRequest::default()
+        };
+        client.read_from(paths::GET_ENTRY, message, deadline).await
     };
-    let mut given: Answer<v1::GetEntryResponse> =
-        client.read_from(paths::GET_ENTRY, message).await?;
+    let mut given: Answer<v1::GetEntryResponse> = if with_compartments {
+        read(None, client.deadline()).await?
+    } else {
+        told(client.read_settled(read).await?)
+    };
     let receipt = given.answer.receipt.take();
     let proven = client.prove(receipt).await;
     let proven = proven.map_err(|error| error.of(&given.by))?;
@@ -253,8 +261,9 @@ async fn page(
     client: &Client,
     message: v1::ListEntriesRequest,
 ) -> Result<(Vec<v1::Entry>, String), Error> {
-    let Answer { answer, by }: Answer<v1::ListEntriesResponse> =
-        client.read_from(paths::LIST_ENTRIES, message).await?;
+    let Answer { answer, by }: Answer<v1::ListEntriesResponse> = client
+        .read_from(paths::LIST_ENTRIES, message, client.deadline())
+        .await?;
     let entries = answer.entries.into_iter();
     let entries = entries.map(|entry| prove(client, entry, &answer.checkpoint));
     let entries: Result<Vec<_>, Error> = entries.collect();

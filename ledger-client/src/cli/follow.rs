@@ -47,11 +47,11 @@ pub(super) fn follow(follow: &Follow, json: bool, out: &mut dyn Write) -> Result
                 filter: Some(filter.clone()),
                 receipt_level: client.level(),
             };
-            let stream = client.read_stream::<_, v1::FollowResponse>(paths::FOLLOW, message);
+            let stream = client.read_stream(paths::FOLLOW, message, client.deadline());
             let Answer {
                 answer: mut parts,
                 by,
-            } = stream.await?;
+            }: Answer<tonic::Streaming<v1::FollowResponse>> = stream.await?;
             while let Ok(Some(part)) = parts.message().await {
                 broken = 0;
                 for proven in part.entries {

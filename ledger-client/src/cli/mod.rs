@@ -105,7 +105,19 @@ impl From<Error> for Failure {
             Error::NotAllowed(_) => Exit::Denied,
             Error::Internal(_) => Exit::Internal,
         };
-        Self::new(exit, error.to_string())
+        // The bytes are gone with this process; only `authorize` keeps them.
+        let message = if let Error::Undetermined {
+            request_id,
+            message,
+        } = error
+        {
+            format!(
+                "{message}; whether anything happened is not known (request {request_id}): see `ledger-client entry list --descending`, and run the command again if it is not there"
+            )
+        } else {
+            error.to_string()
+        };
+        Self::new(exit, message)
     }
 }
 

@@ -33,7 +33,8 @@ enum Subject {
 
 /// The file.
 pub(super) async fn get(gate: &Gate, request: Request<v1::GetEvidenceRequest>) -> Answer<Vec<u8>> {
-    let opened = gate.open(request, None).await?;
+    let consistency = request.get_ref().consistency;
+    let opened = gate.open(request, consistency).await?;
     let (deadline, now_us) = (opened.deadline, gate.ledger.now_us());
     let look = move || {
         let kinds = kinds(&opened.request.compartments)?;

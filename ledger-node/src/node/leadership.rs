@@ -33,7 +33,10 @@ impl Ledger {
             Leading::This => (self.node_id(), None),
             Leading::Other { node_id, address } => (node_id, Some(address)),
             Leading::Nobody => {
-                let nobody = Failure::new(ErrorReason::NoQuorum, "this node knows of no leader");
+                let nobody = Failure::new(
+                    ErrorReason::NoQuorum,
+                    "this node hears of no leader with a quorum",
+                );
                 return Err(nobody.after(Duration::from_secs(1)));
             }
         };

@@ -306,7 +306,7 @@ impl Ledger {
         let stated = self.0.not_ready.borrow().clone();
         let leaderless = || {
             let nobody = self.0.standing.borrow().leading == Leading::Nobody;
-            nobody.then(|| "this node knows of no leader".to_owned())
+            nobody.then(|| "this node hears of no leader with a quorum".to_owned())
         };
         stated.or_else(leaderless)
     }

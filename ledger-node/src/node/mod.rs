@@ -10,6 +10,7 @@ mod leadership;
 pub mod ledger;
 mod own_commands;
 pub mod reads;
+mod reports;
 mod serve;
 pub mod start;
 pub mod view;

@@ -10,7 +10,6 @@ use ledger_core::note::vkey::{KeyType, VerifierKey};
 use ledger_core::signer::Signer;
 use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
 use ledger_proto::v1;
-use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,7 @@ use super::keeper::Keeper;
 use super::ledger::{Ledger, Parts};
 use super::own_commands::OwnCommands;
 use super::reads::Reads;
+use super::reports::Reports;
 use super::serve;
 use super::view::StoreState;
 use crate::apply::applier;
@@ -59,6 +59,9 @@ use crate::submit::standing::Standing;
 const HAND_OVER: Duration = Duration::from_secs(5);
 /// How long calls in progress have after that, and those of peers after them. What has not ended by then is cut off.
 const CALLS_END: Duration = Duration::from_secs(2);
+
+/// A leader that has been silent for so many of the longest election timeouts is lost: elections take less.
+const LOST_AFTER: u32 = 3;
 
 /// Why a node does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -447,14 +450,15 @@ impl Node {
                      task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             tokio::spawn(async move { ended.run_until_cancelled(task).await });
         };
+        let reports = Reports {
+            raft: self.raft.clone(),
+            peers: Arc::clone(&self.peers),
+            may_lead: self.may_lead.subscribe(),
+            lost_after: *config.raft.election_timeout.end() * LOST_AFTER,
+        };
         until(
             ended.clone(),
-            Box::pin(follow_raft(
-                self.raft.clone(),
-                self.may_lead.subscribe(),
-                self.standing_sender.clone(),
-                fatal_switch.clone(),
-            )),
+            Box::pin(reports.follow(self.standing_sender.clone(), fatal_switch.clone())),
         );
         let proposer = Proposer {
             raft: self.raft.clone(),
@@ -486,44 +490,6 @@ impl Node {
         until(ended.clone(), Box::pin(attester.run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
         until(ended, Box::pin(keeper.run()));
-    }
-}
-
-/// Turns openraft's reports into our standing, and its end into ours.
-async fn follow_raft(
-    raft: Raft,
-    mut may_lead: watch::Receiver<bool>,
-    standing: watch::Sender<Standing>,
-    fatal_switch: Fatal,
-) {
-    let mut metrics = raft.metrics();
-    loop {
-        let now = metrics.borrow_watched().clone();
-        if let Err(error) = &now.running_state {
-            fatal_switch.stop(format!("raft has stopped: {error}"));
-            return;
-        }
-        let next = Standing::of(&now, *may_lead.borrow_and_update());
-        standing.send_if_modified(|current| {
-            let changed = *current != next;
-            if changed {
-                tracing::info!(leading = ?next.leading, term = next.term, "standing");
-                *current = next;
-            }
-            changed
-        });
-        tokio::select! {
-            changed = metrics.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-            changed = may_lead.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-        }
     }
 }
 

@@ -115,6 +115,7 @@ impl PeerService for Service {
         self.sender(request.metadata())?;
         let sent: Arc<Mutex<VecDeque<(u64, Option<types::LogId>)>>> = Arc::default();
         let noting = Arc::clone(&sent);
+        let led = Arc::clone(&self.peers);
         let requests = request
             .into_inner()
             .take_until(self.ended.clone().cancelled_owned())
@@ -127,6 +128,7 @@ impl PeerService for Service {
             .take_while(|message| futures_util::future::ready(message.is_some()))
             .filter_map(futures_util::future::ready)
             .map(move |(request, sent_at_us)| {
+                led.note_leader();
                 let mut sent = noting.lock().unwrap_or_else(PoisonError::into_inner);
                 sent.push_back((sent_at_us, request.prev_log_id));
                 request

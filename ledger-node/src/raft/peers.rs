@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledger_core::hash::Hash;
 use ledger_core::machine::CLUSTER_VERSION;
@@ -62,6 +62,8 @@ pub struct Peers {
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
     channels: Mutex<HashMap<(String, Purpose), Channel>>,
+    /// When a leader has written to this node last.
+    led_at: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Peers {
@@ -88,7 +90,21 @@ impl Peers {
             clocks: Clocks::default(),
             clock,
             channels: Mutex::default(),
+            led_at: Mutex::default(),
         }
+    }
+
+    /// A leader has written to this node.
+    pub fn note_leader(&self) {
+        let mut led_at = self.led_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *led_at = Some(Instant::now());
+    }
+
+    /// For how long no leader has written to this node; None if none has since the start.
+    #[must_use]
+    pub fn leader_silence(&self) -> Option<Duration> {
+        let led_at = self.led_at.lock().unwrap_or_else(PoisonError::into_inner);
+        led_at.map(|at| at.elapsed())
     }
 
     /// A client of a peer, on a connection that may be in use already.

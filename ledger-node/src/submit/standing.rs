@@ -16,7 +16,7 @@ pub enum Leading {
         /// host:port of its peer service.
         address: String,
     },
-    /// Nobody that this node knows of; or this node, which may not.
+    /// Nobody that this node hears of; or this node, which may not, or which hears of no quorum.
     Nobody,
 }
 
@@ -39,10 +39,12 @@ impl Standing {
         }
     }
 
-    /// From what openraft reports. `may_lead` is false while this node's clock is off or it is shutting down.
+    /// From what openraft reports. `may_lead` is false while this node's clock is off or it is shutting down. `in_touch` is
+    /// false once the leader is silent, or if this node leads, too many voters are: openraft remembers a leader until there is
+    /// another one, and a node that is cut off would name a dead one for ever.
     #[must_use]
-    pub fn of(metrics: &openraft::RaftMetrics<Types>, may_lead: bool) -> Self {
-        let leading = match metrics.current_leader {
+    pub fn of(metrics: &openraft::RaftMetrics<Types>, may_lead: bool, in_touch: bool) -> Self {
+        let leading = match metrics.current_leader.filter(|_| in_touch) {
             Some(leader) if leader == metrics.id => {
                 if metrics.state == ServerState::Leader && may_lead {
                     Leading::This

@@ -19,22 +19,26 @@ pub(super) async fn one_agent() -> (Cluster, Cli, Actor) {
     (cluster, cli, actor)
 }
 
-/// Asks for an action as the agent and gives the index of the decision.
-pub(super) fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
-    let session = hex::encode(actor.session.to_vec());
-    let asked = [
+/// The command that asks for an action as the agent.
+pub(super) const fn asking<'a>(session: &'a str, action: &'a str, input: &'a str) -> [&'a str; 9] {
+    [
         "authorize",
-        "--json",
         "--key",
         "agent.key",
         "--session",
-        &session,
+        session,
         "--action",
         action,
         "--input",
         input,
-    ];
-    let said = cli.run(&asked);
+    ]
+}
+
+/// Asks for an action as the agent and gives the index of the decision.
+pub(super) fn asks(cli: &Cli, actor: &Actor, action: &str, input: &str) -> u64 {
+    let session = hex::encode(actor.session.to_vec());
+    let asked = asking(&session, action, input);
+    let said = cli.run(&[&asked[..], &["--json"]].concat());
     said.json()["index"].as_u64().expect("an index")
 }
 

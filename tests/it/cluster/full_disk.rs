@@ -10,6 +10,8 @@ use countersign_tests::cluster::{Cluster, Options, SOON};
 use countersign_tests::examples::examples;
 use ledger_core::id::Identity;
 
+use super::commands::asking;
+
 /// Every file of the user, with its bytes.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -58,20 +60,9 @@ async fn stage() -> (Cluster, Cli, Actor) {
 async fn evidence_and_what_is_remembered_stay_as_they_were() {
     let (_cluster, cli, actor) = stage().await;
     let session = hex::encode(actor.session.to_vec());
-    let ask = [
-        "authorize",
-        "--json",
-        "--key",
-        "agent.key",
-        "--session",
-        &session,
-        "--action",
-        "bank/read",
-        "--input",
-        r#"{"doc":"a"}"#,
-    ];
+    let ask = asking(&session, "bank/read", r#"{"doc":"a"}"#);
     // Cosigned, so that there is nothing newer to remember until somebody asks again.
-    let proven = [&ask[..], &["--level", "cosigned"]].concat();
+    let proven = [&ask[..], &["--json", "--level", "cosigned"]].concat();
     let index = cli.must(&proven).json()["index"].to_string();
     let seen = cli.must(&["checkpoint", "--json"]).json()["size"].as_u64();
     cli.must(&["prove", &index, "--out", "evidence"]);

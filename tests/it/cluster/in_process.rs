@@ -18,7 +18,7 @@ use ledger_node::clock::{SystemClock, SystemEntropy};
 use ledger_node::config::{Config, Overrides};
 use ledger_node::keyfile::KeyFile;
 use ledger_node::node::start::{Given, StartError, run_on};
-use ledger_node::storage::marker::Marker;
+use ledger_node::storage::marker::{Marker, MarkerError};
 use ledger_node::storage::memory::{MemoryStore, Operation, Script};
 use ledger_node::storage::{Direction, Read, Store, Table};
 use ledger_node::{fsck, genesis_file};
@@ -142,7 +142,13 @@ impl Inside {
                     .enable_all()
                     .build()
                     .expect("threads");
-                let marker = Arc::new(Marker::open(&config.data_dir).expect("a marker"));
+                // Threads of the node before, which lost power, may still be on their way out.
+                let marker = runtime.block_on(until("the marker is free", RECOVERY, async || {
+                    match Marker::open(&config.data_dir) {
+                        Err(MarkerError::Locked) => None,
+                        opened => Some(Arc::new(opened.expect("a marker"))),
+                    }
+                }));
                 let running = run_on(config, given, marker, store, stop);
                 let ended = runtime.block_on(killed.run_until_cancelled(running));
                 runtime.shutdown_timeout(CLOSE);

@@ -331,6 +331,15 @@ async fn half_an_answer_and_noise_are_no_answer() {
     assert!(!stage.cli.folder.join("evidence").exists());
     stage.liar.garbles(paths::FOLLOW, |_| vec![0xff; 100]);
     stage.fails(&["audit"], 6, &["the stream of entries broke off"]);
+
+    // A command whose bytes are not kept: the ledger says whether it is there.
+    stage.liar.garbles(paths::RECORD, |_| vec![0xff; 100]);
+    let record = ["record", &index, "--key", "agent.key", "--status", "failed"];
+    let look = ["not known (request ", "entry list --descending", &liar];
+    stage.fails(&record, 7, &look);
+    stage.liar.is_honest();
+    let newest = ["entry", "list", "--json", "--descending", "--limit", "1"];
+    assert_eq!(stage.must(&newest).json()["entries"][0]["kind"], "OUTCOME");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,7 @@ mod liars;
 mod limits;
 mod marker;
 mod membership;
+mod minority;
 mod partitions;
 mod replay;
 mod shapes;

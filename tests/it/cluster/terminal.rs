@@ -10,7 +10,7 @@ use countersign_tests::cluster::liar::Liar;
 use ledger_client::paths;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::commands::{asks, list, one_agent};
+use super::commands::{asking, asks, list, one_agent};
 
 /// Starts a command whose output is seen when it has ended.
 fn start(cli: &Cli, arguments: &[&str]) -> Child {
@@ -105,17 +105,7 @@ async fn whatever_waits_for_an_answer_can_be_interrupted() {
     let index = asks(&cli, &actor, "bank/read", r#"{"doc":"a"}"#).to_string();
     let session = hex::encode(actor.session.to_vec());
     cli.must(&["session", "close", &session]);
-    let authorize = [
-        "authorize",
-        "--key",
-        "agent.key",
-        "--session",
-        &session,
-        "--action",
-        "bank/read",
-        "--input",
-        "{}",
-    ];
+    let authorize = asking(&session, "bank/read", "{}");
     let prove = ["prove", &index, "--out", "evidence"];
     let prove_session = ["prove", "--session", &session, "--out", "evidence"];
     let sound = "interrupted; the first ";

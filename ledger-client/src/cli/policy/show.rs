@@ -87,11 +87,11 @@ async fn fetch(show: &Show, wanted: Vec<u8>) -> Result<Bundle, Failure> {
         namespace: show.namespace.clone(),
         digest: wanted.clone(),
     };
-    let stream = client.read_stream::<_, v1::GetBundleResponse>(paths::GET_BUNDLE, message);
+    let stream = client.read_stream(paths::GET_BUNDLE, message, client.deadline());
     let Answer {
         answer: mut parts,
         by,
-    } = stream.await?;
+    }: Answer<tonic::Streaming<v1::GetBundleResponse>> = stream.await?;
     let (mut digest, mut bytes) = (wanted, Vec::new());
     let broken = |status: tonic::Status| {
         Error::Unavailable(format!("the bundle broke off: {}", status.message()))
