@@ -81,8 +81,18 @@ pub struct Submitted {
 pub(crate) struct Settled<A> {
     /// The answer.
     pub(crate) answer: Answer<A>,
-    /// No quorum could be asked: a single node answered of its own knowledge, which may be behind.
-    pub(crate) of_one_node: bool,
+    /// Why no quorum was asked, if a single node answered of its own knowledge, which may be behind.
+    pub(crate) alone_because: Option<Error>,
+}
+
+impl<A> From<Answer<A>> for Settled<A> {
+    /// The answer of a quorum.
+    fn from(answer: Answer<A>) -> Self {
+        Self {
+            answer,
+            alone_because: None,
+        }
+    }
 }
 
 impl Client {
@@ -347,33 +357,32 @@ impl Client {
         self.0.endpoints.stream(path, request, deadline).await
     }
 
-    /// Makes a read of what never changes once it is there: of a quorum, and where none answers within a third of the time, of
-    /// what a single node has.
+    /// Makes a read of what never changes once it is there: of a quorum, and where none answers in half of the time, of what a
+    /// single node has. What that has not got may be there all the same, so that only a good answer of it counts.
     ///
     /// # Errors
-    /// Those of the read.
+    /// Those of the read of a quorum.
     pub(crate) async fn read_settled<A>(
         &self,
         read: impl AsyncFn(Option<v1::Consistency>, Instant) -> Result<Answer<A>, Error>,
     ) -> Result<Settled<A>, Error> {
         let deadline = self.deadline();
-        let first = Instant::now() + self.0.settings.timeout / 3;
-        match read(None, first).await {
+        let half = Instant::now() + self.0.settings.timeout / 2;
+        let unavailable = match read(None, half).await {
+            Err(error @ Error::Unavailable(_)) => error,
+            answer => {
+                return answer.map(Settled::from);
+            }
+        };
+        let any = v1::Consistency {
+            requirement: Some(v1::consistency::Requirement::MinimizeLatency(true)),
+        };
+        match read(Some(any), deadline).await {
             Ok(answer) => Ok(Settled {
                 answer,
-                of_one_node: false,
+                alone_because: Some(unavailable),
             }),
-            Err(Error::Unavailable(_)) => {
-                let any = v1::Consistency {
-                    requirement: Some(v1::consistency::Requirement::MinimizeLatency(true)),
-                };
-                let answer = read(Some(any), deadline).await?;
-                Ok(Settled {
-                    answer,
-                    of_one_node: true,
-                })
-            }
-            Err(error) => Err(error),
+            Err(_) => Err(unavailable),
         }
     }
 

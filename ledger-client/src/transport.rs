@@ -19,9 +19,10 @@ use crate::error::Error;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long one endpoint may take before another is asked.
+/// How long one endpoint may take at most before another is asked.
 const ATTEMPT: Duration = Duration::from_secs(4);
-/// A node answers by the deadline; one that does not say even that is given up so much later.
+/// The channel ends a call that takes too long. What comes before a call, such as a connection that is slow to be made, is given
+/// up so much later.
 const GRACE: Duration = Duration::from_millis(500);
 /// Between two rounds over all endpoints.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -108,9 +109,10 @@ impl Endpoints {
         let mut failures = Failures::default();
         let mut round = 0;
         loop {
-            for _ in 0..self.all.len() {
+            for asked in 0..self.all.len() {
                 let at = self.preferred.load(Ordering::Relaxed) % self.all.len();
-                let attempt = self.attempt(at, path, request()?, deadline).await;
+                let limit = self.share(asked, deadline).min(ATTEMPT);
+                let attempt = self.attempt(at, path, request()?, limit).await;
                 let failed = match attempt {
                     Ok(answer) => return Ok(self.answer(at, answer)),
                     Err(failed) => failed,
@@ -153,7 +155,7 @@ impl Endpoints {
         A: Message + Default + Send + Sync + 'static,
     {
         let mut failures = Failures::default();
-        for _ in 0..self.all.len() * DEAD_ROUNDS {
+        for asked in 0..self.all.len() * DEAD_ROUNDS {
             let at = self.preferred.load(Ordering::Relaxed) % self.all.len();
             let Some((_, channel)) = self.all.get(at) else {
                 break;
@@ -161,8 +163,8 @@ impl Endpoints {
             let mut grpc =
                 tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
             let mut request = request()?;
-            let limit = self.limit(deadline);
-            // Of the opening only: a stream may go on.
+            // Of the opening only: a stream may go on. What it begins with may take long to make.
+            let limit = self.share(asked, deadline);
             request.set_timeout(limit);
             let opened = async {
                 grpc.ready().await.map_err(|error| unavailable(&error))?;
@@ -194,13 +196,12 @@ impl Endpoints {
         at: usize,
         path: &'static str,
         mut request: Request<Q>,
-        deadline: Instant,
+        limit: Duration,
     ) -> Result<A, Attempt>
     where
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let limit = self.limit(deadline);
         request.set_timeout(limit);
         let Some((_, channel)) = self.all.get(at) else {
             return Err(Attempt {
@@ -224,15 +225,12 @@ impl Endpoints {
         Err(Attempt::failed(failed))
     }
 
-    /// How long the next attempt may take.
-    fn limit(&self, deadline: Instant) -> Duration {
+    /// How long the next attempt may take: what is left, shared with the endpoints that have not been asked in this round.
+    fn share(&self, asked: usize, deadline: Instant) -> Duration {
         let left = deadline.saturating_duration_since(Instant::now());
-        // With one endpoint there is nobody else to ask.
-        if self.all.len() == 1 {
-            left
-        } else {
-            left.min(ATTEMPT)
-        }
+        let all = self.all.len();
+        let unasked = u32::try_from(all - asked % all).unwrap_or(u32::MAX);
+        left / unasked
     }
 
     fn answer<A>(&self, at: usize, answer: A) -> Answer<A> {

@@ -233,14 +233,11 @@ pub(super) fn configuration(message: &str) -> Failure {
 
 /// The answer. If it is of one node's knowledge only, the reader is told.
 pub(super) fn told<A>(settled: Settled<A>) -> Answer<A> {
-    let Settled {
-        answer,
-        of_one_node,
-    } = settled;
-    if of_one_node {
+    let answer = settled.answer;
+    if let Some(why) = settled.alone_because {
         let _ = writeln!(
             std::io::stderr(),
-            "ledger-client: no quorum answers; this is what {} has, and it may be behind",
+            "ledger-client: this is what {} alone has, and it may be behind: {why}",
             answer.by
         );
     }

@@ -95,14 +95,16 @@ pub(super) fn prove(arguments: &Prove, json: bool, out: &mut dyn Write) -> Resul
             stream.await
         };
         // Content may have been erased elsewhere: one node's word is not enough to hand it out.
+        let settled = if with.is_empty() {
+            client.read_settled(read).await?
+        } else {
+            read(None, client.deadline()).await?.into()
+        };
+        let of_one_node = settled.alone_because.is_some();
         let Answer {
             answer: mut parts,
             by,
-        }: Answer<tonic::Streaming<v1::GetEvidenceResponse>> = if with.is_empty() {
-            told(client.read_settled(read).await?)
-        } else {
-            read(None, client.deadline()).await?
-        };
+        }: Answer<tonic::Streaming<v1::GetEvidenceResponse>> = told(settled);
         let mut bytes = Vec::new();
         while let Some(part) = parts.message().await.map_err(|status| {
             Error::Unavailable(format!("the evidence broke off: {}", status.message()))
@@ -120,7 +122,12 @@ pub(super) fn prove(arguments: &Prove, json: bool, out: &mut dyn Write) -> Resul
         };
         files::replace(&arguments.out, &bytes)?;
         if json {
-            let value = json!({ "file": arguments.out, "bytes": bytes.len(), "verified": true });
+            let value = json!({
+                "file": arguments.out,
+                "bytes": bytes.len(),
+                "verified": true,
+                "of_one_node": of_one_node,
+            });
             print_json(out, &value)?;
         } else {
             let file = arguments.out.display();

@@ -25,6 +25,8 @@ use crate::submit::standing::Leading;
 const ROUND: Duration = Duration::from_millis(800);
 /// Between two checkpoints, unless somebody waits.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a node that does not lead waits for the checkpoint of its newest tree to be sent before it asks for it.
+const PAUSE_BEHIND: Duration = Duration::from_secs(1);
 /// After a round in which too few answered.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
@@ -33,6 +35,8 @@ impl Cosigner {
     pub async fn run(self: Arc<Self>) {
         let mut tip = self.parts.tip.clone();
         let mut standing = self.parts.standing.clone();
+        // What this node had when it began to wait for more.
+        let mut lacking = None;
         loop {
             let leading = standing.borrow_and_update().leading.clone();
             let (size, have) = (tip.borrow_and_update().size, self.have());
@@ -46,11 +50,17 @@ impl Cosigner {
                 }
                 Leading::Other { node_id, address } => {
                     let wanted = self.wanted.load(Ordering::Acquire);
-                    if wanted > have.0 {
-                        self.tell_leader(node_id, &address, wanted).await;
+                    let is_wanted = wanted > have.0;
+                    if is_wanted || (size > have && lacking == Some(have)) {
+                        let wanted = wanted.max(size.0);
+                        self.ask_leader(node_id, &address, wanted).await;
+                    }
+                    let have = self.have();
+                    lacking = (size > have).then_some(have);
+                    if is_wanted {
                         Some(PAUSE_AFTER_FAILURE)
                     } else {
-                        None
+                        lacking.map(|_| PAUSE_BEHIND)
                     }
                 }
                 Leading::This | Leading::Nobody => None,
@@ -81,7 +91,8 @@ impl Cosigner {
         latest.as_ref().map_or(TreeSize(0), |latest| latest.size)
     }
 
-    async fn tell_leader(&self, leader: u64, address: &str, tree_size: u64) {
+    /// Tells the leader what is wanted, and takes what it has: what it sent to all may not have arrived here.
+    async fn ask_leader(&self, leader: u64, address: &str, tree_size: u64) {
         let peers = &self.parts.peers;
         let Ok(mut client) = peers.client(leader, address, Purpose::Other) else {
             return;
@@ -89,8 +100,20 @@ impl Cosigner {
         let message = wire::WantCheckpointRequest { tree_size };
         let mut request = peers.request(leader, message);
         request.set_timeout(ROUND);
-        // The next round of the loop tells again.
-        let _ = client.want_checkpoint(request).await;
+        // The next round of the loop asks again.
+        let Ok(answer) = client.want_checkpoint(request).await else {
+            return;
+        };
+        let newest = answer.into_inner().checkpoint;
+        let is_new = |latest: &Option<super::Cosigned>| {
+            latest.as_ref().is_none_or(|latest| *latest.note != newest)
+        };
+        if !newest.is_empty()
+            && is_new(&self.latest.borrow())
+            && let Err(refused) = self.put(&newest).await
+        {
+            tracing::debug!(%refused, "the leader's checkpoint was not taken");
+        }
     }
 
     /// One checkpoint, from the log's signature to all nodes. True if it met the policy.

@@ -37,7 +37,9 @@ pub(super) async fn get(
     gate: &Gate,
     request: Request<v1::GetEntryRequest>,
 ) -> Answer<v1::GetEntryResponse> {
-    let consistency = request.get_ref().consistency;
+    let asked = request.get_ref();
+    // Content may have been erased meanwhile, which a node that is cut off does not know.
+    let consistency = asked.consistency.filter(|_| !asked.with_compartments);
     let opened = gate.open(request, consistency).await?;
     let level = level(opened.request.receipt_level)?;
     let (deadline, now_us) = (opened.deadline, gate.ledger.now_us());

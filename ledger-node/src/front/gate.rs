@@ -20,7 +20,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time of a call.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most of a call's time that is kept back, so that the answer about a deadline comes before the deadline.
-const MAX_RESERVE: Duration = Duration::from_millis(100);
+const MAX_RESERVE: Duration = Duration::from_millis(250);
 /// Most reads that run at a time, signed ones and open ones. Each may hold a page (3 MiB), evidence (64 MiB) only rarely;
 /// open reads have places of their own, so that strangers cannot keep others from reading.
 const WORKERS: usize = 16;

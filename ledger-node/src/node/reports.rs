@@ -1,7 +1,7 @@
 //! Turns openraft's reports into this node's standing, and its end into the node's.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Instant as _, ServerState};
@@ -32,14 +32,25 @@ impl Reports {
         // Silence is not reported.
         let mut ticks = tokio::time::interval(self.lost_after / 6);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut leading = None;
         loop {
             let now = metrics.borrow_watched().clone();
             if let Err(error) = &now.running_state {
                 fatal_switch.stop(format!("raft has stopped: {error}"));
                 return;
             }
+            leading = (now.state == ServerState::Leader).then(|| match leading {
+                Some((term, since)) if term == now.current_term => (term, since),
+                Some(_) | None => (now.current_term, Instant::now()),
+            });
+            let is_in_touch = match leading {
+                Some((_, since)) => self.hears_quorum(&now, since),
+                None => self.hears_leader(),
+            };
+            // Whoever follows a leader without a quorum has no leader either.
+            self.peers.set_has_quorum(leading.is_some() && is_in_touch);
             let may_lead = *self.may_lead.borrow_and_update();
-            let next = Standing::of(&now, may_lead, self.is_in_touch(&now));
+            let next = Standing::of(&now, may_lead, is_in_touch);
             standing.send_if_modified(|current| {
                 let changed = *current != next;
                 if changed {
@@ -64,15 +75,17 @@ impl Reports {
         }
     }
 
-    /// True if the leader, or a quorum if this node leads, was heard of lately.
-    fn is_in_touch(&self, metrics: &openraft::RaftMetrics<Types>) -> bool {
-        if metrics.state == ServerState::Leader {
-            let alone = metrics.membership_config.voter_ids().count() <= 1;
-            // A new leader has nothing to report yet.
-            let heard = metrics.last_quorum_acked;
-            return alone || heard.is_none_or(|at| at.elapsed() < self.lost_after);
-        }
+    /// True if a leader that has a quorum has written to this node lately.
+    fn hears_leader(&self) -> bool {
         let silence = self.peers.leader_silence();
         silence.is_some_and(|silence| silence < self.lost_after)
+    }
+
+    /// True if a quorum has answered this node lately, which leads since then.
+    fn hears_quorum(&self, metrics: &openraft::RaftMetrics<Types>, since: Instant) -> bool {
+        let is_alone = metrics.membership_config.voter_ids().eq([metrics.id]);
+        let heard = metrics.last_quorum_acked;
+        let silence = heard.map_or_else(|| since.elapsed(), |at| at.elapsed());
+        is_alone || silence < self.lost_after
     }
 }

@@ -195,7 +195,7 @@ impl NetStreamAppend<Types> for Connection {
                 .map(move |request| {
                     let mut sent = sending.lock().unwrap_or_else(PoisonError::into_inner);
                     sent.push_back(Instant::now());
-                    append_to_wire(&request, clock.now_us())
+                    append_to_wire(&request, clock.now_us(), clock.has_quorum())
                 });
             let patience = option.hard_ttl().max(MIN_TTL);
             let request = self.peers.request(self.to, requests);
@@ -256,13 +256,18 @@ async fn next_in_time(
     }
 }
 
-fn append_to_wire(request: &AppendEntriesRequest<Types>, sent_at_us: u64) -> wire::AppendRequest {
+fn append_to_wire(
+    request: &AppendEntriesRequest<Types>,
+    sent_at_us: u64,
+    has_quorum: bool,
+) -> wire::AppendRequest {
     wire::AppendRequest {
         vote: Some(types::vote_to_wire(&request.vote)),
         previous: request.prev_log_id.as_ref().map(types::log_id_to_wire),
         entries: request.entries.iter().map(types::entry_to_wire).collect(),
         committed: request.leader_commit.as_ref().map(types::log_id_to_wire),
         sent_at_us,
+        has_quorum,
     }
 }
 

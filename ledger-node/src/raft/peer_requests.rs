@@ -22,10 +22,18 @@ pub(super) fn vote_request(message: &wire::VoteRequest) -> Result<VoteRequest<Ty
     })
 }
 
+/// An append, and what the leader says beside it.
+pub(super) struct Received {
+    /// For openraft.
+    pub(super) request: AppendEntriesRequest<Types>,
+    /// The leader's clock, microseconds since 1970.
+    pub(super) sent_at_us: u64,
+    /// The leader has heard of a quorum lately.
+    pub(super) has_quorum: bool,
+}
+
 /// Reads AppendEntries, with the time at which it was sent.
-pub(super) fn append_request(
-    message: wire::AppendRequest,
-) -> Result<(AppendEntriesRequest<Types>, u64), Status> {
+pub(super) fn append_request(message: wire::AppendRequest) -> Result<Received, Status> {
     let vote = message.vote.ok_or_else(|| bad("no vote"))?;
     let entries = message
         .entries
@@ -53,5 +61,9 @@ pub(super) fn append_request(
         entries,
         leader_commit: message.committed.as_ref().map(types::log_id),
     };
-    Ok((request, message.sent_at_us))
+    Ok(Received {
+        request,
+        sent_at_us: message.sent_at_us,
+        has_quorum: message.has_quorum,
+    })
 }

@@ -115,7 +115,7 @@ impl PeerService for Service {
         self.sender(request.metadata())?;
         let sent: Arc<Mutex<VecDeque<(u64, Option<types::LogId>)>>> = Arc::default();
         let noting = Arc::clone(&sent);
-        let led = Arc::clone(&self.peers);
+        let (peers, metrics) = (Arc::clone(&self.peers), self.raft.0.metrics());
         let requests = request
             .into_inner()
             .take_until(self.ended.clone().cancelled_owned())
@@ -127,8 +127,12 @@ impl PeerService for Service {
             // A broken message ends the stream; the leader opens another.
             .take_while(|message| futures_util::future::ready(message.is_some()))
             .filter_map(futures_util::future::ready)
-            .map(move |(request, sent_at_us)| {
-                led.note_leader();
+            .map(move |received| {
+                let (request, sent_at_us) = (received.request, received.sent_at_us);
+                // A leader of the past may not know that it is one.
+                if received.has_quorum && request.vote >= metrics.borrow_watched().vote {
+                    peers.note_leader();
+                }
                 let mut sent = noting.lock().unwrap_or_else(PoisonError::into_inner);
                 sent.push_back((sent_at_us, request.prev_log_id));
                 request
@@ -357,7 +361,10 @@ impl PeerService for Service {
     ) -> Result<Response<wire::WantCheckpointResponse>, Status> {
         self.sender(request.metadata())?;
         self.cosigner.want(request.into_inner().tree_size);
-        Ok(Response::new(wire::WantCheckpointResponse {}))
+        let newest = self.cosigner.latest().borrow().clone();
+        Ok(Response::new(wire::WantCheckpointResponse {
+            checkpoint: newest.map_or_else(String::new, |newest| newest.note.to_string()),
+        }))
     }
 
     async fn compile_ahead(

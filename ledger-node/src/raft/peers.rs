@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,8 +63,10 @@ pub struct Peers {
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
     channels: Mutex<HashMap<(String, Purpose), Channel>>,
-    /// When a leader has written to this node last.
+    /// When a leader with a quorum has written to this node last.
     led_at: Mutex<Option<Instant>>,
+    /// This node leads, and hears of a quorum.
+    has_quorum: AtomicBool,
 }
 
 impl std::fmt::Debug for Peers {
@@ -91,16 +94,28 @@ impl Peers {
             clock,
             channels: Mutex::default(),
             led_at: Mutex::default(),
+            has_quorum: AtomicBool::new(false),
         }
     }
 
-    /// A leader has written to this node.
+    /// Says whether this node leads and hears of a quorum, for those who follow it.
+    pub fn set_has_quorum(&self, has_quorum: bool) {
+        self.has_quorum.store(has_quorum, Ordering::Relaxed);
+    }
+
+    /// True if this node leads and hears of a quorum.
+    #[must_use]
+    pub fn has_quorum(&self) -> bool {
+        self.has_quorum.load(Ordering::Relaxed)
+    }
+
+    /// A leader with a quorum has written to this node.
     pub fn note_leader(&self) {
         let mut led_at = self.led_at.lock().unwrap_or_else(PoisonError::into_inner);
         *led_at = Some(Instant::now());
     }
 
-    /// For how long no leader has written to this node; None if none has since the start.
+    /// For how long no leader with a quorum has written to this node; None if none has since the start.
     #[must_use]
     pub fn leader_silence(&self) -> Option<Duration> {
         let led_at = self.led_at.lock().unwrap_or_else(PoisonError::into_inner);

@@ -77,7 +77,9 @@ pub enum Forwarded {
     Queued,
     /// It is not, for this reason.
     Refused(v1::CallError),
-    /// That node does not lead, or the stream broke: nobody knows.
+    /// It is not: that node does not lead.
+    NotLeader,
+    /// The stream broke: nobody knows.
     Lost,
 }
 
@@ -173,7 +175,7 @@ async fn run(
                 let Ok(Some(answer)) = answer else { return };
                 let Some(done) = unanswered.remove(&answer.correlation_id) else { continue };
                 let forwarded = match answer.error {
-                    _ if answer.not_leader => Forwarded::Lost,
+                    _ if answer.not_leader => Forwarded::NotLeader,
                     Some(error) => Forwarded::Refused(error),
                     None => Forwarded::Queued,
                 };

@@ -184,6 +184,10 @@ impl Submitter {
                 match forwarded {
                     Forwarded::Queued => Ok(BRING_AGAIN),
                     Forwarded::Lost => Ok(PAUSE),
+                    Forwarded::NotLeader => {
+                        *brought = before;
+                        Ok(PAUSE)
+                    }
                     Forwarded::Refused(error) if before == Brought::Nowhere => {
                         let wait = Duration::from_millis(error.retry_after_ms);
                         Err(Failure::new(error.reason(), error.message).after(wait))

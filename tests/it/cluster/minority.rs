@@ -7,7 +7,7 @@ use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::process::program;
 use countersign_tests::cluster::wait::until;
-use countersign_tests::cluster::{Cluster, SOON};
+use countersign_tests::cluster::{Cluster, Options, SOON};
 
 use super::commands::{asking, asks, one_agent};
 
@@ -69,7 +69,7 @@ async fn left_alone(cluster: &mut Cluster, cli: &Cli, actor: &Actor, node: u64) 
     assert_eq!(asked.code, 6, "{asked:?}");
     assert!(asked.err.contains("nothing was done"), "{asked:?}");
 
-    let alone = format!("no quorum answers; this is what {endpoint} has");
+    let alone = format!("this is what {endpoint} alone has");
     std::fs::remove_file(cli.folder.join("evidence")).expect("it was written");
     for command in [&prove[..], &["entry", "show", &index]] {
         let said = at(command);
@@ -99,4 +99,50 @@ async fn a_node_without_a_quorum_proves_and_says_that_it_decides_nothing() {
     left_alone(&mut cluster, &cli, &actor, follower).await;
     let leader = cluster.leader().await;
     left_alone(&mut cluster, &cli, &actor, leader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_quorum_leads_nobody() {
+    let options = Options {
+        nodes: 4,
+        ..Options::default()
+    };
+    let (mut cluster, _) = Cluster::with_actors(options, 1).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let left = [leader, follower];
+    let others: Vec<u64> = cluster.nodes();
+    for other in others.into_iter().filter(|it| !left.contains(it)) {
+        cluster.kill(other);
+    }
+    // They hear each other, and two of four decide nothing.
+    for node in left {
+        becomes(&cluster, node, 69).await;
+    }
+    assert_eq!(health(&cluster, follower, PROVING), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_is_asked_although_the_first_node_is_cut_off() {
+    let (mut cluster, cli, actor) = one_agent().await;
+    let index = asks(&cli, &actor, "bank/read", r#"{"doc":"a"}"#).to_string();
+    let away = cluster.follower().await;
+    cluster.network.isolate(away);
+    let others = cluster.nodes().into_iter().filter(|node| *node != away);
+    let all: Vec<String> = std::iter::once(away)
+        .chain(others)
+        .map(|node| cluster.endpoint(node))
+        .collect();
+    let all = all.join(",");
+    // It may never have heard of this outcome.
+    let record = ["record", &index, "--key", "agent.key", "--status", "failed"];
+    cli.must(&[&record[..], &["--endpoints", &all, "--timeout", "30"]].concat());
+    for command in [
+        &["prove", &index, "--out", "evidence"][..],
+        &["entry", "show", &index],
+    ] {
+        let said = cli.must(&[command, &["--endpoints", &all]].concat());
+        assert!(!said.err.contains("alone"), "{said:?}");
+    }
+    let said = cli.must(&["verify", "evidence", "--trust", "trust-policy"]);
+    assert!(said.out.contains("FAILED"), "{said:?}");
 }
