@@ -12,7 +12,7 @@ use crate::client::{Client, Submitted};
 use crate::decision::{Decision, Permit};
 use crate::error::Error;
 use crate::paths;
-use crate::signing::{Ask, Content, SALT_LEN};
+use crate::signing::{Ask, Content, SALT_LEN, Signed};
 use crate::transport::Answer;
 
 /// Most questions that are signed together.
@@ -183,42 +183,73 @@ impl Client {
         self.ask(&signed).await
     }
 
-    /// Asks many independent questions, signed together and answered in their order.
-    ///
-    /// # Errors
-    /// The batch could not be sent at all. Each item has its own answer or error.
-    pub async fn authorize_batch(
-        &self,
-        questions: Vec<Question>,
-    ) -> Result<Vec<Result<Decision, Error>>, Error> {
+    /// Asks many independent questions, signed together. Each has its own answer or error, in their order. They are sent in
+    /// parts; after a part without an answer the rest is not sent.
+    pub async fn authorize_batch(&self, questions: Vec<Question>) -> Vec<Result<Decision, Error>> {
         let mut decisions = Vec::with_capacity(questions.len());
-        let mut rest = questions.into_iter().peekable();
-        while rest.peek().is_some() {
-            let asks: Vec<Ask> = rest.by_ref().take(MAX_SIGNED).map(Question::ask).collect();
-            let signed = self.sign(asks)?;
-            let message = v1::AuthorizeBatchRequest {
-                submissions: signed.iter().map(|one| one.submission.clone()).collect(),
-                receipt_level: self.level(),
-            };
-            let Some(first) = signed.first() else { break };
-            let sent = Instant::now();
-            let Answer { answer, by }: Answer<v1::AuthorizeBatchResponse> =
-                self.change(paths::AUTHORIZE_BATCH, first, message).await?;
-            if answer.items.len() != signed.len() {
-                let what = "the batch has another number of answers than questions";
-                return Err(Error::contradiction(what).of(&by));
-            }
-            for (one, item) in signed.iter().zip(answer.items) {
-                let item = self.item(one, item, &answer.checkpoint, &by, sent).await;
-                decisions.push(item);
+        let mut rest = questions.into_iter().map(Question::ask);
+        while rest.len() > 0 {
+            let asks: Vec<Ask> = rest.by_ref().take(MAX_SIGNED).collect();
+            if !self.ask_part(asks, &mut decisions).await {
+                let not_sent = "it was not sent, because a question before it got no answer";
+                let not_sent =
+                    Error::Unavailable(format!("{not_sent}; nothing happened, try again"));
+                decisions.extend(rest.map(|_| Err(not_sent.clone())));
+                break;
             }
         }
-        Ok(decisions)
+        decisions
+    }
+
+    /// Asks a part of a batch. False if it was not answered.
+    async fn ask_part(&self, asks: Vec<Ask>, decisions: &mut Vec<Result<Decision, Error>>) -> bool {
+        let many = asks.len();
+        let signed = match self.sign(asks) {
+            Ok(signed) => signed,
+            Err(error) => {
+                decisions.extend(std::iter::repeat_n(Err(error), many));
+                return false;
+            }
+        };
+        let sent = Instant::now();
+        match self.send_part(&signed).await {
+            Ok(Answer { answer, by }) => {
+                for (one, item) in signed.iter().zip(answer.items) {
+                    let item = self.item(one, item, &answer.checkpoint, &by, sent).await;
+                    decisions.push(item);
+                }
+                true
+            }
+            Err(error) => {
+                let about = |one: &Signed| Err(error.clone().about(one.request_id_hex()));
+                decisions.extend(signed.iter().map(about));
+                false
+            }
+        }
+    }
+
+    async fn send_part(
+        &self,
+        signed: &[Signed],
+    ) -> Result<Answer<v1::AuthorizeBatchResponse>, Error> {
+        let message = v1::AuthorizeBatchRequest {
+            submissions: signed.iter().map(|one| one.submission.clone()).collect(),
+            receipt_level: self.level(),
+        };
+        let first = signed.first();
+        let first = first.ok_or_else(|| Error::Internal("a batch of nothing".to_owned()))?;
+        let answer: Answer<v1::AuthorizeBatchResponse> =
+            self.change(paths::AUTHORIZE_BATCH, first, message).await?;
+        if answer.answer.items.len() == signed.len() {
+            return Ok(answer);
+        }
+        let what = "the batch has another number of answers than questions";
+        Err(Error::contradiction(what).of(&answer.by))
     }
 
     async fn item(
         &self,
-        signed: &crate::signing::Signed,
+        signed: &Signed,
         item: v1::AuthorizeBatchItem,
         checkpoint: &str,
         by: &Arc<str>,

@@ -9,7 +9,7 @@ use ledger_core::note::verify::CheckpointVerifyError;
 use thiserror::Error;
 
 /// A call without an answer that can be trusted.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum Error {
     /// A file, flag or variable of the caller is bad. Nothing was sent.
     #[error("{0}")]
@@ -98,6 +98,15 @@ impl Error {
             && by.is_empty()
         {
             *by = Arc::clone(endpoint);
+        }
+        self
+    }
+
+    /// The same error, about another request that went the same way.
+    #[must_use]
+    pub(crate) fn about(mut self, request: String) -> Self {
+        if let Self::Undetermined { request_id, .. } = &mut self {
+            *request_id = request;
         }
         self
     }

@@ -25,7 +25,9 @@ pub fn result_of(entry: &v1::Entry) -> v1::Result {
 /// What to do about a command that did not take effect.
 const fn advice(result: v1::Result) -> &'static str {
     match result {
-        v1::Result::NotPermitted => "this operator may not do that; ask one who has the role",
+        v1::Result::NotPermitted => {
+            "whoever signed this may not do that: the role is missing, or it is suspended; ask somebody who may"
+        }
         v1::Result::InvalidArgument => "a field of the command is not valid",
         v1::Result::NotFound => "what it names is not there",
         v1::Result::AlreadyExists => "what it names is there already",
@@ -66,10 +68,24 @@ pub(crate) fn must_have_applied(submitted: Submitted) -> Result<Submitted, Error
         name.strip_prefix("RESULT_").unwrap_or(name),
         advice(result)
     );
-    Err(if result == v1::Result::NotPermitted {
-        Error::NotPermitted(what)
-    } else {
-        Error::Invalid(what)
+    Err(match result {
+        v1::Result::NotPermitted => Error::NotPermitted(what),
+        v1::Result::Halted | v1::Result::AgentNotActive => Error::NotAllowed(what),
+        v1::Result::InvalidArgument
+        | v1::Result::NotFound
+        | v1::Result::AlreadyExists
+        | v1::Result::FailedPrecondition
+        | v1::Result::LimitExceeded
+        | v1::Result::LastAdmin
+        | v1::Result::KeyRefused
+        | v1::Result::BundleIncomplete
+        | v1::Result::BundleInvalid
+        | v1::Result::ShortHistory
+        | v1::Result::NotNarrower
+        | v1::Result::CommitmentMismatch
+        | v1::Result::NotSupported
+        | v1::Result::Unspecified
+        | v1::Result::Applied => Error::Invalid(what),
     })
 }
 
@@ -90,11 +106,16 @@ impl Client {
         must_have_applied(self.submit(ask).await?)
     }
 
-    /// Publishes a bundle for a namespace, chunk by chunk. Publishing it again does no harm.
+    /// Publishes a bundle for a namespace, chunk by chunk. What is there already, of an earlier call or one that was interrupted,
+    /// is left as it is. Gives the last chunk that was not; None if all were there.
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn publish(&self, namespace: &str, bundle: &Bundle) -> Result<Submitted, Error> {
+    pub async fn publish(
+        &self,
+        namespace: &str,
+        bundle: &Bundle,
+    ) -> Result<Option<Submitted>, Error> {
         let chunks = bundle.chunks();
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let mut last = None;
@@ -106,9 +127,12 @@ impl Client {
                 chunk_count: count,
                 chunk,
             });
-            last = Some(self.govern(body, None).await?);
+            let submitted = self.submit(Ask::from(body)).await?;
+            if result_of(&submitted.proven.entry) != v1::Result::AlreadyExists {
+                last = Some(must_have_applied(submitted)?);
+            }
         }
-        last.ok_or_else(|| Error::Invalid("the bundle is empty".to_owned()))
+        Ok(last)
     }
 
     /// Makes a published bundle the policy of its namespace.

@@ -166,23 +166,22 @@ async fn faults(numbers: usize) {
     println!("answered calls: {}", case.history.answered().count());
 }
 
-/// Replays the long recordings of real agents while nodes are killed, at least so many of them; then audits the ledger.
+/// Replays the long recordings of real agents while nodes are killed, so many of them during each; then audits the ledger.
 async fn replay(kills: usize) {
-    let Some(data) = shared_data("traces/agentdojo-runs.jsonl") else {
-        return;
-    };
+    let data =
+        shared_data("traces/agentdojo-runs.jsonl").expect("the recordings beside the checkout");
     let data = data.ancestors().nth(2).expect("the data's folder");
     let mut cluster = Cluster::start(Options::default()).await;
     let cli = Cli::of_admin(&cluster);
     let dojo = cli.folder.join("agentdojo");
     agentdojo(data, &dojo).expect("the bundles for AgentDojo");
-    let mut killed = 0;
     for (name, bundle) in [
         ("agentdojo-runs", dojo),
         ("tau2-gt", examples().join("service")),
     ] {
         let trace = data.join(format!("traces/{name}.jsonl"));
         let begin = Instant::now();
+        let mut killed = 0;
         let mut command = cli.command(&["replay", "--out", "answers.jsonl", "--bundle"]);
         command.arg(&bundle).arg(&trace);
         let mut child = command.spawn().expect("ledger-client runs");
@@ -203,9 +202,10 @@ async fn replay(kills: usize) {
             cluster.is_whole().await;
         };
         println!(
-            "{name}: {status} after {:?}, {killed} kills so far",
+            "{name}: {status} after {:?}, {killed} kills",
             begin.elapsed()
         );
+        assert_eq!(killed, kills, "{name} ended before all kills");
         assert!(status.success(), "{name} was not replayed");
         let asked = std::fs::read_to_string(&trace).expect("the trace");
         let answers = std::fs::read_to_string(cli.folder.join("answers.jsonl"));

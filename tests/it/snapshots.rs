@@ -21,6 +21,22 @@ use super::fsck::{pairs, story, with};
 
 /// Sends a copy of a store to a node on an empty disk, as the leader does.
 fn send(store: &dyn Store, to: &Path, receiver: Arc<dyn Store>) -> io::Result<()> {
+    let (manifest, contents) = copy(store, to)?;
+    let snapshots = Snapshots::open(&to.join("snapshots"), receiver)?;
+    let incoming = snapshots.receive(&manifest)?;
+    for (number, content) in (0..).zip(&contents) {
+        incoming.write(number, 0, content)?;
+    }
+    let received = snapshots.complete(&incoming).map(drop);
+    if received.is_err() {
+        let again = snapshots.receive(&manifest);
+        assert!(again.is_err(), "the same copy is not sent again");
+    }
+    received
+}
+
+/// A copy of a store, as the leader announces it, and its files.
+fn copy(store: &dyn Store, to: &Path) -> io::Result<(wire::SnapshotManifest, Vec<Vec<u8>>)> {
     let folder = to.join("sent");
     store.checkpoint(&folder)?;
     let mut files = Vec::new();
@@ -46,17 +62,7 @@ fn send(store: &dyn Store, to: &Path, receiver: Arc<dyn Store>) -> io::Result<()
         tree_size: end.size.0,
         root: end.root.as_bytes().to_vec(),
     };
-    let snapshots = Snapshots::open(&to.join("snapshots"), receiver)?;
-    let incoming = snapshots.receive(&manifest)?;
-    for (number, content) in (0..).zip(&contents) {
-        incoming.write(number, 0, content)?;
-    }
-    let received = snapshots.complete(&incoming).map(drop);
-    if received.is_err() {
-        let again = snapshots.receive(&manifest);
-        assert!(again.is_err(), "the same copy is not sent again");
-    }
-    received
+    Ok((manifest, contents))
 }
 
 /// What a node says to a copy of a store.
@@ -127,4 +133,55 @@ fn content_that_no_entry_commits_to_is_refused() {
     let copy = with(&store, Table::State, key, Some(content.1));
     let error = received(&copy).expect_err("it is altered").to_string();
     assert!(error.contains("entry 0 "), "{error}");
+}
+
+#[test]
+fn a_copy_goes_on_where_it_was_interrupted_and_takes_no_other_part() {
+    let (store, _) = told();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (manifest, contents) = copy(&store, folder.path()).expect("a copy");
+    let at = folder.path().join("snapshots");
+    let open = || Snapshots::open(&at, Arc::new(MemoryStore::new())).expect("opens");
+    let longest = (0..contents.len()).max_by_key(|number| contents[*number].len());
+    let longest = longest.expect("there are files");
+    let half = contents[longest].len() / 2;
+    let number = u32::try_from(longest).expect("few files");
+    let (first, second) = contents[longest].split_at(half);
+
+    let incoming = open().receive(&manifest).expect("is taken");
+    incoming.write(number, 0, first).expect("is written");
+    for offset in [0, half - 1, half + 1] {
+        let offset = u64::try_from(offset).expect("small");
+        assert!(incoming.write(number, offset, second).is_err(), "{offset}");
+    }
+    // The receiver is killed, and asked again.
+    let snapshots = open();
+    let incoming = snapshots.receive(&manifest).expect("is taken");
+    let have = incoming.have().expect("reads");
+    assert_eq!(have[longest], u64::try_from(half).expect("small"));
+    for (number, content) in (0..).zip(&contents) {
+        let have = have[number as usize];
+        let rest = &content[usize::try_from(have).expect("small")..];
+        incoming.write(number, have, rest).expect("is written");
+    }
+    snapshots.complete(&incoming).expect("it is whole");
+
+    // A part that arrived damaged costs its file, not the others.
+    let mut other = manifest;
+    other.files[longest].digest = vec![7; 32];
+    let snapshots = open();
+    let incoming = snapshots.receive(&other).expect("is taken");
+    for (number, content) in (0..).zip(&contents) {
+        incoming.write(number, 0, content).expect("is written");
+    }
+    let damaged = snapshots.complete(&incoming).expect_err("it is damaged");
+    assert!(
+        damaged.to_string().contains("will be sent again"),
+        "{damaged}"
+    );
+    let have = incoming.have().expect("reads");
+    for (number, content) in contents.iter().enumerate() {
+        let expected = if number == longest { 0 } else { content.len() };
+        assert_eq!(have[number], u64::try_from(expected).expect("small"));
+    }
 }

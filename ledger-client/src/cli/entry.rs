@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 use serde_json::{Value, json};
 
+use super::asked::asked;
 use super::connection::{Connection, Speaker, block_on, told};
 use super::session::parse_session;
 use super::show::print_table;
@@ -64,7 +65,7 @@ pub(super) struct List {
     #[command(flatten)]
     filter: Filter,
     /// Only actions that were allowed and of which nobody has recorded an outcome.
-    #[arg(long, conflicts_with_all = ["drifted", "verdict", "page_token", "descending"])]
+    #[arg(long, conflicts_with_all = ["drifted", "verdict", "descending"])]
     unrecorded: bool,
     /// The newest first.
     #[arg(long)]
@@ -77,6 +78,7 @@ pub(super) struct List {
         long,
         default_value = "",
         hide_default_value = true,
+        allow_hyphen_values = true,
         value_name = "TOKEN"
     )]
     page_token: String,
@@ -121,7 +123,8 @@ impl Filter {
             rule: self.rule.clone(),
             verdict: self.verdict.map_or(0, |verdict| verdict.message().into()),
             from_time_us: micros(&self.from),
-            until_time_us: micros(&self.to),
+            // 0 would be no bound.
+            until_time_us: self.to.map_or(0, |_| micros(&self.to).max(1)),
             drifted: self.drifted,
             ..v1::EntryFilter::default()
         })
@@ -190,11 +193,26 @@ async fn list_entries(list: &List, json: bool, out: &mut dyn Write) -> Result<Ex
     };
     let (entries, next_page_token) = page(&client, message).await?;
     let entries: Vec<Value> = entries.iter().map(as_json).collect();
+    show_page(entries, &next_page_token, json, out)
+}
+
+fn show_page(
+    entries: Vec<Value>,
+    next_page_token: &str,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
     if json {
         let page = json!({ "entries": entries, "next_page_token": next_page_token });
         print_json(out, &page)?;
-    } else {
-        print_table(out, &entries)?;
+        return Ok(Exit::Done);
+    }
+    print_table(out, &entries)?;
+    if !next_page_token.is_empty() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "ledger-client: there may be more; go on with --page-token {next_page_token}"
+        );
     }
     Ok(Exit::Done)
 }
@@ -225,14 +243,23 @@ async fn unrecorded(
             allowed.remove(&record.decision_index);
         }
     }
+    let after = match list.page_token.as_str() {
+        "" => None,
+        token => Some(token.parse::<u64>().map_err(|_| {
+            let what = format!("{token:?} is not where a page of --unrecorded ended");
+            Failure::new(Exit::Usage, what)
+        })?),
+    };
     let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
-    let entries: Vec<Value> = allowed.values().take(limit).map(as_json).collect();
-    if json {
-        print_json(out, &json!({ "entries": entries, "next_page_token": "" }))?;
-    } else {
-        print_table(out, &entries)?;
-    }
-    Ok(Exit::Done)
+    let mut rest = allowed
+        .into_iter()
+        .filter(|(index, _)| after.is_none_or(|after| *index > after))
+        .peekable();
+    let shown: Vec<v1::Entry> = rest.by_ref().take(limit).map(|(_, entry)| entry).collect();
+    let last = shown.last().map(|entry| entry.index.to_string());
+    let next_page_token = last.filter(|_| rest.peek().is_some()).unwrap_or_default();
+    let entries = shown.iter().map(as_json).collect();
+    show_page(entries, &next_page_token, json, out)
 }
 
 /// Every entry that matches.
@@ -300,6 +327,14 @@ pub(super) fn as_json(entry: &v1::Entry) -> Value {
             format!("{}/{}", tool.server, tool.name)
         });
     }
+    let body = command.as_ref().and_then(|command| command.body.as_ref());
+    if let Some(Ask::OpenSession(ask)) = body {
+        agent = json!(ask.agent);
+    }
+    let (command_name, about) = match body.map(asked) {
+        Some((name, about)) => (json!(name), about),
+        None => (Value::Null, Value::Null),
+    };
     let author = command.and_then(|command| command.author);
     let author = author.and_then(|author| ledger_core::id::Identity::parse(&author).ok());
     let short = |name: &'static str, prefix: &str| json!(name.strip_prefix(prefix).unwrap_or(name));
@@ -340,6 +375,8 @@ pub(super) fn as_json(entry: &v1::Entry) -> Value {
         "index": entry.index,
         "time": time.map(|time| time.to_string()),
         "kind": kind,
+        "command": command_name,
+        "about": about,
         "author": author.map(|author| author.to_text()),
         "agent": agent,
         "action": action,

@@ -3,6 +3,7 @@
 
 mod agent;
 mod argument;
+mod asked;
 mod audit;
 mod authorize;
 mod cluster;
@@ -273,7 +274,10 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
             let mut script = Vec::new();
             let name = "ledger-client";
             clap_complete::generate(*shell, &mut Arguments::command(), name, &mut script);
-            out.write_all(&script)?;
+            // The generator for bash looks for subcommands under one name and describes them under another (clap#6421).
+            let script = String::from_utf8_lossy(&script);
+            let script = script.replace("ledger__subcmd__client", "ledger__client");
+            out.write_all(script.as_bytes())?;
             Ok(Exit::Done)
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledger_core::id::SessionId;
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Tip};
@@ -29,6 +29,7 @@ use crate::raft::log::Log;
 use crate::raft::peers::Peers;
 use crate::raft::types::{Peer, Types};
 use crate::storage::marker::{MarkedLogId, Marker};
+use crate::submit::pace::Pace;
 use crate::submit::standing::{Leading, Standing};
 
 /// Between two looks.
@@ -55,6 +56,9 @@ pub(super) struct Keeper {
     may_lead: watch::Sender<bool>,
     tip: watch::Receiver<Tip>,
     clock: Arc<dyn Clock>,
+    pace: Arc<Pace>,
+    /// The clock at the last look, sound or not.
+    looked: Pace,
     own: OwnCommands,
     fatal: Fatal,
     snapshot_bytes: u64,
@@ -75,6 +79,8 @@ impl Keeper {
             may_lead: node.may_lead.clone(),
             tip: node.tip.clone(),
             clock: Arc::clone(&node.clock),
+            pace: Arc::clone(&node.pace),
+            looked: Pace::default(),
             own: node.own_commands(),
             fatal,
             snapshot_bytes,
@@ -128,7 +134,10 @@ impl Keeper {
 
     /// A node whose clock is off must not stamp batches.
     async fn watch_clock(&self, metrics: &RaftMetrics<Types>) {
-        let now = self.clock.now_us();
+        let (now, instant) = (self.clock.now_us(), self.clock.instant());
+        if self.is_first_look_at_jump(now, instant) {
+            return;
+        }
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let ahead = self
             .peers
@@ -145,6 +154,7 @@ impl Keeper {
             tracing::info!("the clock is sound again");
         }
         if sound {
+            self.pace.keep(now, instant);
             return;
         }
         if changed {
@@ -160,6 +170,19 @@ impl Keeper {
         {
             tracing::warn!(%error, "cannot hand leadership over");
         }
+    }
+
+    /// What peers' answers have said of a clock before it jumped says nothing of it now: new answers are there at the next look.
+    fn is_first_look_at_jump(&self, now_us: u64, instant: Instant) -> bool {
+        let has_jumped = self.looked.is_broken(now_us, instant);
+        self.looked.keep(now_us, instant);
+        if has_jumped {
+            tracing::warn!(
+                "the clock has jumped; nothing is stamped until the others' clocks were compared with it"
+            );
+            self.peers.clocks.forget();
+        }
+        has_jumped
     }
 
     /// Makes a snapshot when the log has grown enough; openraft then purges what it covers.

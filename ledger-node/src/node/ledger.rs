@@ -23,6 +23,7 @@ use crate::front::failure::{Answer, Failure};
 use crate::raft::peers::Purpose;
 use crate::storage::{Direction, Read, Store, Table, meta, prefix_end};
 use crate::submit::Submitter;
+use crate::submit::pace::Pace;
 use crate::submit::standing::{Leading, Standing};
 
 /// How long another node has to answer.
@@ -65,6 +66,9 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     /// Why the node takes no commands, if it does not.
     pub(super) not_ready: watch::Receiver<Option<String>>,
+    /// False while the clock is off.
+    pub(super) may_lead: watch::Receiver<bool>,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl Ledger {
@@ -132,7 +136,8 @@ impl Ledger {
         level: v1::ReceiptLevel,
         deadline: Instant,
     ) -> Answer<Submitted> {
-        if let Some(why) = self.0.not_ready.borrow().clone() {
+        let stated = self.0.not_ready.borrow().clone();
+        if let Some(why) = stated.or_else(|| self.clock_is_off()) {
             return Err(not_ready(why));
         }
         let submitted = self.0.submitter.submit(submission, deadline).await?;
@@ -308,7 +313,16 @@ impl Ledger {
             let nobody = self.0.standing.borrow().leading == Leading::Nobody;
             nobody.then(|| "this node hears of no leader with a quorum".to_owned())
         };
-        stated.or_else(leaderless)
+        stated.or_else(|| self.clock_is_off()).or_else(leaderless)
+    }
+
+    /// A node with a wrong clock would refuse good commands as stale.
+    fn clock_is_off(&self) -> Option<String> {
+        let parts = &self.0;
+        let has_jumped = parts.pace.is_broken(self.now_us(), parts.clock.instant());
+        (has_jumped || !*parts.may_lead.borrow()).then(|| {
+            "this node's clock is off or has jumped; see to its time service, and send the same command to another node".to_owned()
+        })
     }
 
     /// The voters as Raft has them, ascending.

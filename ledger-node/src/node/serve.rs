@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
@@ -24,6 +26,7 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use super::ledger::Ledger;
 use crate::config::LimitsConfig;
 use crate::front;
+use crate::raft::peer_requests::NOT_FOR_CLIENTS;
 use crate::raft::peer_service::Service;
 use crate::submit::standing::{Leading, Standing};
 
@@ -77,6 +80,9 @@ pub(super) fn start(
     ended: CancellationToken,
     peers_ended: CancellationToken,
 ) -> Result<Servers, front::ReflectionError> {
+    let not_a_peer =
+        async || Status::unimplemented(NOT_FOR_CLIENTS).into_http::<tonic::body::Body>();
+    let peers = Routes::new(peers).into_axum_router().fallback(not_a_peer);
     let (reporter, service) = health_reporter();
     let routes = front::router(ledger, service)?;
     let peer_server = Server::builder()
@@ -89,7 +95,7 @@ pub(super) fn start(
         // Calls that have run out of time wait here while this node stands still. Going on, it must not drop the connection.
         .http2_max_pending_accept_reset_streams(Some(MAX_PEER_CALLS as usize))
         .http2_max_header_list_size(MAX_HEADERS)
-        .add_service(peers)
+        .add_routes(Routes::from(peers))
         .serve_with_incoming_shutdown(
             limited(listeners.peer, MAX_PEER_CONNECTIONS),
             peers_ended.cancelled_owned(),
@@ -203,15 +209,16 @@ const PROVING: &str = v1::ledger_service_server::SERVICE_NAME;
 pub(super) struct Health(HealthReporter);
 
 impl Health {
-    /// Services that need a leader follow the standing; those that serve what is here do not. When `ended` is cancelled,
+    /// Services that need a leader follow the standing and the clock; those that serve what is here do not. When `ended` is cancelled,
     /// whoever watches has been told that the node stops, and the watch ends: it would never end by itself.
     pub(super) async fn follow(
         mut self,
         standing: watch::Receiver<Standing>,
         not_ready: watch::Receiver<Option<String>>,
+        may_lead: watch::Receiver<bool>,
         ended: CancellationToken,
     ) {
-        let telling = self.tell(standing, not_ready);
+        let telling = self.tell(standing, not_ready, may_lead);
         let _ = ended.run_until_cancelled(telling).await;
         for name in LED.into_iter().chain([PROVING]) {
             self.0.clear_service_status(name).await;
@@ -222,6 +229,7 @@ impl Health {
         &self,
         mut standing: watch::Receiver<Standing>,
         mut not_ready: watch::Receiver<Option<String>>,
+        mut may_lead: watch::Receiver<bool>,
     ) {
         loop {
             let stopping = not_ready.borrow_and_update().is_some();
@@ -233,7 +241,8 @@ impl Health {
                     ServingStatus::NotServing
                 }
             };
-            let decides = says(led && !stopping);
+            let clock_is_off = !*may_lead.borrow_and_update();
+            let decides = says(led && !stopping && !clock_is_off);
             for name in LED {
                 self.0.set_service_status(name, decides).await;
             }
@@ -247,6 +256,11 @@ impl Health {
                     }
                 }
                 changed = not_ready.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                changed = may_lead.changed() => {
                     if changed.is_err() {
                         return;
                     }

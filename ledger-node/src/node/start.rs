@@ -51,6 +51,7 @@ use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
 use crate::submit::compile::Compiler;
 use crate::submit::forward::{Forwarder, Receiving};
+use crate::submit::pace::Pace;
 use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
 use crate::submit::standing::Standing;
@@ -209,6 +210,7 @@ pub(super) struct Node {
     pub(super) not_ready: watch::Sender<Option<String>>,
     pub(super) tip: watch::Receiver<Tip>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) pace: Arc<Pace>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) node_key: Arc<KeyFile>,
 }
@@ -306,6 +308,8 @@ async fn build(
     });
     let compiler = Arc::new(Compiler::new(Arc::clone(&machine), Arc::clone(&reads)));
     let (not_ready, not_ready_receiver) = watch::channel(None);
+    let (may_lead, may_lead_receiver) = watch::channel(true);
+    let pace = Arc::<Pace>::default();
     let ledger = Ledger(Arc::new(Parts {
         origin,
         node_id: config.node_id,
@@ -327,6 +331,8 @@ async fn build(
         standing: standing.clone(),
         clock: Arc::clone(&clock),
         not_ready: not_ready_receiver,
+        may_lead: may_lead_receiver,
+        pace: Arc::clone(&pace),
     }));
     Ok(Node {
         genesis,
@@ -344,7 +350,8 @@ async fn build(
         compiler,
         standing,
         standing_sender,
-        may_lead: watch::Sender::new(true),
+        may_lead,
+        pace,
         not_ready,
         tip: applier.tip(),
         clock,
@@ -466,12 +473,14 @@ impl Node {
             standing: self.standing.clone(),
             tip: self.tip.clone(),
             clock: Arc::clone(&self.clock),
+            pace: Arc::clone(&self.pace),
         };
         until(ended.clone(), Box::pin(proposer.run()));
         until(ended.clone(), Box::pin(Arc::clone(&self.cosigner).run()));
         tokio::spawn(health.follow(
             self.standing.clone(),
             self.not_ready.subscribe(),
+            self.may_lead.subscribe(),
             ended.clone(),
         ));
         let eraser = Eraser {

@@ -32,6 +32,12 @@ impl Clocks {
         offsets.insert(peer, (offset, now_us));
     }
 
+    /// Forgets all estimates: this node's clock is not the one that they were made with.
+    pub fn forget(&self) {
+        let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        offsets.clear();
+    }
+
     /// How far this node's clock is ahead of the median of the voters' clocks, itself among them; negative if behind. Peers
     /// that have not been heard of lately do not count.
     #[must_use]

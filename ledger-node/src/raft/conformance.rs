@@ -1,7 +1,7 @@
 //! openraft's own suite for whoever stores a log and a state machine, on both engines.
 //!
 //! No check of it contradicts a decision of ours: all of them pass as they are. What it does not look at, syncs, crashes and
-//! broken disks, is looked at in `tests/it/cluster` and in `node::faults`.
+//! broken disks, is looked at in `tests/it/cluster`.
 
 use std::sync::{Arc, mpsc};
 

@@ -8,7 +8,7 @@ pub(crate) mod hand_over;
 pub mod log;
 pub mod machine;
 pub mod network;
-mod peer_requests;
+pub(crate) mod peer_requests;
 pub mod peer_service;
 pub mod peers;
 mod received;

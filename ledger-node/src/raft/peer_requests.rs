@@ -1,10 +1,13 @@
-//! Reading what peers ask: Raft's requests from the wire, refused if they are no such thing.
+//! Reading what peers ask: who asks, and Raft's requests from the wire, refused if they are no such thing.
 
 use bytes::Bytes;
+use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
+use super::peers::{Peers, keys};
 use super::types::{self, Types};
 
 /// A request that makes no sense.
@@ -20,6 +23,38 @@ pub(super) fn vote_request(message: &wire::VoteRequest) -> Result<VoteRequest<Ty
         last_log_id: message.last_log_id.as_ref().map(types::log_id),
         leadership_transfer: message.leadership_transfer,
     })
+}
+
+/// What clients are told here.
+pub(crate) const NOT_FOR_CLIENTS: &str =
+    "this is the port for other nodes; clients use the client address of this node";
+
+/// The sender, if the call is meant for this node and this ledger.
+pub(super) fn sender(peers: &Peers, metadata: &MetadataMap) -> Result<u64, Status> {
+    let number = |key: &str| -> Option<u64> { metadata.get(key)?.to_str().ok()?.parse().ok() };
+    let genesis = metadata
+        .get_bin(keys::GENESIS)
+        .and_then(|value| value.to_bytes().ok())
+        .ok_or_else(|| Status::failed_precondition(NOT_FOR_CLIENTS))?;
+    if genesis.as_ref() != peers.genesis.as_bytes() {
+        return Err(Status::failed_precondition(
+            "the sender belongs to another ledger: its genesis digest is not this node's",
+        ));
+    }
+    if number(keys::VERSION) != Some(u64::from(CLUSTER_VERSION)) {
+        return Err(Status::failed_precondition(format!(
+            "this node speaks cluster version {CLUSTER_VERSION} and the sender another"
+        )));
+    }
+    if number(keys::TO) != Some(peers.node_id) {
+        return Err(Status::failed_precondition(format!(
+            "this is node {}; the sender means another, check the addresses of the nodes",
+            peers.node_id
+        )));
+    }
+    number(keys::FROM)
+        .filter(|from| *from != peers.node_id)
+        .ok_or_else(|| Status::failed_precondition("the sender does not say who it is"))
 }
 
 /// An append, and what the leader says beside it.

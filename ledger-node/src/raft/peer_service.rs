@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use ledger_core::hash::{LeafIndex, TreeSize};
-use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::peer_service_server::PeerService;
 use openraft::ReadPolicy;
@@ -15,13 +14,12 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{StreamAppendError, TransferLeaderRequest, VoteResponse};
 use openraft::storage::Snapshot;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
 use super::hand_over::{hand_over, successor};
-use super::peer_requests::{append_request, bad, vote_request};
-use super::peers::{Peers, keys};
+use super::peer_requests::{append_request, bad, sender, vote_request};
+use super::peers::Peers;
 use super::snapshot::{Incoming, Snapshots};
 use super::types::{self, Types};
 use crate::cosign::Cosigner;
@@ -65,40 +63,6 @@ impl std::fmt::Debug for RaftHandle {
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-impl Service {
-    /// The sender, if the call is meant for this node and this ledger.
-    fn sender(&self, metadata: &MetadataMap) -> Result<u64, Status> {
-        let number = |key: &str| -> Option<u64> { metadata.get(key)?.to_str().ok()?.parse().ok() };
-        let genesis = metadata
-            .get_bin(keys::GENESIS)
-            .and_then(|value| value.to_bytes().ok())
-            .ok_or_else(|| {
-                Status::failed_precondition(
-                    "this is the port for other nodes; clients use the client address of this node",
-                )
-            })?;
-        if genesis.as_ref() != self.peers.genesis.as_bytes() {
-            return Err(Status::failed_precondition(
-                "the sender belongs to another ledger: its genesis digest is not this node's",
-            ));
-        }
-        if number(keys::VERSION) != Some(u64::from(CLUSTER_VERSION)) {
-            return Err(Status::failed_precondition(format!(
-                "this node speaks cluster version {CLUSTER_VERSION} and the sender another"
-            )));
-        }
-        if number(keys::TO) != Some(self.peers.node_id) {
-            return Err(Status::failed_precondition(format!(
-                "this is node {}; the sender means another, check the addresses of the nodes",
-                self.peers.node_id
-            )));
-        }
-        number(keys::FROM)
-            .filter(|from| *from != self.peers.node_id)
-            .ok_or_else(|| Status::failed_precondition("the sender does not say who it is"))
-    }
-}
-
 fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this node is stopping: {error}"))
 }
@@ -112,7 +76,7 @@ impl PeerService for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let sent: Arc<Mutex<VecDeque<(u64, Option<types::LogId>)>>> = Arc::default();
         let noting = Arc::clone(&sent);
         let (peers, metrics) = (Arc::clone(&self.peers), self.raft.0.metrics());
@@ -165,7 +129,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let rpc = vote_request(&request.into_inner())?;
         let answer = self.raft.0.vote(rpc).await.map_err(fatal)?;
         Ok(Response::new(self.vote_response(&answer)))
@@ -175,7 +139,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let rpc = vote_request(&request.into_inner())?;
         let answer = self.raft.0.pre_vote(rpc).await.map_err(fatal)?;
         Ok(Response::new(self.vote_response(&answer)))
@@ -185,7 +149,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let message = request.into_inner();
         let from = message.from.ok_or_else(|| bad("no vote"))?;
         let rpc = TransferLeaderRequest::new(
@@ -209,7 +173,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::HandOverRequest>,
     ) -> Result<Response<wire::HandOverResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let (raft, to) = (self.raft.0.clone(), request.into_inner().to);
         if raft.is_leader() {
             successor(&raft, to).map_err(|error| Status::failed_precondition(error.to_string()))?;
@@ -225,7 +189,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::OfferSnapshotRequest>,
     ) -> Result<Response<wire::OfferSnapshotResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let message = request.into_inner();
         let theirs = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
         let ours = self.raft.0.metrics().borrow_watched().vote;
@@ -250,7 +214,7 @@ impl PeerService for Service {
         &self,
         request: Request<Streaming<wire::SendSnapshotRequest>>,
     ) -> Result<Response<wire::SendSnapshotResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let incoming = self.incoming.lock().await.clone();
         let incoming = incoming.ok_or_else(|| Status::aborted("no snapshot was offered"))?;
         let mut parts = request.into_inner();
@@ -273,7 +237,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::InstallSnapshotRequest>,
     ) -> Result<Response<wire::InstallSnapshotResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let message = request.into_inner();
         let vote = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
         let mut slot = self.incoming.lock().await;
@@ -305,7 +269,7 @@ impl PeerService for Service {
         &self,
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let receiving = self.receiving.clone();
         let answers = request
             .into_inner()
@@ -318,7 +282,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::ReadIndexRequest>,
     ) -> Result<Response<wire::ReadIndexResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let read = self.raft.0.get_read_log_id(ReadPolicy::ReadIndex).await;
         let committed = read.ok().map(|(id, _)| types::log_id_to_wire(id.log_id()));
         Ok(Response::new(wire::ReadIndexResponse { committed }))
@@ -328,7 +292,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::CosignRequest>,
     ) -> Result<Response<wire::CosignResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let checkpoint = request.into_inner().checkpoint;
         let answer = match self.cosigner.cosign(&checkpoint).await {
             Ok(signature) => wire::CosignResponse {
@@ -347,7 +311,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::PutCheckpointRequest>,
     ) -> Result<Response<wire::PutCheckpointResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         self.cosigner
             .put(&request.into_inner().checkpoint)
             .await
@@ -359,7 +323,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::WantCheckpointRequest>,
     ) -> Result<Response<wire::WantCheckpointResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         self.cosigner.want(request.into_inner().tree_size);
         let newest = self.cosigner.latest().borrow().clone();
         Ok(Response::new(wire::WantCheckpointResponse {
@@ -371,7 +335,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::CompileAheadRequest>,
     ) -> Result<Response<wire::CompileAheadResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let message = request.into_inner();
         let submission = message.submission.ok_or_else(|| bad("no submission"))?;
         let compiled = self
@@ -386,7 +350,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::GetErasureStateRequest>,
     ) -> Result<Response<wire::GetErasureStateResponse>, Status> {
-        self.sender(request.metadata())?;
+        sender(&self.peers, request.metadata())?;
         let leaf = LeafIndex(request.into_inner().index);
         let state = erasure_state(&*self.compiler.reads.store, leaf).map_err(fatal)?;
         let state = state.into();

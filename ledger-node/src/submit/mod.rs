@@ -5,6 +5,7 @@
 
 pub mod compile;
 pub mod forward;
+pub mod pace;
 pub mod proposer;
 pub mod queue;
 pub mod standing;

@@ -13,6 +13,7 @@ use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
 use prost::Message;
 use tokio::sync::{Semaphore, watch};
 
+use super::pace::Pace;
 use super::queue::Queue;
 use super::standing::{Leading, Standing};
 use crate::clock::Clock;
@@ -38,6 +39,8 @@ pub struct Proposer {
     pub tip: watch::Receiver<Tip>,
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
+    /// Whether it runs evenly.
+    pub pace: Arc<Pace>,
 }
 
 impl std::fmt::Debug for Proposer {
@@ -70,9 +73,21 @@ impl Proposer {
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
                 return;
             };
+            // A clock that has jumped stamps nothing until somebody has looked at it.
+            let now_us = tokio::select! {
+                now_us = self.pace.even(&*self.clock) => now_us,
+                changed = self.standing.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // They are brought again, to this node or another.
+                    self.queue.clear();
+                    continue;
+                }
+            };
             // Packed only now, with the newest view of the ledger and everything that came meanwhile.
             let tip = *self.tip.borrow();
-            let mut batch = BatchBuilder::new(self.clock.now_us(), tip.size.0, tip.root.as_bytes());
+            let mut batch = BatchBuilder::new(now_us, tip.size.0, tip.root.as_bytes());
             if self.queue.fill(&mut batch) == 0 {
                 continue;
             }

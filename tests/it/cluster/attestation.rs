@@ -67,6 +67,33 @@ async fn a_replica_whose_state_was_altered_stops_and_the_others_go_on() {
     world.must_be_sound().await;
 }
 
+/// Changes the root of what comes, and nothing that can be read back.
+fn alter_frontier(store: &MemoryStore) {
+    let key = Key::head();
+    let record: Option<v1::HeadRecord> = read(&StoreState(store), &key).expect("reads");
+    let mut record = record.expect("a head");
+    *record.frontier.last_mut().expect("a frontier") ^= 1;
+    let mut batch = Batch::new();
+    batch.put(Table::State, key.into_bytes(), record.encode_to_vec());
+    store.write(&batch).expect("writes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_computes_another_root_than_the_proposer_stops() {
+    let mut world = World::start().await;
+    let altered = world.cluster.follower().await;
+    let store = world.stop(altered).await;
+    alter_frontier(&store);
+    world.run(altered, store);
+    world.cluster.change_members(&[1, 2, 3]).await;
+    let (_, why) = world.must_stop(altered).await;
+    for words in ["disagree about the ledger", "run fsck on both"] {
+        assert!(why.contains(words), "{words:?} is not in: {why}");
+    }
+    // The others go on.
+    world.cluster.change_members(&[1, 2, 3]).await;
+}
+
 /// Who attested what, by size.
 type Attested = BTreeMap<u64, BTreeMap<Vec<u8>, BTreeSet<u64>>>;
 

@@ -1,14 +1,16 @@
 //! The SDK against real processes, and against a cluster that lies.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_tests::cluster::liar::Liar;
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY};
 use countersign_tests::kit::key;
-use ledger_client::{Author, Client, Error, Execution, Level, Question, Settings, Trust};
+use ledger_client::{Author, Client, Error, Execution, Level, Question, Settings, Trust, paths};
 use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::id::Identity;
 use ledger_core::note::checkpoint::Checkpoint;
@@ -17,16 +19,25 @@ use ledger_proto::v1::{Drift, ExecutionStatus, Verdict};
 
 /// A client of the cluster that speaks for an agent.
 fn client(cluster: &Cluster, actor: &Actor, memory: Option<PathBuf>) -> Client {
-    let identity = Identity::Agent(actor.agent.clone());
-    let signer = Arc::new(key(&identity.to_string()));
-    let author = Author::new(identity, signer).expect("a good key");
-    let trust = Trust::new(cluster.policy.clone(), memory).expect("a trust policy");
     let endpoints = cluster
         .nodes()
         .into_iter()
         .map(|node| cluster.endpoint(node));
     let mut settings = Settings::new(endpoints.collect());
     settings.timeout = RECOVERY;
+    client_with(cluster, actor, settings, memory)
+}
+
+fn client_with(
+    cluster: &Cluster,
+    actor: &Actor,
+    settings: Settings,
+    memory: Option<PathBuf>,
+) -> Client {
+    let identity = Identity::Agent(actor.agent.clone());
+    let signer = Arc::new(key(&identity.to_string()));
+    let author = Author::new(identity, signer).expect("a good key");
+    let trust = Trust::new(cluster.policy.clone(), memory).expect("a trust policy");
     Client::new(settings, trust, Some(author)).expect("a client")
 }
 
@@ -124,7 +135,7 @@ async fn a_batch_is_answered_in_order_and_a_dead_leader_is_a_wait() {
             }
         })
         .collect();
-    let answers = client.authorize_batch(questions).await.expect("answers");
+    let answers = client.authorize_batch(questions).await;
     assert_eq!(answers.len(), 70);
     for (n, answer) in answers.into_iter().enumerate() {
         let permitted = answer.expect("an answer").permits_now();
@@ -134,6 +145,37 @@ async fn a_batch_is_answered_in_order_and_a_dead_leader_is_a_wait() {
     cluster.kill(leader);
     let decision = client.authorize(read(&actor)).await.expect("an answer");
     assert!(decision.permits_now());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_breaks_in_the_middle_keeps_what_was_answered() {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let actor = actors.first().expect("an actor");
+    let liar = Liar::before(cluster.file(1).client).await;
+    let mut answered = 0;
+    liar.garbles(paths::AUTHORIZE_BATCH, move |said| {
+        answered += 1;
+        if answered == 1 { said } else { vec![0xff; 100] }
+    });
+    let mut settings = Settings::new(vec![liar.endpoint()]);
+    settings.timeout = Duration::from_secs(3);
+    let client = client_with(&cluster, actor, settings, None);
+    let questions = (0..130).map(|_| read(actor)).collect();
+    let answers = client.authorize_batch(questions).await;
+    assert_eq!(answers.len(), 130);
+    let mut unknown = BTreeSet::new();
+    for (n, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(decision) => assert!(n < 64 && decision.permits_now(), "{n}"),
+            Err(Error::Undetermined { request_id, .. }) => {
+                assert!((64..128).contains(&n), "{n}");
+                unknown.insert(request_id);
+            }
+            Err(Error::Unavailable(what)) => assert!(n >= 128 && what.contains("not sent"), "{n}"),
+            Err(other) => panic!("{n}: {other}"),
+        }
+    }
+    assert_eq!(unknown.len(), 64, "each has an id of its own");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,6 +56,18 @@ async fn what_is_kept_is_shown_until_it_is_erased() {
     let index = asks(&cli, &actor, "bank/read", r#"{"doc":"secret"}"#);
     let later = asks(&cli, &actor, "bank/read", r#"{"doc":"other"}"#);
     assert_eq!(list(&cli, &["--unrecorded"]), [index, later]);
+    let first = ["entry", "list", "--unrecorded", "--limit", "1"];
+    let page = cli.must(&[&first[..], &["--json"]].concat()).json();
+    let token = page["next_page_token"].as_str().expect("there is more");
+    assert!(
+        cli.must(&first)
+            .err
+            .contains(&format!("--page-token {token}"))
+    );
+    let rest = ["--unrecorded", "--limit", "1", "--page-token", token];
+    assert_eq!(list(&cli, &rest), [later]);
+    let no_token = ["entry", "list", "--unrecorded", "--page-token", "x"];
+    fails(&cli, &no_token, 2, "is not where a page");
     let recorded = index.to_string();
     let record = [
         "record",

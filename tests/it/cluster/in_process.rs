@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::invariants::holds;
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, NodeFiles, Options, RECOVERY};
 use ledger_core::machine::genesis_digest;
 use ledger_node::cli::init::create_state;
-use ledger_node::clock::{SystemClock, SystemEntropy};
+use ledger_node::clock::{Clock, SystemClock, SystemEntropy};
 use ledger_node::config::{Config, Overrides};
 use ledger_node::keyfile::KeyFile;
 use ledger_node::node::start::{Given, StartError, run_on};
@@ -117,14 +118,42 @@ pub(super) struct Inside {
     thread: JoinHandle<Result<(), StartError>>,
 }
 
+/// The clock of the system, so many microseconds ahead.
+#[derive(Debug, Default)]
+pub(super) struct ShiftedClock(AtomicI64);
+
+impl ShiftedClock {
+    /// From now on it is this far ahead of the system's, or behind.
+    pub(super) fn is_ahead(&self, by_us: i64) {
+        self.0.store(by_us, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn now_us(&self) -> u64 {
+        SystemClock
+            .now_us()
+            .saturating_add_signed(self.0.load(Ordering::SeqCst))
+    }
+
+    fn instant(&self) -> Instant {
+        SystemClock.instant()
+    }
+}
+
 impl Inside {
-    fn start(files: &NodeFiles, genesis: &v1::Genesis, store: MemoryStore) -> Self {
+    fn start(
+        files: &NodeFiles,
+        genesis: &v1::Genesis,
+        store: MemoryStore,
+        clock: Arc<ShiftedClock>,
+    ) -> Self {
         let config = Config::load(&files.config(), &Overrides::default()).expect("a configuration");
         let given = Given {
             genesis: genesis.clone(),
             node_key: KeyFile::open(&config.node_key).expect("a key"),
             log_key: KeyFile::open(&config.log_key).expect("a key"),
-            clock: Arc::new(SystemClock),
+            clock,
             entropy: Arc::new(SystemEntropy),
         };
         let (stop, killed) = (CancellationToken::new(), CancellationToken::new());
@@ -192,6 +221,7 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) nodes: BTreeMap<u64, Inside>,
     genesis: v1::Genesis,
+    clocks: BTreeMap<u64, Arc<ShiftedClock>>,
 }
 
 impl World {
@@ -204,6 +234,7 @@ impl World {
             cluster,
             nodes: BTreeMap::new(),
             genesis,
+            clocks: BTreeMap::new(),
         };
         for id in 1..=3 {
             let store = MemoryStore::new();
@@ -220,9 +251,15 @@ impl World {
 
     /// Runs a node on a store.
     pub(super) fn run(&mut self, node: u64, store: MemoryStore) {
-        let inside = Inside::start(self.cluster.file(node), &self.genesis, store);
+        let clock = Arc::clone(self.clocks.entry(node).or_default());
+        let inside = Inside::start(self.cluster.file(node), &self.genesis, store, clock);
         self.nodes.insert(node, inside);
         self.cluster.runs_inside(node, true);
+    }
+
+    /// The clock of a node.
+    pub(super) fn clock(&self, node: u64) -> &ShiftedClock {
+        self.clocks.get(&node).expect("a node that has run")
     }
 
     /// A node that runs.

@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_millis(5);
 /// How long an answer is waited for that must not come; an answer takes a hundredth of it.
 const NO_ANSWER: Duration = Duration::from_millis(1_500);
 
-async fn world(actors: usize) -> (World, Vec<Actor>) {
+pub(super) async fn world(actors: usize) -> (World, Vec<Actor>) {
     let world = World::start().await;
     let actors = world.cluster.settle(actors, &bundle("agent", RULES)).await;
     (world, actors)

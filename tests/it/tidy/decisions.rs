@@ -1,4 +1,5 @@
-//! Rules about documents: one title each, decisions numbered and whole, and the pages that people read first kept short.
+//! Rules about documents: one title each, decisions numbered and whole, the pages that people read first kept short, and no page
+//! that names a source file which is not there.
 
 use super::tree::{TextFile, text_files};
 use super::{assert_finds, assert_none};
@@ -88,6 +89,57 @@ fn short_enough(file: &TextFile) -> Vec<String> {
             format!("{path}: {lines} lines, {max} are the most; move a part to docs/")
         })
         .collect()
+}
+
+/// What a document names in backticks as a source file or a folder is there: under its whole path, or the end of one.
+fn files_that_are_there(file: &TextFile, files: &[TextFile]) -> Vec<String> {
+    if file.extension() != "md" {
+        return Vec::new();
+    }
+    let is_there = |name: &str| {
+        let end = format!("/{name}");
+        files.iter().any(|file| {
+            let path = format!("/{}", file.path);
+            if name.ends_with('/') {
+                path.contains(&end)
+            } else {
+                path.ends_with(&end)
+            }
+        })
+    };
+    let is_name = |name: &&str| {
+        let of_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        let is_file = [".rs", ".proto", "/"].iter().any(|end| name.ends_with(end));
+        name.len() > 1 && !name.starts_with('.') && is_file && name.chars().all(of_path)
+    };
+    // Every second part is between backticks.
+    file.text
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(is_name)
+        .filter(|name| !is_there(name))
+        .map(|name| format!("{}: names `{name}`, which is not there", file.path))
+        .collect()
+}
+
+#[test]
+fn documents_name_files_that_are_there() {
+    let files = text_files();
+    let found = files
+        .iter()
+        .flat_map(|file| files_that_are_there(file, &files));
+    assert_none(&found.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_found() {
+    let page = TextFile::sample("a.md", "`b/c.rs`, `c.rs`, `b/` and `/`; `x y.rs`\n");
+    let code = TextFile::sample("a/b/c.rs", "");
+    assert_none(&files_that_are_there(&page, &[code]));
+    let gone = TextFile::sample("a/b/cc.rs", "");
+    let found = files_that_are_there(&page, &[gone]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_finds(&found, "names `c.rs`, which is not there");
 }
 
 #[test]

@@ -122,8 +122,12 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             let (bundle, _) = sound(bundle)?;
             let client = by.connection.open(Speaker::Operator).await?;
             let done = client.publish(namespace, &bundle).await?;
-            let digest = serde_json::json!(bundle.digest().to_string());
-            print_applied(&done, &[("digest", digest)], json, out)
+            let digest = bundle.digest().to_string();
+            let Some(done) = done else {
+                let what = format!("namespace {namespace} has the bundle {digest} already");
+                return Err(Failure::new(Exit::Usage, what));
+            };
+            print_applied(&done, &[("digest", serde_json::json!(digest))], json, out)
         }),
         Command::Activate {
             bundle,

@@ -1,0 +1,175 @@
+//! What a node lets others say to it on its peer port: only members of its own ledger, and it vouches for nothing on their word.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use countersign_tests::cluster::client::Line;
+use countersign_tests::cluster::load::{ask, question};
+use countersign_tests::cluster::people::Actor;
+use countersign_tests::cluster::{Cluster, Options, SOON};
+use ledger_core::hash::{Hash, TreeSize};
+use ledger_core::machine::genesis_digest;
+use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::note::signed_note::Note;
+use ledger_node::clock::SystemClock;
+use ledger_node::genesis_file;
+use ledger_node::keyfile::KeyFile;
+use ledger_node::raft::peers::{PeerClient, Peers, Purpose, keys};
+use ledger_proto::peer::v1 as wire;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Request};
+
+/// The node that is spoken to.
+const TO: u64 = 1;
+
+/// Somebody who speaks as node 2.
+fn node_2(cluster: &Cluster) -> Peers {
+    let text = std::fs::read_to_string(cluster.genesis()).expect("a genesis");
+    let genesis = genesis_file::from_toml(&text).expect("a genesis");
+    let clock = Arc::new(SystemClock);
+    Peers::new(2, genesis_digest(&genesis), HashMap::new(), clock)
+}
+
+fn to_node(cluster: &Cluster, peers: &Peers) -> PeerClient {
+    let address = cluster.file(TO).peer.to_string();
+    peers
+        .client(TO, &address, Purpose::Other)
+        .expect("an address")
+}
+
+/// What a node has cosigned for all of its ledger.
+async fn cosigned(cluster: &Cluster) -> Checkpoint {
+    let size = cluster.status(TO).await.expect("it runs").tree_size;
+    let note = cluster.checkpoint(TO, size).await.expect("cosigned");
+    let note = Note::parse(note.as_bytes()).expect("a note");
+    Checkpoint::parse(note.text()).expect("a checkpoint")
+}
+
+async fn one_node() -> (Cluster, Vec<Actor>) {
+    let options = Options {
+        nodes: 1,
+        ..Options::default()
+    };
+    Cluster::with_actors(options, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_means_another_node_or_ledger_is_refused() {
+    let (cluster, _) = one_node().await;
+    let peers = node_2(&cluster);
+    let mut client = to_node(&cluster, &peers);
+    let good = peers.request(TO, wire::ReadIndexRequest {});
+    client.read_index(good).await.expect("a peer is heard");
+
+    type Change = fn(&mut MetadataMap);
+    let changes: [(Change, &str); 7] = [
+        (
+            |sent| {
+                let other = MetadataValue::from_bytes(&[7; 32]);
+                sent.insert_bin(keys::GENESIS, other);
+            },
+            "belongs to another ledger",
+        ),
+        (
+            |sent| {
+                sent.remove_bin(keys::GENESIS);
+            },
+            "this is the port for other nodes",
+        ),
+        (
+            |sent| {
+                sent.insert(keys::TO, MetadataValue::from(3));
+            },
+            "the sender means another",
+        ),
+        (
+            |sent| {
+                sent.remove(keys::TO);
+            },
+            "the sender means another",
+        ),
+        (
+            |sent| {
+                sent.insert(keys::FROM, MetadataValue::from(TO));
+            },
+            "does not say who it is",
+        ),
+        (
+            |sent| {
+                sent.remove(keys::FROM);
+            },
+            "does not say who it is",
+        ),
+        (
+            |sent| {
+                sent.insert(keys::VERSION, MetadataValue::from(99));
+            },
+            "speaks cluster version",
+        ),
+    ];
+    for (change, says) in changes {
+        let mut request = peers.request(TO, wire::ReadIndexRequest {});
+        change(request.metadata_mut());
+        let refused = client.read_index(request).await.expect_err("refused");
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains(says), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_told_that_this_is_not_their_port() {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let line = Line::new(TO, &cluster.file(TO).peer.to_string());
+    let question = cluster.signing.command(question(&actors[0], 0));
+    let refused = ask(&line, &question).await.expect_err("refused");
+    assert_eq!(refused.code, Code::Unimplemented, "{refused:?}");
+    let says = "this is the port for other nodes; clients use the client address";
+    assert!(refused.message.contains(says), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_vouches_only_for_trees_that_it_computed_and_that_grow() {
+    let (mut cluster, actors) = one_node().await;
+    let older = cosigned(&cluster).await;
+    let _ = cluster.time_to_answer(&actors[0]).await;
+    let newest = cosigned(&cluster).await;
+    let peers = node_2(&cluster);
+    let mut client = to_node(&cluster, &peers);
+    let log_key = cluster.genesis().with_file_name("log.key");
+    let log_key = KeyFile::open(&log_key).expect("the log's key");
+    let (size, root) = (newest.size(), newest.root());
+    let tree = |size: u64, root: Hash| {
+        Checkpoint::new(&cluster.origin, TreeSize(size), root).expect("a checkpoint")
+    };
+    let signed = |tree: &Checkpoint| tree.sign(&log_key).expect("signs").to_string();
+    let asked = |checkpoint: String| -> Request<wire::CosignRequest> {
+        peers.request(TO, wire::CosignRequest { checkpoint })
+    };
+
+    let again = client.cosign(asked(signed(&newest))).await;
+    let again = again.expect("an answer").into_inner();
+    assert_ne!(again.signature, "", "{again:?}");
+    let by_another = newest.sign(&countersign_tests::kit::key("somebody"));
+    let by_another = by_another.expect("signs").to_string();
+    for (checkpoint, says) in [
+        (by_another, "no signature by a known key"),
+        (signed(&older), "was cosigned before"),
+        (signed(&tree(size.0 + 1, root)), "has not been applied here"),
+        ("noise".to_owned(), ""),
+    ] {
+        let answer = client.cosign(asked(checkpoint.clone())).await;
+        let answer = answer.expect("an answer").into_inner();
+        assert_eq!(answer.signature, "", "{checkpoint}");
+        assert!(answer.refused.contains(says), "{answer:?}");
+    }
+    assert_eq!(cluster.status(TO).await.expect("it runs").tree_size, size.0);
+
+    // The log's key vouches for another tree: this node or whoever has the key is wrong, and it does not go on.
+    let forged = tree(size.0, Hash::from_bytes([2; 32]));
+    let answer = client.cosign(asked(signed(&forged))).await;
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.get_ref().signature.is_empty()));
+    let status = cluster.process(TO).must_end(SOON).await;
+    assert_eq!(status.code(), Some(70), "{status}");
+    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
+    assert!(log.contains("asks to cosign another root"), "{log}");
+}
