@@ -30,6 +30,8 @@ mod manifests;
 #[cfg(test)]
 mod proto;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod snapshots;
 #[cfg(test)]
 mod tidy;

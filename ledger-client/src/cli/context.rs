@@ -156,6 +156,9 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         }
         Command::List => return list(&contexts, json, out),
     }
+    if json {
+        print_json(out, &json!({ "current": contexts.current }))?;
+    }
     Ok(Exit::Done)
 }
 

@@ -140,7 +140,17 @@ impl Ledger {
         if let Some(why) = stated.or_else(|| self.clock_is_off()) {
             return Err(not_ready(why));
         }
-        let submitted = self.0.submitter.submit(submission, deadline).await?;
+        let submitted = self.0.submitter.submit(submission, deadline).await;
+        let submitted = submitted.map_err(|failure| {
+            // The clock may have jumped just then.
+            if failure.reason == ErrorReason::RequestStale
+                && let Some(why) = self.clock_is_off()
+            {
+                not_ready(why)
+            } else {
+                failure
+            }
+        })?;
         if level != v1::ReceiptLevel::Cosigned {
             return Ok(submitted);
         }

@@ -130,9 +130,14 @@ async fn real_agents_get_one_entry_for_each_action_with_blake3() {
     real_agents(TreeHash::Blake3).await;
 }
 
-/// A cluster with the recorded actions of our own in a file.
-async fn own() -> (Cluster, Cli, PathBuf) {
-    let cluster = Cluster::start(Options::default()).await;
+/// A cluster with the recorded actions of our own in a file. They are all there is where `../shared` is missing, so that they go
+/// through both tree hashes.
+async fn own(tree_hash: TreeHash) -> (Cluster, Cli, PathBuf) {
+    let options = Options {
+        tree_hash,
+        ..Options::default()
+    };
+    let cluster = Cluster::start(options).await;
     let cli = Cli::of_admin(&cluster);
     let trace = cli.folder.join("own.jsonl");
     std::fs::write(&trace, OWN.trim_start()).expect("a file");
@@ -141,7 +146,7 @@ async fn own() -> (Cluster, Cli, PathBuf) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_answers_every_line() {
-    let (_cluster, cli, trace) = own().await;
+    let (_cluster, cli, trace) = own(TreeHash::Blake3).await;
     let refunds = examples().join("refunds");
     let (answers, summary) = replays(&cli, &trace, &["--bundle", text(&refunds)]);
     let said: Vec<(&str, &str)> = answers
@@ -184,7 +189,7 @@ async fn a_replay_answers_every_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_actions_again_are_other_actions_of_the_same_agents() {
-    let (_cluster, cli, trace) = own().await;
+    let (_cluster, cli, trace) = own(TreeHash::Sha256).await;
     let refunds = examples().join("refunds");
     let bundle = ["--bundle", text(&refunds)];
     let (first, _) = replays(&cli, &trace, &bundle);
@@ -207,7 +212,7 @@ async fn the_same_actions_again_are_other_actions_of_the_same_agents() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audit_believes_what_was_erased_and_nothing_else() {
-    let (cluster, cli, trace) = own().await;
+    let (cluster, cli, trace) = own(TreeHash::Sha256).await;
     let refunds = examples().join("refunds");
     let (answers, _) = replays(&cli, &trace, &["--bundle", text(&refunds)]);
     assert_eq!(audits(&cli)["re_evaluated"], 8);
@@ -231,7 +236,7 @@ async fn an_audit_believes_what_was_erased_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audit_is_for_those_who_may_read_everything() {
-    let (_cluster, cli, trace) = own().await;
+    let (_cluster, cli, trace) = own(TreeHash::Sha256).await;
     let refunds = examples().join("refunds");
     let _ = replays(&cli, &trace, &["--bundle", text(&refunds)]);
     let keys = std::fs::read_dir(cli.folder.join("state"))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_tests::cluster::cli::Cli;
-use countersign_tests::cluster::{Cluster, Options};
+use countersign_tests::cluster::{ADMIN, Cluster, Options};
 use countersign_tests::examples::examples;
 use ledger_core::id::Identity;
 use serde_json::Value;
@@ -95,25 +95,24 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
         "record",
         &[&[decision.as_str(), "--key", "agent.key"], input.as_slice()].concat(),
     );
-    run("session open", &["--agent", agent, "--scope", "*"]);
-    run("session list", &[]);
-    run("agent list", &[]);
-    run("operator list", &[]);
-    run("namespace list", &[]);
+    identities(cli, agent, &mut run);
     run("policy list", &["--namespace", "team"]);
     run("policy show", &["--namespace", "team"]);
     run("halt set", &["h", "--agent", agent, "--ttl", "3600"]);
     run("halt list", &[]);
+    run("halt clear", &["h"]);
     run("entry show", &[&decision]);
     run("entry list", &[]);
     run("payload show", &[&decision]);
     run("prove", &[&decision, "--out", "evidence"]);
+    run("verify", &["evidence", "--trust", "trust-policy"]);
     run("payload erase", &[&decision]);
     run("checkpoint", &[]);
     run("audit", &["--replay"]);
     run("cluster status", &[]);
     run("cluster transfer", &[]);
     run("replay", &["one.jsonl", "--bundle", refunds]);
+    run("agent suspend", &[agent]);
     offline(refunds, &mut run);
     said
 }
@@ -123,6 +122,34 @@ const CASES: &str = r#"{"cases": [{"name": "three", "steps": [
   {"at_s": 0, "request": {"action": "shop/refund", "input": {"order": "A-1", "amount": 1}}},
   {"at_s": 1, "request": {"action": "shop/refund", "input": {"order": "A-2", "amount": 1}}},
   {"at_s": 2, "request": {"action": "shop/refund", "input": {"order": "A-3", "amount": 500}}}]}]}"#;
+
+fn identities(cli: &Cli, agent: &str, run: &mut impl FnMut(&str, &[&str]) -> Value) {
+    let of_gateway = ["--identity", "gateway:gate", "--out", "gate.key"];
+    let enrolment = run("key new", &of_gateway).to_string();
+    std::fs::write(cli.folder.join("gate.json"), enrolment).expect("a file");
+    let owned = [
+        "gate.json",
+        "--namespace",
+        "team",
+        "--owner",
+        ADMIN,
+        "--agent",
+        agent,
+        "--may",
+        "record",
+    ];
+    run("gateway register", &owned);
+    run("gateway list", &[]);
+    run("key list", &["gateway:gate"]);
+    run("agent show", &[agent]);
+    run("agent list", &[]);
+    let opened = run("session open", &["--agent", agent, "--scope", "*"]);
+    let opened = opened["session"].as_str().expect("an id").to_owned();
+    run("session close", &[&opened]);
+    run("session list", &[]);
+    run("operator list", &[]);
+    run("namespace list", &[]);
+}
 
 /// What authors of rules run, on bundles that give each command something to say.
 fn offline(refunds: &str, run: &mut impl FnMut(&str, &[&str]) -> Value) {

@@ -1,6 +1,7 @@
 //! Leadership moves at an admin's wish, whichever node is asked, and at nobody else's.
 
 use countersign_tests::cluster::cli::Cli;
+use countersign_tests::cluster::load::{ask, question};
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, wait::until};
 use ledger_core::id::Identity;
 use ledger_proto::v1;
@@ -114,4 +115,31 @@ async fn a_voter_that_stands_still_is_not_drowned_in_requests_to_lead() {
         !log.contains("too_many_resets") && !log.contains("recv_reset"),
         "{log}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_asked_to_stop_hands_over_first() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    cluster.stop(leader).await;
+    // Nobody had to find out by silence.
+    for node in cluster.nodes() {
+        let status = cluster.status(node).await.expect("it runs");
+        assert!(
+            status.leader_id.is_some_and(|next| next != leader),
+            "{status:?}"
+        );
+    }
+    let _ = cluster.time_to_answer(&actors[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_to_one_node_waits_for_the_next_leader() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let (leader, asked) = (cluster.leader().await, cluster.follower().await);
+    let submission = cluster.signing.command(question(&actors[0], 0));
+    cluster.kill(leader);
+    let answer = ask(cluster.line(asked), &submission).await;
+    let answer = answer.expect("an answer within the deadline");
+    assert!(!answer.replayed);
 }
