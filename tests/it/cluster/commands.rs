@@ -12,7 +12,20 @@ use serde_json::Value;
 
 /// A cluster with one agent who has a key file.
 pub(super) async fn one_agent() -> (Cluster, Cli, Actor) {
-    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    one_agent_of(Options::default()).await
+}
+
+/// The same on a cluster of one node, where nothing depends on how many there are.
+pub(super) async fn one_agent_of_one_node() -> (Cluster, Cli, Actor) {
+    one_agent_of(Options {
+        nodes: 1,
+        ..Options::default()
+    })
+    .await
+}
+
+async fn one_agent_of(options: Options) -> (Cluster, Cli, Actor) {
+    let (cluster, actors) = Cluster::with_actors(options, 1).await;
     let cli = Cli::of_admin(&cluster);
     let actor = actors.into_iter().next().expect("an actor");
     let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));

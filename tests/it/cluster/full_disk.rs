@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use countersign_tests::cluster::SOON;
 use countersign_tests::cluster::cli::Cli;
-use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::wait::until;
-use countersign_tests::cluster::{Cluster, Options, SOON};
 use countersign_tests::examples::examples;
-use ledger_core::id::Identity;
 
-use super::commands::asking;
+use super::commands::{asking, one_agent_of_one_node};
 
 /// Every file of the user, with its bytes.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -43,22 +41,9 @@ fn is_full(cli: &Cli, blocks: u32, arguments: &[&str], file: &str) {
     assert!(after == before, "{arguments:?}: a file has changed");
 }
 
-/// A ledger of one node, whose newest checkpoint the user has seen.
-async fn stage() -> (Cluster, Cli, Actor) {
-    let options = Options {
-        nodes: 1,
-        ..Options::default()
-    };
-    let (cluster, actors) = Cluster::with_actors(options, 1).await;
-    let cli = Cli::of_admin(&cluster);
-    let actor = actors.into_iter().next().expect("an actor");
-    let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));
-    (cluster, cli, actor)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn evidence_and_what_is_remembered_stay_as_they_were() {
-    let (_cluster, cli, actor) = stage().await;
+    let (_cluster, cli, actor) = one_agent_of_one_node().await;
     let session = hex::encode(actor.session.to_vec());
     let ask = asking(&session, "bank/read", r#"{"doc":"a"}"#);
     // Cosigned, so that there is nothing newer to remember until somebody asks again.
@@ -97,7 +82,7 @@ async fn evidence_and_what_is_remembered_stay_as_they_were() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bundles_keys_contexts_and_answers_are_whole_or_not_there() {
-    let (_cluster, cli, _) = stage().await;
+    let (_cluster, cli, _) = one_agent_of_one_node().await;
     let refunds = examples().join("refunds");
     let refunds = refunds.to_str().expect("a plain path");
     is_full(

@@ -3,26 +3,19 @@
 
 use std::collections::BTreeMap;
 
+use countersign_tests::cluster::Cluster;
 use countersign_tests::cluster::cli::{Cli, Said};
 use countersign_tests::cluster::client::now_us;
 use countersign_tests::cluster::people::Actor;
-use countersign_tests::cluster::{Cluster, Options};
 use countersign_tests::kit::{DAY, SECOND};
 use ledger_core::id::Identity;
 use serde_json::{Value, json};
 
-use super::commands::fails;
+use super::commands::{fails, one_agent_of_one_node};
 
 /// A ledger with an agent and its owner, who have key files. One node: who may act is no question of how many there are.
 pub(super) async fn one_node() -> (Cluster, Cli, Actor) {
-    let options = Options {
-        nodes: 1,
-        ..Options::default()
-    };
-    let (cluster, actors) = Cluster::with_actors(options, 1).await;
-    let cli = Cli::of_admin(&cluster);
-    let actor = actors.into_iter().next().expect("an actor");
-    let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));
+    let (cluster, cli, actor) = one_agent_of_one_node().await;
     let _ = cli.key_file("olive.key", &Identity::Operator("olive".to_owned()));
     (cluster, cli, actor)
 }
