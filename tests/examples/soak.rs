@@ -9,12 +9,14 @@
     reason = "a program whose findings are its output, and which fails by panicking"
 )]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::cli::Cli;
-use countersign_tests::cluster::faults::{SETTINGS, sweep};
+use countersign_tests::cluster::faults::{Effects, Fault, SETTINGS};
 use countersign_tests::cluster::load::Load;
 use countersign_tests::cluster::scenarios::{Cut, UNAVAILABLE_MEDIAN, UNAVAILABLE_WORST};
+use countersign_tests::cluster::sweep::sweep;
 use countersign_tests::cluster::{Cluster, Options};
 use countersign_tests::examples::{agentdojo, examples};
 use countersign_tests::shared_data::shared_data;
@@ -35,10 +37,10 @@ async fn main() {
         ("kills", Some(number)) => kills(number).await,
         ("partitions", Some(number)) => partitions(Duration::from_secs(number as u64)).await,
         ("entries", Some(number)) => entries(number).await,
-        ("faults", Some(number)) => faults(number).await,
+        ("faults", Some(number)) => faults(number, &arguments.next().unwrap_or_default()).await,
         ("replay", Some(number)) => replay(number).await,
         _ => panic!(
-            "usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT | soak faults NUMBERS | soak replay KILLS"
+            "usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT | soak faults NUMBERS [KIND] | soak replay KILLS"
         ),
     }
 }
@@ -132,38 +134,57 @@ async fn entries(count: usize) {
     cluster.must_be_sound_on_disk().await;
 }
 
-/// Goes through every kind of fault, for each from the first call to the last of so many, or to one that is never made.
-async fn faults(numbers: usize) {
-    let options = Options {
-        settings: SETTINGS.to_owned(),
-        ..Options::default()
-    };
-    let (mut cluster, actors) = Cluster::with_actors(options, WRITERS).await;
-    let load = Load::start(&cluster, &actors);
-    let mut happened = 0;
-    for mut fault in sweep() {
-        for nth in 1..=numbers {
-            fault.nth = nth;
-            let node = cluster.follower().await;
-            if !cluster.suffers(&load, node, &fault).await {
-                println!(
-                    "{:?} {} {:?} {:?}: not more than {} in one thread",
-                    fault.phase,
-                    fault.call,
-                    fault.place,
-                    fault.effect,
-                    nth - 1
-                );
-                break;
-            }
-            happened += 1;
+/// Goes through every kind of fault, for each from the first call to the last of so many, or to one that is never made. Each
+/// kind has a cluster of its own, so that what is checked after each fault does not grow with those before. `only` is in the name
+/// of the kinds that are wanted.
+async fn faults(numbers: usize, only: &str) {
+    let (mut ended, mut went_on, mut answered) = (0, 0, 0);
+    for kind in sweep() {
+        let name = format!(
+            "{:?} {} {:?} {:?}",
+            kind.phase, kind.call, kind.place, kind.effect
+        );
+        if !name.contains(only) {
+            continue;
         }
+        let options = Options {
+            settings: SETTINGS.to_owned(),
+            ..Options::default()
+        };
+        let (mut cluster, actors) = Cluster::with_actors(options, WRITERS).await;
+        let load = Load::start(&cluster, &actors);
+        let (mut ended_of_kind, mut went_on_of_kind, mut missed) = (0, 0, "");
+        let mut said = BTreeMap::new();
+        for nth in 1..=numbers {
+            let node = cluster.follower().await;
+            match cluster.suffers(&load, node, &Fault { nth, ..kind }).await {
+                Effects::Ended(words) => {
+                    ended_of_kind += 1;
+                    *said.entry(words).or_insert(0) += 1;
+                }
+                Effects::WentOn => went_on_of_kind += 1,
+                Effects::Missed => {
+                    missed = "; no thread makes more such calls";
+                    break;
+                }
+            }
+        }
+        load.finish().await;
+        let case = cluster.must_keep_promises().await;
+        cluster.must_be_sound_on_disk().await;
+        let answered_of_kind = case.history.answered().count();
+        println!(
+            "{name}: ended {ended_of_kind}, went on {went_on_of_kind}{missed}; {answered_of_kind} answered calls kept"
+        );
+        for (words, times) in said.iter().filter(|(words, _)| !words.is_empty()) {
+            println!("    {times}x {words}");
+        }
+        ended += ended_of_kind;
+        went_on += went_on_of_kind;
+        answered += answered_of_kind;
     }
-    load.finish().await;
-    let case = cluster.must_keep_promises().await;
-    cluster.must_be_sound_on_disk().await;
-    println!("faults: {happened}");
-    println!("answered calls: {}", case.history.answered().count());
+    println!("faults: the node ended {ended} times, and went on {went_on} times");
+    println!("answered calls: {answered}");
 }
 
 /// Replays the long recordings of real agents while nodes are killed, so many of them during each; then audits the ledger.

@@ -370,3 +370,38 @@ pub fn not_found(what: &str) -> Failure {
 fn malformed(message: &str) -> Failure {
     Failure::new(ErrorReason::CommandMalformed, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_finds_no_worker_is_refused_and_one_that_fails_gives_its_place_back() {
+        let workers = Arc::new(Semaphore::new(1));
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let first = {
+            let workers = Arc::clone(&workers);
+            let work = move || Ok(held.recv());
+            tokio::spawn(async move { on(&workers, soon(), work).await })
+        };
+        while workers.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = on(&workers, Instant::now(), || Ok(())).await;
+        let refused = refused.expect_err("the only worker is busy");
+        assert_eq!(refused.reason, ErrorReason::QueueFull);
+        release.send(()).expect("it waits");
+        first
+            .await
+            .expect("ends")
+            .expect("is answered")
+            .expect("was released");
+
+        let broken = on::<()>(&workers, soon(), || panic!("a defect")).await;
+        let broken = broken.expect_err("it never answered");
+        assert_eq!(broken.reason, ErrorReason::Internal);
+        let next = on(&workers, soon(), || Ok(7)).await;
+        assert_eq!(next.expect("is answered"), 7);
+    }
+}

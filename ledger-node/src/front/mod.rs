@@ -40,19 +40,24 @@ pub fn router<H: Health>(
     health: HealthServer<H>,
 ) -> Result<Routes, ReflectionError> {
     let gate = gate::Gate::new(ledger);
-    let reflection = tonic_reflection::server::Builder::configure()
+    // Services are named one by one: the descriptors hold that of the replicas too, which has another port.
+    let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(ledger_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+        .with_service_name(tonic_health::pb::health_server::SERVICE_NAME)
+        .with_service_name(tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME);
     let mut routes = RoutesBuilder::default();
-    routes.add_service(health).add_service(reflection);
+    routes.add_service(health);
     macro_rules! add {
         ($($module:ident $server:ident $service:expr;)+) => {
-            $(routes.add_service(
+            $(
+            reflection = reflection.with_service_name(v1::$module::SERVICE_NAME);
+            routes.add_service(
                 v1::$module::$server::new($service)
                     .max_decoding_message_size(MAX_MESSAGE_LEN)
                     .max_encoding_message_size(MAX_MESSAGE_LEN),
-            );)+
+            );
+            )+
         };
     }
     add! {
@@ -63,5 +68,6 @@ pub fn router<H: Health>(
         ledger_service_server LedgerServiceServer ledger::Log(gate.clone());
         cluster_service_server ClusterServiceServer cluster::Cluster(gate);
     }
+    routes.add_service(reflection.build_v1()?);
     Ok(routes.routes())
 }

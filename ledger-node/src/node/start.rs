@@ -145,7 +145,7 @@ pub async fn run_on(
     let (ended, peers_ended) = (CancellationToken::new(), CancellationToken::new());
     let servers = serve::start(
         listeners,
-        node.peer_service(peers_ended.clone()),
+        node.peer_service(fatal_switch.clone(), peers_ended.clone()),
         node.ledger.clone(),
         &config.limits,
         ended.clone(),
@@ -418,7 +418,7 @@ async fn begin_cluster(
 }
 
 impl Node {
-    fn peer_service(&self, ended: CancellationToken) -> PeerServiceServer<Service> {
+    fn peer_service(&self, fatal: Fatal, ended: CancellationToken) -> PeerServiceServer<Service> {
         PeerServiceServer::new(Service {
             raft: RaftHandle(self.raft.clone()),
             peers: Arc::clone(&self.peers),
@@ -430,6 +430,7 @@ impl Node {
             },
             cosigner: Arc::clone(&self.cosigner),
             compiler: Arc::clone(&self.compiler),
+            fatal,
             ended,
         })
         .max_decoding_message_size(MAX_PEER_MESSAGE)

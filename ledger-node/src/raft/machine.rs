@@ -70,7 +70,8 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: Self::SnapshotData,
     ) -> Result<(), io::Error> {
-        self.snapshots.install(&self.applier, meta, &snapshot).await
+        let installed = self.snapshots.install(&self.applier, meta, &snapshot).await;
+        installed.map_err(|error| told("a snapshot cannot be installed", &error))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
@@ -99,10 +100,13 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let built = self.snapshots.build(&self.applier).await;
-        as_raft(built.map_err(|error| {
-            io::Error::new(error.kind(), disk("a snapshot cannot be made", &error))
-        })?)
+        as_raft(built.map_err(|error| told("a snapshot cannot be made", &error))?)
     }
+}
+
+/// The error with what it prevented, and what to do.
+fn told(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), disk(what, error))
 }
 
 fn as_raft(snapshot: Arc<SnapshotDir>) -> io::Result<RaftSnapshot> {

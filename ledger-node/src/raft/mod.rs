@@ -5,6 +5,7 @@ pub mod clocks;
 mod conformance;
 pub mod flusher;
 pub(crate) mod hand_over;
+pub mod incoming;
 pub mod log;
 pub mod machine;
 pub mod network;

@@ -18,12 +18,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Raft;
 use super::hand_over::{hand_over, successor};
+use super::incoming::{Incoming, is_of_disk};
 use super::peer_requests::{append_request, bad, sender, vote_request};
 use super::peers::Peers;
-use super::snapshot::{Incoming, Snapshots};
+use super::snapshot::Snapshots;
 use super::types::{self, Types};
 use crate::cosign::Cosigner;
 use crate::node::eraser::erasure_state;
+use crate::node::fatal::{Fatal, disk};
 use crate::submit::compile::Compiler;
 use crate::submit::forward::Receiving;
 
@@ -47,6 +49,8 @@ pub struct Service {
     pub cosigner: Arc<Cosigner>,
     /// Compiles ahead.
     pub compiler: Arc<Compiler>,
+    /// Stops the node.
+    pub fatal: Fatal,
     /// Ends the streams of peers, which never end by themselves.
     pub ended: CancellationToken,
 }
@@ -65,6 +69,18 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this node is stopping: {error}"))
+}
+
+impl Service {
+    /// What the sender of a snapshot is told; this node stops if the failure is its own disk's.
+    fn not_received(&self, error: &std::io::Error) -> Status {
+        if is_of_disk(error) {
+            self.fatal
+                .stop(disk("a snapshot cannot be received", error));
+            return fatal(error);
+        }
+        Status::aborted(error.to_string())
+    }
 }
 
 #[tonic::async_trait]
@@ -201,8 +217,9 @@ impl PeerService for Service {
         }
         let manifest = message.manifest.ok_or_else(|| bad("no manifest"))?;
         let mut slot = self.incoming.lock().await;
-        let incoming = self.snapshots.receive(&manifest).map_err(bad)?;
-        let have = incoming.have().map_err(fatal)?;
+        let incoming = self.snapshots.receive(&manifest);
+        let incoming = incoming.map_err(|error| self.not_received(&error))?;
+        let have = incoming.have().map_err(|error| self.not_received(&error))?;
         *slot = Some(incoming);
         Ok(Response::new(wire::OfferSnapshotResponse {
             higher_vote: None,
@@ -228,7 +245,7 @@ impl PeerService for Service {
             })
             .await
             .map_err(fatal)?
-            .map_err(|error| Status::aborted(error.to_string()))?;
+            .map_err(|error| self.not_received(&error))?;
         }
         Ok(Response::new(wire::SendSnapshotResponse {}))
     }
@@ -249,7 +266,7 @@ impl PeerService for Service {
         let complete = tokio::task::spawn_blocking(move || snapshots.complete(&incoming))
             .await
             .map_err(fatal)?
-            .map_err(|error| Status::aborted(error.to_string()))?;
+            .map_err(|error| self.not_received(&error))?;
         let snapshot = Snapshot {
             meta: complete.meta().map_err(bad)?,
             snapshot: complete,

@@ -1,10 +1,8 @@
 //! Snapshots: hard-linked copies of the store with a manifest that names every file and its digest.
 //!
 //! A folder `snap-<index>` is complete by construction: it gets that name by a rename after its manifest and its files are
-//! durable. A copy that is being received is kept under the snapshot's name, the digest of its manifest, so that a transfer
-//! can go on where it broke off.
+//! durable.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::ops::Bound;
@@ -16,6 +14,7 @@ use std::time::Instant;
 use ledger_proto::peer::v1 as wire;
 use prost::Message;
 
+use super::incoming::{self, Incoming};
 use super::received;
 use super::types::{self, SnapshotMeta, invalid};
 use crate::apply::Applier;
@@ -25,10 +24,6 @@ use crate::storage::{Batch, Direction, Read, Store, Table};
 
 /// The manifest of a snapshot, beside its files.
 const MANIFEST: &str = "snapshot.manifest";
-/// Most files in a snapshot.
-const MAX_FILES: usize = 100_000;
-/// The longest name of a file in a snapshot, in bytes.
-const MAX_FILE_NAME: usize = 64;
 
 /// A snapshot on disk. It is removed when it is neither the newest nor in use.
 #[derive(Debug)]
@@ -116,7 +111,7 @@ impl Snapshots {
             let name = path.file_name().and_then(|name| name.to_str());
             match name {
                 Some(name) if name.starts_with("snap-") => complete.push(path),
-                Some(name) if name.starts_with("incoming-") => {}
+                Some(name) if incoming::is_one(name) => {}
                 _ => fs::remove_dir_all(&path)?,
             }
         }
@@ -201,7 +196,7 @@ impl Snapshots {
         for item in fs::read_dir(&self.dir)? {
             let path = item?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with("incoming-")) {
+            if name.is_some_and(incoming::is_one) {
                 // A transfer that is on its way begins again.
                 fs::remove_dir_all(&path)?;
             } else if path != current.path {
@@ -229,82 +224,40 @@ impl Snapshots {
     /// # Errors
     /// The manifest is not acceptable, or the folder cannot be written.
     pub fn receive(&self, manifest: &wire::SnapshotManifest) -> io::Result<Incoming> {
-        let mut names = HashSet::new();
-        let odd = |file: &wire::SnapshotFile| {
-            let name = &file.name;
-            let plain = name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-            !plain || name.is_empty() || name.len() > MAX_FILE_NAME || name.starts_with('.')
-        };
-        if manifest.files.len() > MAX_FILES
-            || manifest.files.iter().any(odd)
-            || !manifest.files.iter().all(|file| names.insert(&file.name))
-        {
-            return Err(invalid("a manifest with impossible files"));
-        }
         let name = snapshot_name(manifest);
         if let Some((_, why)) = self.refused().as_ref().filter(|(known, _)| *known == name) {
             return Err(invalid(why.clone()));
         }
-        let path = self.dir.join(format!("incoming-{}", hex::encode(name)));
-        // Only one transfer is worth going on with: the leader's newest.
-        for item in fs::read_dir(&self.dir)? {
-            let other = item?.path();
-            let is_incoming = other
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with("incoming-"));
-            if is_incoming && other != path {
-                fs::remove_dir_all(other)?;
-            }
-        }
-        fs::create_dir_all(&path)?;
-        // No part is ever sent of an empty file, such as the write-ahead log of a store that has just been flushed.
-        for file in manifest.files.iter().filter(|file| file.size == 0) {
-            File::create(path.join(&file.name))?;
-        }
-        Ok(Incoming {
-            path,
-            manifest: manifest.clone(),
-            name,
-        })
+        Incoming::open(&self.dir, manifest, name)
     }
 
     /// Checks a received copy against its manifest and makes it a snapshot of this node.
     ///
     /// # Errors
     /// A file is not what the manifest says; it is removed, to be sent again. Or the copy is what was sent, and holds entries or
-    /// content that are not what was committed; then it is refused for good.
+    /// content that are not what was committed; then it is refused for good. Or [`is_of_disk`] says that this node must stop.
+    ///
+    /// [`is_of_disk`]: super::incoming::is_of_disk
     pub fn complete(&self, incoming: &Incoming) -> io::Result<Arc<SnapshotDir>> {
-        for file in &incoming.manifest.files {
-            let path = incoming.path.join(&file.name);
-            let (size, digest) = digest_file(&path)?;
-            if size != file.size || digest.as_slice() != file.digest {
-                fs::remove_file(&path)?;
-                return Err(invalid(format!(
-                    "{} arrived damaged and will be sent again",
-                    file.name
-                )));
-            }
-            File::open(&path)?.sync_all()?;
-        }
+        incoming.make_durable()?;
         let began = Instant::now();
-        let copy = self.store.open_copy(&incoming.path)?;
-        let checked = received::check(&*copy, &incoming.manifest);
+        // Only read, so that nothing of it can be lost; a copy that cannot be opened is the sender's fault.
+        let copy = self.store.open_copy(incoming.path());
+        let copy = copy.map_err(|error| invalid(error.to_string()))?;
+        let checked = received::check(&*copy, incoming.manifest());
         drop(copy);
         if let Err(error) = checked {
             let why = format!(
                 "a snapshot is refused: {error}. Run fsck on the node that sent it, and replace it if it is damaged"
             );
             tracing::error!("{why}");
-            fs::remove_dir_all(&incoming.path)?;
-            *self.refused() = Some((incoming.name, why.clone()));
+            fs::remove_dir_all(incoming.path())?;
+            *self.refused() = Some((*incoming.name(), why.clone()));
             return Err(invalid(why));
         }
-        let (entries, took) = (incoming.manifest.tree_size, began.elapsed());
+        let (entries, took) = (incoming.manifest().tree_size, began.elapsed());
         tracing::info!(entries, ?took, "what a snapshot holds was checked");
-        let done = finish(&self.dir, &incoming.path, incoming.manifest.clone())?;
+        let done = finish(&self.dir, incoming.path(), incoming.manifest().clone())?;
         Ok(Arc::new(done))
     }
 
@@ -343,65 +296,6 @@ impl Snapshots {
         }
         self.replace(Arc::clone(snapshot));
         Ok(())
-    }
-}
-
-/// A copy that is being received.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    path: PathBuf,
-    manifest: wire::SnapshotManifest,
-    name: [u8; 32],
-}
-
-impl Incoming {
-    /// The name of the snapshot.
-    #[must_use]
-    pub const fn name(&self) -> &[u8; 32] {
-        &self.name
-    }
-
-    /// For each file, how many bytes are there. Files that are too long begin again.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
-    pub fn have(&self) -> io::Result<Vec<u64>> {
-        self.manifest
-            .files
-            .iter()
-            .map(|file| {
-                let path = self.path.join(&file.name);
-                match fs::metadata(&path) {
-                    Ok(found) if found.len() <= file.size => Ok(found.len()),
-                    Ok(_) => fs::remove_file(&path).map(|()| 0),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-                    Err(error) => Err(error),
-                }
-            })
-            .collect()
-    }
-
-    /// Appends bytes to a file.
-    ///
-    /// # Errors
-    /// They do not continue the file, or are past its end, or cannot be written.
-    pub fn write(&self, number: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = usize::try_from(number)
-            .ok()
-            .and_then(|number| self.manifest.files.get(number))
-            .ok_or_else(|| invalid("no such file in the manifest"))?;
-        let mut out = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.path.join(&file.name))?;
-        let have = out.metadata()?.len();
-        let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
-        if have != offset || have.saturating_add(len) > file.size {
-            return Err(invalid(
-                "a part of a snapshot that does not continue its file",
-            ));
-        }
-        out.write_all(bytes)
     }
 }
 
@@ -496,7 +390,7 @@ fn digest_files(dir: &Path) -> io::Result<Vec<wire::SnapshotFile>> {
     Ok(files)
 }
 
-fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
+pub(super) fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
     let mut hasher = blake3::Hasher::new();
     let size = io::copy(&mut File::open(path)?, &mut hasher)?;
     Ok((size, hasher.finalize().as_bytes().to_vec()))

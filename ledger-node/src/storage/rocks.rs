@@ -499,9 +499,11 @@ fn collect(
         .collect()
 }
 
+/// What RocksDB says instead of a cause: after one failure it refuses everything, and tells only the first caller why.
+const REFUSALS: &[&str] = &["Seen error", "previous error"];
+
 fn other(error: rocksdb::Error) -> io::Error {
-    if error.as_ref().contains("Seen error") {
-        // After one failure RocksDB refuses everything, and tells only the first caller why.
+    if REFUSALS.iter().any(|words| error.as_ref().contains(words)) {
         return io::Error::other("an earlier write or sync of the store failed");
     }
     let kind = if error.kind() == rocksdb::ErrorKind::Corruption {

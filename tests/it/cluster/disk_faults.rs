@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use countersign_tests::cluster::client::request_id;
-use countersign_tests::cluster::faults::{KINDS, SETTINGS};
+use countersign_tests::cluster::faults::{Effects, SETTINGS};
 use countersign_tests::cluster::load::{Load, ask, question};
+use countersign_tests::cluster::sweep::KINDS;
 use countersign_tests::cluster::{Cluster, Options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,8 +19,11 @@ async fn a_disk_that_fails_stops_its_node_and_nothing_is_lost() {
     let load = Load::start(&cluster, &actors);
     let node = cluster.follower().await;
     for fault in KINDS {
-        let happened = cluster.suffers(&load, node, fault).await;
-        assert!(happened, "{fault:?} did not happen");
+        let effects = cluster.suffers(&load, node, fault).await;
+        assert!(
+            matches!(effects, Effects::Ended(_)),
+            "{fault:?}: {effects:?}"
+        );
     }
     load.finish().await;
     cluster.must_keep_promises().await;

@@ -40,10 +40,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "the order of a start, from the disk to the open ports, read from top to bottom",
     ),
     (
-        "ledger-node/src/raft/snapshot.rs",
-        "the life of a snapshot, from the copy to the installation",
-    ),
-    (
         "ledger-node/src/storage/marker.rs",
         "one file format and the rules for what it may say",
     ),

@@ -51,6 +51,10 @@ pub enum Place {
     Anywhere,
     /// The write-ahead logs.
     Wal,
+    /// The sorted tables, which hold what the logs no longer do.
+    Table,
+    /// The lists of the live tables, and what names the newest list.
+    Manifest,
     /// One file of the data directory, by the name that it has before the call.
     File(&'static str),
 }
@@ -86,20 +90,18 @@ impl Fault {
             format!("--trace={}", self.call),
             format!("--inject={}:{effect}:when={}", self.call, self.nth),
         ];
-        let mut paths = Vec::new();
-        match self.place {
-            Place::Anywhere => {}
-            Place::File(name) => paths.push(name.to_owned()),
-            Place::Wal => {
-                let (database, last) = live(data);
-                for number in 0..NUMBERS {
-                    let number = last + number;
-                    paths.push(format!("db-{database}/{number:06}.log"));
-                    // A snapshot that is installed brings the numbers of another node.
-                    paths.push(format!("db-{}/{number:06}.log", database + 1));
-                }
-            }
-        }
+        let paths = match self.place {
+            Place::Anywhere => Vec::new(),
+            Place::File(name) => vec![name.to_owned()],
+            Place::Wal => numbered(data, |number| vec![format!("{number:06}.log")]),
+            Place::Table => numbered(data, |number| vec![format!("{number:06}.sst")]),
+            Place::Manifest => numbered(data, |number| {
+                vec![
+                    format!("MANIFEST-{number:06}"),
+                    format!("{number:06}.dbtmp"),
+                ]
+            }),
+        };
         // The kernel then stops only at the calls that are named. strace 6.1 has that neither with paths nor with signals.
         if paths.is_empty() && self.effect != Effect::Kill {
             arguments.push("--seccomp-bpf".to_owned());
@@ -110,6 +112,27 @@ impl Fault {
         }
         arguments
     }
+}
+
+/// The paths of files that the database may make from now on, by the names that a number gives.
+fn numbered(data: &Path, names: impl Fn(u32) -> Vec<String>) -> Vec<String> {
+    let (database, last) = live(data);
+    // A snapshot that is installed brings the numbers of another node.
+    let databases = [
+        (database, last..last + NUMBERS),
+        (
+            database + 1,
+            last.saturating_sub(NUMBERS)..last + 2 * NUMBERS,
+        ),
+    ];
+    let mut paths = Vec::new();
+    for (database, numbers) in databases {
+        for number in numbers {
+            let names = names(number).into_iter();
+            paths.extend(names.map(|name| format!("db-{database}/{name}")));
+        }
+    }
+    paths
 }
 
 /// The number of the live database, and the greatest number of a file in it.
@@ -140,12 +163,23 @@ fn newest_snapshot(data: &Path) -> String {
     newest.unwrap_or_default()
 }
 
+/// What a fault did to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effects {
+    /// It ended, as it should, with these words; without any if it was killed.
+    Ended(String),
+    /// It went on, and acknowledged nothing that it did not keep.
+    WentOn,
+    /// The call was never made.
+    Missed,
+}
+
 impl Cluster {
-    /// Lets a node suffer a fault under load, and brings it back. False if the fault never happened: the node then ran well.
+    /// Lets a node suffer a fault under load, and brings it back.
     ///
     /// # Panics
     /// If the node does not end as it should, leaves damage behind, or does not come back.
-    pub async fn suffers(&mut self, load: &Load, node: u64, fault: &Fault) -> bool {
+    pub async fn suffers(&mut self, load: &Load, node: u64, fault: &Fault) -> Effects {
         self.kill(node);
         if fault.phase == Phase::Installing {
             // The second was begun after the node had gone, so that the log before it, which the node would need, is purged.
@@ -159,18 +193,27 @@ impl Cluster {
         self.restart_traced(node, &fault.tracer(&data, &trace));
         let Some(status) = self.ends_or_runs_well(load, node).await else {
             self.kill(node);
+            let traced = std::fs::read_to_string(&trace).expect("what strace saw");
+            let effects = if traced.contains("(INJECTED)") {
+                assert_ne!(fault.effect, Effect::Kill, "{fault:?}: it lives");
+                self.must_be_sound(node);
+                Effects::WentOn
+            } else {
+                Effects::Missed
+            };
             self.restart(node);
             self.is_whole().await;
-            return false;
+            return effects;
         };
         let said = std::fs::read_to_string(&log).unwrap_or_default();
         let said = said.get(said_before..).unwrap_or_default();
-        if fault.effect == Effect::Kill {
+        let last = if fault.effect == Effect::Kill {
             assert_eq!(
                 status.signal(),
                 Some(SIGKILL),
                 "{fault:?}: {status}\n{said}"
             );
+            ""
         } else {
             assert_eq!(
                 status.code(),
@@ -185,11 +228,12 @@ impl Cluster {
                     "{fault:?}: {words:?} is not in: {last}"
                 );
             }
-        }
+            last
+        };
         self.must_be_sound(node);
         self.restart(node);
         self.is_whole().await;
-        true
+        Effects::Ended(last.to_owned())
     }
 
     /// Waits until every node but one has a newer snapshot than now.
@@ -236,111 +280,4 @@ impl Cluster {
         }
         status
     }
-}
-
-/// Faults of each kind, each known to happen: the short form.
-pub const KINDS: &[Fault] = &[
-    Fault {
-        phase: Phase::Running,
-        call: "fdatasync",
-        place: Place::Anywhere,
-        nth: 1,
-        effect: Effect::Eio,
-        says: &["the store cannot be opened", "Check the disk"],
-    },
-    Fault {
-        phase: Phase::Running,
-        call: "rename",
-        place: Place::Anywhere,
-        nth: 2,
-        effect: Effect::Kill,
-        says: &[],
-    },
-    Fault {
-        phase: Phase::Running,
-        call: "fdatasync",
-        place: Place::Wal,
-        nth: 9,
-        effect: Effect::Eio,
-        // Whoever writes at that moment may be told before the one who syncs.
-        says: &[
-            "a sync of the store failed|an earlier write or sync of the store failed|While fdatasync",
-            "Check the disk",
-        ],
-    },
-    Fault {
-        phase: Phase::Running,
-        call: "write",
-        place: Place::Wal,
-        nth: 17,
-        effect: Effect::Enospc,
-        says: &[
-            "No space left on device|an earlier write or sync of the store failed",
-            "Make room on the disk|Check the disk",
-        ],
-    },
-    Fault {
-        phase: Phase::Running,
-        call: "fdatasync",
-        place: Place::Wal,
-        nth: 12,
-        effect: Effect::Kill,
-        says: &[],
-    },
-    Fault {
-        phase: Phase::Running,
-        call: "write",
-        place: Place::Wal,
-        nth: 40,
-        effect: Effect::Kill,
-        says: &[],
-    },
-    Fault {
-        phase: Phase::Running,
-        call: "rename",
-        place: Place::File("snapshots/building"),
-        nth: 1,
-        effect: Effect::Eio,
-        says: &["a snapshot cannot be made", "Check the disk"],
-    },
-    Fault {
-        phase: Phase::Installing,
-        call: "rename",
-        place: Place::File("LIVE.new"),
-        nth: 1,
-        effect: Effect::Kill,
-        says: &[],
-    },
-];
-
-/// Every call, place and effect that a long run goes through, with the number left to be counted up.
-#[must_use]
-pub fn sweep() -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for phase in [Phase::Running, Phase::Installing] {
-        for call in ["fdatasync", "fsync", "rename", "link,linkat"] {
-            for effect in [Effect::Kill, Effect::Eio, Effect::Enospc] {
-                // A sync does not run out of room; what it could not write is an error of the disk.
-                if effect == Effect::Enospc && call != "link,linkat" {
-                    continue;
-                }
-                faults.push((phase, call, Place::Anywhere, effect));
-            }
-        }
-        for effect in [Effect::Kill, Effect::Eio, Effect::Enospc] {
-            faults.push((phase, "write", Place::Wal, effect));
-        }
-        for effect in [Effect::Kill, Effect::Eio] {
-            faults.push((phase, "fdatasync", Place::File("marker"), effect));
-        }
-    }
-    let fault = |(phase, call, place, effect)| Fault {
-        phase,
-        call,
-        place,
-        nth: 1,
-        effect,
-        says: &[],
-    };
-    faults.into_iter().map(fault).collect()
 }

@@ -19,6 +19,7 @@ pub mod proxy;
 mod reading;
 pub mod scenarios;
 mod signs;
+pub mod sweep;
 pub mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};

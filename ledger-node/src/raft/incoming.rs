@@ -1,0 +1,169 @@
+//! A copy of another node's store, as it arrives.
+//!
+//! It is kept in a folder under the snapshot's name, the digest of its manifest, so that a transfer goes on where it broke off,
+//! even after the node has died. Only a copy of which every file is what the manifest says, and durable, becomes a snapshot.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use ledger_proto::peer::v1 as wire;
+
+use super::snapshot::digest_file;
+use super::types::invalid;
+
+/// How the names of these folders begin.
+const PREFIX: &str = "incoming-";
+/// Most files in a snapshot.
+const MAX_FILES: usize = 100_000;
+/// The longest name of a file in a snapshot, in bytes.
+const MAX_FILE_NAME: usize = 64;
+
+/// True if a folder of this name holds a copy that is being received.
+pub(super) fn is_one(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// True if receiving failed because of this node's disk. The node must then stop: after one failed sync the system may say of
+/// the next that it succeeded, though bytes are lost. Otherwise it is enough that the sender begins again, which it does by
+/// itself: what it sent was not what it had announced, or the copy is being removed because there is a newer one.
+#[must_use]
+pub fn is_of_disk(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+    )
+}
+
+/// A copy that is being received.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    path: PathBuf,
+    manifest: wire::SnapshotManifest,
+    name: [u8; 32],
+}
+
+impl Incoming {
+    /// Goes on with a copy, or begins it. Others are removed: only one transfer is worth going on with, the leader's newest.
+    pub(super) fn open(
+        dir: &Path,
+        manifest: &wire::SnapshotManifest,
+        name: [u8; 32],
+    ) -> io::Result<Self> {
+        if !is_acceptable(manifest) {
+            return Err(invalid("a manifest with impossible files"));
+        }
+        let path = dir.join(format!("{PREFIX}{}", hex::encode(name)));
+        for item in fs::read_dir(dir)? {
+            let other = item?.path();
+            let other_name = other.file_name().and_then(|name| name.to_str());
+            if other_name.is_some_and(is_one) && other != path {
+                fs::remove_dir_all(other)?;
+            }
+        }
+        fs::create_dir_all(&path)?;
+        // No part is ever sent of an empty file, such as the write-ahead log of a store that has just been flushed.
+        for file in manifest.files.iter().filter(|file| file.size == 0) {
+            File::create(path.join(&file.name))?;
+        }
+        Ok(Self {
+            path,
+            manifest: manifest.clone(),
+            name,
+        })
+    }
+
+    /// The name of the snapshot.
+    #[must_use]
+    pub const fn name(&self) -> &[u8; 32] {
+        &self.name
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) const fn manifest(&self) -> &wire::SnapshotManifest {
+        &self.manifest
+    }
+
+    /// For each file, how many bytes are there. Files that are too long begin again.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn have(&self) -> io::Result<Vec<u64>> {
+        self.manifest
+            .files
+            .iter()
+            .map(|file| {
+                let path = self.path.join(&file.name);
+                match fs::metadata(&path) {
+                    Ok(found) if found.len() <= file.size => Ok(found.len()),
+                    Ok(_) => fs::remove_file(&path).map(|()| 0),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                    Err(error) => Err(error),
+                }
+            })
+            .collect()
+    }
+
+    /// Appends bytes to a file.
+    ///
+    /// # Errors
+    /// They do not continue the file, or are past its end, or cannot be written.
+    pub fn write(&self, number: u32, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = usize::try_from(number)
+            .ok()
+            .and_then(|number| self.manifest.files.get(number))
+            .ok_or_else(|| invalid("no such file in the manifest"))?;
+        let out = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path.join(&file.name))?;
+        let have = out.metadata()?.len();
+        let len = u64::try_from(bytes.len()).map_err(io::Error::other)?;
+        if have != offset || have.saturating_add(len) > file.size {
+            return Err(invalid(
+                "a part of a snapshot that does not continue its file",
+            ));
+        }
+        out.write_all_at(bytes, offset)
+    }
+
+    /// Compares every file with the manifest and makes it durable. One that arrived damaged is removed, to be sent again.
+    pub(super) fn make_durable(&self) -> io::Result<()> {
+        for file in &self.manifest.files {
+            let path = self.path.join(&file.name);
+            let (size, digest) = digest_file(&path)?;
+            if size != file.size || digest.as_slice() != file.digest {
+                fs::remove_file(&path)?;
+                return Err(invalid(format!(
+                    "{} arrived damaged and will be sent again",
+                    file.name
+                )));
+            }
+            File::open(&path)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// True if all files of a manifest can be in one folder, and nowhere else.
+fn is_acceptable(manifest: &wire::SnapshotManifest) -> bool {
+    let mut names = HashSet::new();
+    let plain = |name: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !name.is_empty()
+            && name.len() <= MAX_FILE_NAME
+            && !name.starts_with('.')
+            && name.bytes().all(allowed)
+    };
+    manifest.files.len() <= MAX_FILES
+        && manifest
+            .files
+            .iter()
+            .all(|file| plain(&file.name) && names.insert(&file.name))
+}

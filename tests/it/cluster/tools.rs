@@ -1,0 +1,79 @@
+//! What tools read from a node that know nothing of it: which services it offers, and its log lines.
+
+use std::collections::BTreeSet;
+
+use countersign_tests::cluster::{Cluster, Options};
+use serde_json::Value;
+use tonic::transport::Endpoint;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+async fn one_node(settings: &str) -> Cluster {
+    Cluster::start(Options {
+        nodes: 1,
+        settings: settings.to_owned(),
+        ..Options::default()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_names_and_describes_what_clients_may_call_and_nothing_else() {
+    let cluster = one_node("").await;
+    let endpoint = Endpoint::from_shared(cluster.endpoint(1)).expect("an endpoint");
+    let mut client = ServerReflectionClient::new(endpoint.connect().await.expect("connects"));
+    let mut ask = async |request| {
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(request),
+        };
+        let answers = client.server_reflection_info(tokio_stream::once(request));
+        let mut answers = answers.await.expect("is answered").into_inner();
+        let answer = answers.message().await.expect("is answered");
+        answer.and_then(|answer| answer.message_response)
+    };
+    let listed = ask(MessageRequest::ListServices(String::new())).await;
+    let Some(MessageResponse::ListServicesResponse(listed)) = listed else {
+        panic!("{listed:?}");
+    };
+    let listed: BTreeSet<String> = listed.service.into_iter().map(|one| one.name).collect();
+    let ours = [
+        "Authorization",
+        "Cluster",
+        "Identity",
+        "Ledger",
+        "Policy",
+        "Session",
+    ];
+    let ours = ours.map(|name| format!("countersign.v1.{name}Service"));
+    let tools = [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ];
+    let expected: BTreeSet<String> = ours.into_iter().chain(tools.map(str::to_owned)).collect();
+    assert_eq!(listed, expected);
+    for service in listed {
+        let described = ask(MessageRequest::FileContainingSymbol(service.clone())).await;
+        let Some(MessageResponse::FileDescriptorResponse(_)) = described else {
+            panic!("{service}: {described:?}");
+        };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_json_is_one_object_a_line() {
+    let mut cluster = one_node("[log]\nformat = \"json\"\n").await;
+    cluster.stop(1).await;
+    let log = std::fs::read_to_string(cluster.file(1).log()).expect("a log");
+    let mut messages = Vec::new();
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        for field in ["timestamp", "level", "target", "message"] {
+            assert!(line[field].is_string(), "no {field}: {line}");
+        }
+        messages.push(line["message"].as_str().expect("a text").to_owned());
+    }
+    assert!(messages.len() >= 2, "{messages:?}");
+}
