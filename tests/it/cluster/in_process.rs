@@ -227,7 +227,16 @@ pub(super) struct World {
 impl World {
     /// Three nodes that serve.
     pub(super) async fn start() -> Self {
-        let cluster = Cluster::prepare(Options::default()).await;
+        Self::start_with("").await
+    }
+
+    /// The same with more tables in their configuration.
+    pub(super) async fn start_with(settings: &str) -> Self {
+        let options = Options {
+            settings: settings.to_owned(),
+            ..Options::default()
+        };
+        let cluster = Cluster::prepare(options).await;
         let text = std::fs::read_to_string(cluster.genesis()).expect("a genesis");
         let genesis = genesis_file::from_toml(&text).expect("a genesis");
         let mut world = Self {

@@ -2,6 +2,7 @@
 
 mod attestation;
 mod bad_input;
+mod broken_stores;
 mod client;
 mod clocks;
 mod commands;

@@ -1,4 +1,4 @@
-//! P1 by the order of events: no answer leaves before a quorum has synced the entry, and a disk that fails stops its node.
+//! P1 by the order of events: no answer leaves before a quorum has synced the entry.
 
 use std::time::Duration;
 
@@ -8,20 +8,21 @@ use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{RECOVERY, SOON};
 use countersign_tests::kit::{RULES, bundle};
-use ledger_node::storage::memory::Operation;
 
 use super::in_process::World;
 
-/// The system's codes of an input or output error, and of a full disk.
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
 /// How long a sync takes on a slow disk: much longer than an answer that does not wait for it.
 const SLOW: Duration = Duration::from_millis(5);
 /// How long an answer is waited for that must not come; an answer takes a hundredth of it.
 const NO_ANSWER: Duration = Duration::from_millis(1_500);
 
 pub(super) async fn world(actors: usize) -> (World, Vec<Actor>) {
-    let world = World::start().await;
+    world_with("", actors).await
+}
+
+/// The same with more tables in the nodes' configuration.
+pub(super) async fn world_with(settings: &str, actors: usize) -> (World, Vec<Actor>) {
+    let world = World::start_with(settings).await;
     let actors = world.cluster.settle(actors, &bundle("agent", RULES)).await;
     (world, actors)
 }
@@ -103,42 +104,6 @@ async fn no_answer_comes_while_two_disks_do_not_sync() {
     let follower = (1..=3).find(|node| *node != leader).expect("a follower");
     waits_for(&world, &actors[0], 1, [leader, follower]).await;
     world.must_be_sound().await;
-}
-
-/// Breaks the disk of a follower, then that of the leader, under load: the node says so and stops, the others serve, and
-/// the node comes back with what its disk has kept.
-async fn breaks(operation: Operation, code: i32, says: &[&str]) {
-    let (mut world, actors) = world(8).await;
-    let load = Load::start(&world.cluster, &actors);
-    for of_leader in [false, true] {
-        load.flows(100, RECOVERY).await;
-        let leader = world.cluster.leader().await;
-        let node = (1..=3)
-            .find(|node| (*node == leader) == of_leader)
-            .expect("three nodes");
-        world.node(node).disk.fail(operation, code);
-        let (kept, message) = world.must_stop(node).await;
-        for words in says {
-            assert!(message.contains(words), "{words:?} is not in: {message}");
-        }
-        load.flows(100, RECOVERY).await;
-        world.run(node, kept);
-        world.cluster.is_whole().await;
-    }
-    load.finish().await;
-    world.must_be_sound().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_sync_stops_its_node_and_nothing_is_lost() {
-    let says = ["a sync of the store failed", "Check the disk"];
-    breaks(Operation::Sync, EIO, &says).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_stops_its_node_and_nothing_is_lost() {
-    let says = ["No space left on device", "Make room on the disk"];
-    breaks(Operation::Write, ENOSPC, &says).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

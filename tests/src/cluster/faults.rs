@@ -237,7 +237,10 @@ impl Cluster {
     }
 
     /// Waits until every node but one has a newer snapshot than now.
-    async fn others_take_snapshots(&self, node: u64) {
+    ///
+    /// # Panics
+    /// If they take none.
+    pub async fn others_take_snapshots(&self, node: u64) {
         let others = || self.nodes().into_iter().filter(|other| *other != node);
         let newest = |other: u64| newest_snapshot(&self.file(other).data());
         let before: Vec<String> = others().map(newest).collect();
