@@ -26,7 +26,7 @@ use super::receipts::Answers;
 use super::waiters::{Outcome, Waiters};
 use crate::front::failure::Answer;
 use crate::index;
-use crate::node::fatal::{Fatal, stopping};
+use crate::node::fatal::{Fatal, disk};
 use crate::node::ledger::Submitted;
 use crate::node::view::StoreState;
 use crate::raft::log::read_meta;
@@ -198,6 +198,15 @@ impl Applier {
     }
 }
 
+/// Data that is not what it should be says what to do itself.
+fn stopping(what: &str, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::InvalidData {
+        format!("{what}: {error}")
+    } else {
+        disk(what, error)
+    }
+}
+
 /// True if the entry erased something: its bytes are still on this disk.
 fn is_erasure(entry: &v1::Entry) -> bool {
     let Some(v1::entry::Body::Governance(governance)) = &entry.body else {
@@ -245,7 +254,7 @@ impl Worker {
                     if let Err(error) = &result {
                         self.parts
                             .fatal
-                            .stop(stopping("a snapshot cannot be installed", error));
+                            .stop(disk("a snapshot cannot be installed", error));
                     }
                     let _ = done.send(result);
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let config = Config::load(&arguments.config, &arguments.overrides)?;
     logging::begin(&config.log).map_err(Failure::configuration)?;
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -44,6 +46,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         tracing::warn!("the store is still in use; it will be recovered at the next start");
     }
     ended.map(|()| Exit::Done)
+}
+
+/// Asks for as many open files as the system grants. A node holds up to a thousand tables and thousands of connections open, and
+/// many systems give a program 1,024 unless it asks.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, ?limit.current, "no more files can be open than now");
+    }
 }
 
 /// How long what still runs has to let go of the store.

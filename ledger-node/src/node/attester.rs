@@ -4,6 +4,7 @@
 //! word is in the ledger, nothing is lost: the next point says as much. The ledger keeps each node's last word, so that a
 //! node that most others contradict does not start again either.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use ledger_proto::v1::{self, command::Body};
 use tokio_util::sync::CancellationToken;
 
 use super::attested::{comparison, copied_at, differing, outvoted};
-use super::fatal::Fatal;
+use super::fatal::{Fatal, disk};
 use super::own_commands::OwnCommands;
 use super::view::StoreState;
 use crate::apply::points::{Point, Points, StoreNumber};
@@ -66,7 +67,7 @@ impl Attester {
                 _ = ticks.tick() => {}
             }
             if let Err(error) = self.step().await {
-                self.parts.fatal.stop(error.to_string());
+                self.parts.fatal.stop(not_attested(&error));
                 return;
             }
         }
@@ -112,7 +113,7 @@ impl Attester {
             }
             Ok(Err(_)) if self.parts.ended.is_cancelled() || self.parts.points.store() != store => {
             }
-            Ok(Err(error)) => self.parts.fatal.stop(error.to_string()),
+            Ok(Err(error)) => self.parts.fatal.stop(not_attested(&error)),
             Err(error) => self.parts.fatal.stop(error.to_string()),
         }
     }
@@ -196,7 +197,7 @@ impl Attester {
     }
 }
 
-fn unreadable(error: &std::io::Error) -> StateError {
+fn unreadable(error: &io::Error) -> StateError {
     StateError {
         key: meta::COPIED.to_vec(),
         what: error.to_string(),
@@ -228,4 +229,12 @@ impl State for Interruptible<'_> {
         }
         StoreState(self.view).scan(prefix, after, limit)
     }
+}
+
+/// Why the node stops, and what to do.
+fn not_attested(error: &StateError) -> String {
+    disk(
+        "the state cannot be attested",
+        &io::Error::other(error.to_string()),
+    )
 }

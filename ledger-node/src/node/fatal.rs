@@ -18,16 +18,6 @@ pub fn disk(what: &str, error: &io::Error) -> String {
     format!("{what}: {error}. {advice}")
 }
 
-/// The same for what can also fail because of data that are not what they should be, which no other disk would mend.
-#[must_use]
-pub fn stopping(what: &str, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::InvalidData {
-        format!("{what}: {error}")
-    } else {
-        disk(what, error)
-    }
-}
-
 /// A handle on the switch.
 #[derive(Debug, Clone)]
 pub struct Fatal {

@@ -2,6 +2,7 @@
 //! sessions whose time is over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use openraft::{ChangeMembers, RaftMetrics};
 use prost::Message;
 use tokio::sync::watch;
 
-use super::fatal::Fatal;
+use super::fatal::{Fatal, disk};
 use super::ledger::Ledger;
 use super::own_commands::OwnCommands;
 use super::start::Node;
@@ -128,7 +129,7 @@ impl Keeper {
         });
         if let Ok(Err(error)) = marked.await {
             self.fatal
-                .stop(format!("the marker cannot be written: {error}"));
+                .stop(disk("the marker cannot be written", &error.into()));
         }
     }
 
@@ -281,7 +282,9 @@ impl Keeper {
         let expired = match index::expired(&self.ledger.view(), until, SEALS) {
             Ok(expired) => expired,
             Err(error) => {
-                self.fatal.stop(error.to_string());
+                let error = io::Error::other(error.to_string());
+                self.fatal
+                    .stop(disk("expired sessions cannot be read", &error));
                 return;
             }
         };

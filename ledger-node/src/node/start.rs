@@ -367,7 +367,7 @@ fn follow_votes(marker: &Arc<Marker>) -> OnVote {
         let vote = marked_vote(vote);
         marker
             .update(|record| record.vote = Some(vote))
-            .map_err(io::Error::other)
+            .map_err(io::Error::from)
     })
 }
 

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use ledger_proto::peer::v1 as wire;
 
-use super::snapshot::digest_file;
 use super::types::invalid;
 
 /// How the names of these folders begin.
@@ -26,15 +25,25 @@ pub(super) fn is_one(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// True if receiving failed because of this node's disk. The node must then stop: after one failed sync the system may say of
-/// the next that it succeeded, though bytes are lost. Otherwise it is enough that the sender begins again, which it does by
-/// itself: what it sent was not what it had announced, or the copy is being removed because there is a newer one.
+/// The system's codes for a process, or a machine, that has too many files open.
+const TOO_MANY_OPEN: [i32; 2] = [24, 23];
+
+/// True if receiving failed because of this node's disk, which must then stop. Otherwise it is enough that the sender begins
+/// again, which it does by itself: what it sent was not what it had announced, the copy is being removed, because there is a
+/// newer one or something was erased, or too many files are open at the moment.
 #[must_use]
 pub fn is_of_disk(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-    )
+    let passes = error
+        .raw_os_error()
+        .is_some_and(|code| TOO_MANY_OPEN.contains(&code));
+    !passes
+        && !matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData
+                | io::ErrorKind::NotFound
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::DirectoryNotEmpty
+        )
 }
 
 /// A copy that is being received.
@@ -137,7 +146,13 @@ impl Incoming {
     pub(super) fn make_durable(&self) -> io::Result<()> {
         for file in &self.manifest.files {
             let path = self.path.join(&file.name);
-            let (size, digest) = digest_file(&path)?;
+            let (size, digest) = digest_file(&path).map_err(|error| {
+                if error.kind() == io::ErrorKind::NotFound {
+                    invalid(format!("{} did not arrive", file.name))
+                } else {
+                    error
+                }
+            })?;
             if size != file.size || digest.as_slice() != file.digest {
                 fs::remove_file(&path)?;
                 return Err(invalid(format!(
@@ -148,6 +163,16 @@ impl Incoming {
             File::open(&path)?.sync_all()?;
         }
         Ok(())
+    }
+
+    /// Hands an error on, after removing the copy if it is the disk's. The system says only once that a sync has failed: a
+    /// process that found these files later would read them from memory, sync them again, be told that all is well, and lose
+    /// what never reached the disk with the next loss of power.
+    pub(super) fn abandoned(&self, error: io::Error) -> io::Error {
+        if is_of_disk(&error) {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+        error
     }
 }
 
@@ -166,4 +191,32 @@ fn is_acceptable(manifest: &wire::SnapshotManifest) -> bool {
             .files
             .iter()
             .all(|file| plain(&file.name) && names.insert(&file.name))
+}
+
+/// The length and the BLAKE3 digest of a file.
+pub(super) fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
+    let mut hasher = blake3::Hasher::new();
+    let size = io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok((size, hasher.finalize().as_bytes().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_goes_only_if_the_disk_failed_under_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = wire::SnapshotManifest::default();
+        let incoming = Incoming::open(folder.path(), &manifest, [7; 32]).unwrap();
+        let too_many = io::Error::from_raw_os_error(TOO_MANY_OPEN[0]);
+        for stays in [invalid("damaged"), io::ErrorKind::NotFound.into(), too_many] {
+            let stays = incoming.abandoned(stays);
+            assert!(!is_of_disk(&stays), "{stays}");
+            assert!(incoming.path.exists(), "{stays}");
+        }
+        let failed = io::Error::from_raw_os_error(5);
+        assert!(is_of_disk(&incoming.abandoned(failed)));
+        assert!(!incoming.path.exists());
+    }
 }

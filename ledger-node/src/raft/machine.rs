@@ -12,7 +12,7 @@ use openraft::storage::{
 use super::snapshot::{SnapshotDir, Snapshots};
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
 use crate::apply::Applier;
-use crate::node::fatal::stopping;
+use crate::node::fatal::disk;
 
 /// Most bytes of entries applied with one write.
 const APPLY_LEN: usize = 8 << 20;
@@ -106,7 +106,7 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
 
 /// The error with what it prevented, and what to do.
 fn told(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), stopping(what, error))
+    io::Error::new(error.kind(), disk(what, error))
 }
 
 fn as_raft(snapshot: Arc<SnapshotDir>) -> io::Result<RaftSnapshot> {

@@ -71,16 +71,14 @@ fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this node is stopping: {error}"))
 }
 
-impl Service {
-    /// What the sender of a snapshot is told; this node stops if the failure is its own disk's.
-    fn not_received(&self, error: &std::io::Error) -> Status {
-        if is_of_disk(error) {
-            self.fatal
-                .stop(disk("a snapshot cannot be received", error));
-            return fatal(error);
-        }
-        Status::aborted(error.to_string())
+/// What the sender of a snapshot is told; this node stops if the failure is its own disk's. Whoever works on files calls this
+/// before anybody else learns of the failure: the sender may have hung up, and nobody be there to learn of it.
+fn not_received(switch: &Fatal, error: &std::io::Error) -> Status {
+    if is_of_disk(error) {
+        switch.stop(disk("a snapshot cannot be received", error));
+        return fatal(error);
     }
+    Status::aborted(error.to_string())
 }
 
 #[tonic::async_trait]
@@ -218,8 +216,9 @@ impl PeerService for Service {
         let manifest = message.manifest.ok_or_else(|| bad("no manifest"))?;
         let mut slot = self.incoming.lock().await;
         let incoming = self.snapshots.receive(&manifest);
-        let incoming = incoming.map_err(|error| self.not_received(&error))?;
-        let have = incoming.have().map_err(|error| self.not_received(&error))?;
+        let incoming = incoming.map_err(|error| not_received(&self.fatal, &error))?;
+        let have = incoming.have();
+        let have = have.map_err(|error| not_received(&self.fatal, &error))?;
         *slot = Some(incoming);
         Ok(Response::new(wire::OfferSnapshotResponse {
             higher_vote: None,
@@ -239,13 +238,13 @@ impl PeerService for Service {
             if part.snapshot != incoming.name() {
                 return Err(Status::aborted("another snapshot was offered meanwhile"));
             }
-            let incoming = incoming.clone();
+            let (incoming, switch) = (incoming.clone(), self.fatal.clone());
             tokio::task::spawn_blocking(move || {
-                incoming.write(part.file, part.offset, &part.bytes)
+                let written = incoming.write(part.file, part.offset, &part.bytes);
+                written.map_err(|error| not_received(&switch, &error))
             })
             .await
-            .map_err(fatal)?
-            .map_err(|error| self.not_received(&error))?;
+            .map_err(fatal)??;
         }
         Ok(Response::new(wire::SendSnapshotResponse {}))
     }
@@ -262,11 +261,13 @@ impl PeerService for Service {
             .take()
             .filter(|incoming| message.snapshot == incoming.name())
             .ok_or_else(|| Status::aborted("this snapshot is not being received"))?;
-        let snapshots = Arc::clone(&self.snapshots);
-        let complete = tokio::task::spawn_blocking(move || snapshots.complete(&incoming))
-            .await
-            .map_err(fatal)?
-            .map_err(|error| self.not_received(&error))?;
+        let (snapshots, switch) = (Arc::clone(&self.snapshots), self.fatal.clone());
+        let complete = tokio::task::spawn_blocking(move || {
+            let complete = snapshots.complete(&incoming);
+            complete.map_err(|error| not_received(&switch, &error))
+        })
+        .await
+        .map_err(fatal)??;
         let snapshot = Snapshot {
             meta: complete.meta().map_err(bad)?,
             snapshot: complete,

@@ -1,6 +1,7 @@
 //! The bytes of a snapshot on their way to a peer: only what the peer lacks, so that an interrupted transfer goes on.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,20 +29,21 @@ pub(super) fn chunks(
             let Some(path) = snapshot.file(number) else {
                 return;
             };
-            let Ok(mut file) = tokio::fs::File::open(path).await else {
-                return;
+            let unreadable = |error: &io::Error| {
+                tracing::error!(path = %path.display(), %error, "a file of a snapshot cannot be read; run fsck on this node");
             };
-            if file.seek(io::SeekFrom::Start(offset)).await.is_err() {
-                return;
-            }
+            let mut file = match open_at(&path, offset).await {
+                Ok(file) => file,
+                Err(error) => return unreadable(&error),
+            };
             loop {
                 let mut part = Vec::with_capacity(CHUNK_LEN);
                 let limit = u64::try_from(CHUNK_LEN).unwrap_or(u64::MAX);
-                let read = (&mut file).take(limit).read_to_end(&mut part).await;
-                let Ok(len) = read else { return };
-                if len == 0 {
-                    break;
-                }
+                let len = match (&mut file).take(limit).read_to_end(&mut part).await {
+                    Ok(0) => break,
+                    Ok(len) => len,
+                    Err(error) => return unreadable(&error),
+                };
                 let message = wire::SendSnapshotRequest {
                     snapshot: name.to_vec(),
                     file: u32::try_from(number).unwrap_or(u32::MAX),
@@ -56,4 +58,10 @@ pub(super) fn chunks(
         }
     });
     tokio_stream::wrappers::ReceiverStream::new(receiver)
+}
+
+async fn open_at(path: &Path, offset: u64) -> io::Result<tokio::fs::File> {
+    let mut file = tokio::fs::File::open(path).await?;
+    file.seek(io::SeekFrom::Start(offset)).await?;
+    Ok(file)
 }

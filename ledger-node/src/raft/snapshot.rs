@@ -14,7 +14,7 @@ use std::time::Instant;
 use ledger_proto::peer::v1 as wire;
 use prost::Message;
 
-use super::incoming::{self, Incoming};
+use super::incoming::{self, Incoming, digest_file};
 use super::received;
 use super::types::{self, SnapshotMeta, invalid};
 use crate::apply::Applier;
@@ -219,7 +219,7 @@ impl Snapshots {
         }
     }
 
-    /// The folder of a copy that is being received, with what of each file is there. A manifest that names odd files is refused.
+    /// The copy that is being received. A manifest that names odd files is refused.
     ///
     /// # Errors
     /// The manifest is not acceptable, or the folder cannot be written.
@@ -239,14 +239,23 @@ impl Snapshots {
     ///
     /// [`is_of_disk`]: super::incoming::is_of_disk
     pub fn complete(&self, incoming: &Incoming) -> io::Result<Arc<SnapshotDir>> {
+        self.check(incoming)
+            .and_then(|()| finish(&self.dir, incoming.path(), incoming.manifest().clone()))
+            .map(Arc::new)
+            .map_err(|error| incoming.abandoned(error))
+    }
+
+    fn check(&self, incoming: &Incoming) -> io::Result<()> {
         incoming.make_durable()?;
         let began = Instant::now();
-        // Only read, so that nothing of it can be lost; a copy that cannot be opened is the sender's fault.
+        // Only read, so that nothing of it can be lost here; what cannot be opened is sent again.
         let copy = self.store.open_copy(incoming.path());
         let copy = copy.map_err(|error| invalid(error.to_string()))?;
         let checked = received::check(&*copy, incoming.manifest());
         drop(copy);
         if let Err(error) = checked {
+            // Unless it is this node that can no longer read what came, or has removed it, it came like this.
+            incoming.make_durable()?;
             let why = format!(
                 "a snapshot is refused: {error}. Run fsck on the node that sent it, and replace it if it is damaged"
             );
@@ -257,8 +266,7 @@ impl Snapshots {
         }
         let (entries, took) = (incoming.manifest().tree_size, began.elapsed());
         tracing::info!(entries, ?took, "what a snapshot holds was checked");
-        let done = finish(&self.dir, incoming.path(), incoming.manifest().clone())?;
-        Ok(Arc::new(done))
+        Ok(())
     }
 
     /// Makes a snapshot the state of this node.
@@ -388,10 +396,4 @@ fn digest_files(dir: &Path) -> io::Result<Vec<wire::SnapshotFile>> {
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(files)
-}
-
-pub(super) fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
-    let mut hasher = blake3::Hasher::new();
-    let size = io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok((size, hasher.finalize().as_bytes().to_vec()))
 }

@@ -59,6 +59,8 @@ pub(super) fn make_live(data_dir: &Path, folder: &Path) -> io::Result<()> {
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| io::Error::other("a database folder without a name"))?;
+    // The folder has its name on disk before anything points at it.
+    sync_dir(data_dir)?;
     let temporary = data_dir.join("LIVE.new");
     let mut file = File::create(&temporary)?;
     file.write_all(name.as_bytes())?;

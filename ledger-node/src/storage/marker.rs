@@ -124,6 +124,22 @@ pub enum MarkerError {
     Io(#[from] io::Error),
 }
 
+impl From<MarkerError> for io::Error {
+    fn from(error: MarkerError) -> Self {
+        match error {
+            // Its kind tells a full disk from a broken one.
+            MarkerError::Io(error) => error,
+            MarkerError::Exists
+            | MarkerError::Missing(_)
+            | MarkerError::Locked
+            | MarkerError::Damaged
+            | MarkerError::Version(_)
+            | MarkerError::Back(_)
+            | MarkerError::Failed => Self::other(error.to_string()),
+        }
+    }
+}
+
 /// What to do with a node that has forgotten something.
 const REJOIN: &str = "do not start it on this data: make a key for a new node id with `ledger-node key new`, let an admin \
                       replace this node by that card, and `ledger-node init` an empty data directory without --first";

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use countersign_tests::cluster::SOON;
 use countersign_tests::cluster::cli::Said;
 use countersign_tests::cluster::process::program;
+use countersign_tests::cluster::wait::until;
 
 /// A folder for a cluster of the script, whose nodes end with it.
 struct Scripted {
@@ -90,8 +92,8 @@ fn serve(ids: &[u64]) -> Vec<(u64, String)> {
     ids.iter().map(|id| (*id, "serves".to_owned())).collect()
 }
 
-#[test]
-fn a_cluster_of_the_script_goes_through_all_that_it_offers() {
+#[tokio::test]
+async fn a_cluster_of_the_script_goes_through_all_that_it_offers() {
     let cluster = scripted();
     cluster.must("up", &["--nodes", "3", "--tree-hash", "blake3"]);
     assert_eq!(cluster.states(), serve(&[1, 2, 3]));
@@ -117,7 +119,11 @@ fn a_cluster_of_the_script_goes_through_all_that_it_offers() {
         scope.spawn(|| cluster.must("start", &["1"]));
         scope.spawn(|| cluster.must("start", &["2"]));
     });
-    assert_eq!(cluster.states(), serve(&[1, 2, 3]));
+    // A node that ran all along learns of the quorum when its next leader finds it.
+    until("all nodes serve", SOON, async || {
+        (cluster.states() == serve(&[1, 2, 3])).then_some(())
+    })
+    .await;
 
     cluster.must("add", &[]);
     assert_eq!(cluster.states(), serve(&[1, 2, 3, 4]));

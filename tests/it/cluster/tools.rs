@@ -1,8 +1,11 @@
-//! What tools read from a node that know nothing of it: which services it offers, and its log lines.
+//! What tools and the system see of a node: which services it offers, its log lines, and what it asks of the system.
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 
-use countersign_tests::cluster::{Cluster, Options};
+use countersign_tests::cluster::process::program;
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, SOON};
 use serde_json::Value;
 use tonic::transport::Endpoint;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -20,7 +23,7 @@ async fn one_node(settings: &str) -> Cluster {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reflection_names_and_describes_what_clients_may_call_and_nothing_else() {
+async fn reflection_lists_what_clients_may_call_and_nothing_else_and_describes_it() {
     let cluster = one_node("").await;
     let endpoint = Endpoint::from_shared(cluster.endpoint(1)).expect("an endpoint");
     let mut client = ServerReflectionClient::new(endpoint.connect().await.expect("connects"));
@@ -76,4 +79,37 @@ async fn a_log_in_json_is_one_object_a_line() {
         messages.push(line["message"].as_str().expect("a text").to_owned());
     }
     assert!(messages.len() >= 2, "{messages:?}");
+}
+
+/// How many files a process may have open: by now, and at most.
+fn open_files(process: u32) -> (String, String) {
+    let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).expect("it runs");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let mut words = line.expect("a limit").split_whitespace();
+    let mut word = || words.next().expect("a number").to_owned();
+    (word(), word())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_asks_for_as_many_open_files_as_the_system_grants() {
+    let mut cluster = one_node("").await;
+    cluster.stop(1).await;
+    let mut node = Command::new("sh")
+        .args(["-c", "ulimit -Sn 256 && exec \"$@\"", "sh"])
+        .arg(program())
+        .args(["start", "--config"])
+        .arg(cluster.file(1).config())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell runs");
+    let (before, most) = open_files(std::process::id());
+    assert_ne!(most, "256", "from {before}");
+    until("it may open more files", SOON, async || {
+        (open_files(node.id()) == (most.clone(), most.clone())).then_some(())
+    })
+    .await;
+    node.kill().expect("our child");
+    node.wait().expect("our child");
 }

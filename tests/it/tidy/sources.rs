@@ -43,10 +43,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "ledger-node/src/storage/marker.rs",
         "one file format and the rules for what it may say",
     ),
-    (
-        "ledger-node/src/storage/rocks.rs",
-        "one engine behind one trait",
-    ),
     ("tests/src/kit/world.rs", "one world that all tests share"),
 ];
 

@@ -69,16 +69,19 @@ pub const KINDS: &[Fault] = &[
     },
     Fault {
         phase: Phase::Installing,
-        // Nothing but a snapshot that is received is written at a given place.
+        // A snapshot that is received is written at given places; and the marker, should there be an election meanwhile.
         call: "pwrite64",
         place: Place::Anywhere,
-        nth: 2,
+        nth: 1,
         effect: Effect::Enospc,
-        says: &["a snapshot cannot be received", "Make room on the disk"],
+        says: &[
+            "a snapshot cannot be received|the marker",
+            "Make room on the disk",
+        ],
     },
     Fault {
         phase: Phase::Installing,
-        // Those before are of the store as it opens; this is of a file that was received. Were the node to go on, the next
+        // A store that opens makes fewer in one thread; who receives makes one for each file. Were the node to go on, the next
         // sync of the same file would succeed, whether its bytes are there or not.
         call: "fsync",
         place: Place::Anywhere,
@@ -120,7 +123,7 @@ pub fn sweep() -> Vec<Fault> {
         }
     }
     for effect in [Effect::Kill, Effect::Eio, Effect::Enospc] {
-        // The snapshot that is received, and nothing else, is written at a given place.
+        // The snapshot that is received, and the marker, are written at given places.
         faults.push((Phase::Installing, "pwrite64", Place::Anywhere, effect));
     }
     let fault = |(phase, call, place, effect)| Fault {

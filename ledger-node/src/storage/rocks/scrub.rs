@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use rocksdb::{BottommostLevelCompaction, CompactOptions, FlushOptions};
 
-use super::{Database, OwnedRange, Table, family, other};
+use super::database::{Database, family, other};
+use crate::storage::{OwnedRange, Table};
 
 /// How long readers have to end, and RocksDB to remove files that it needs no more.
 const PATIENCE: Duration = Duration::from_secs(5);
