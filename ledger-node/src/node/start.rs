@@ -273,7 +273,11 @@ async fn build(
         raft_config(&origin, timings(config)).map_err(fatal)?,
         Network(Arc::clone(&peers)),
         log.clone(),
-        StateMachine::new(applier.clone(), Arc::clone(&snapshots)),
+        StateMachine::new(
+            applier.clone(),
+            Arc::clone(&snapshots),
+            fatal_switch.clone(),
+        ),
     )
     .await
     .map_err(fatal)?;

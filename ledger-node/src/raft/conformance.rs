@@ -61,7 +61,7 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
         .unwrap();
         let snapshots =
             Arc::new(Snapshots::open(&dir.path().join("snapshots"), Arc::clone(&store)).unwrap());
-        let flusher = Flusher::start(Arc::clone(&store), fatal).unwrap();
+        let flusher = Flusher::start(Arc::clone(&store), fatal.clone()).unwrap();
         let log = Log::new(
             store,
             flusher,
@@ -69,7 +69,7 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
             Arc::new(|_| Ok(())),
             1 << 20,
         );
-        Ok((dir, log, StateMachine::new(applier, snapshots)))
+        Ok((dir, log, StateMachine::new(applier, snapshots, fatal)))
     }
 }
 

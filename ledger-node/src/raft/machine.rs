@@ -12,7 +12,7 @@ use openraft::storage::{
 use super::snapshot::{SnapshotDir, Snapshots};
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
 use crate::apply::Applier;
-use crate::node::fatal::disk;
+use crate::node::fatal::{Fatal, disk};
 
 /// Most bytes of entries applied with one write.
 const APPLY_LEN: usize = 8 << 20;
@@ -25,13 +25,24 @@ pub type RaftSnapshot = Snapshot<Term, u64, Peer, Arc<SnapshotDir>>;
 pub struct StateMachine {
     applier: Applier,
     snapshots: Arc<Snapshots>,
+    fatal: Fatal,
 }
 
 impl StateMachine {
     /// On an applier.
     #[must_use]
-    pub const fn new(applier: Applier, snapshots: Arc<Snapshots>) -> Self {
-        Self { applier, snapshots }
+    pub const fn new(applier: Applier, snapshots: Arc<Snapshots>, fatal: Fatal) -> Self {
+        Self {
+            applier,
+            snapshots,
+            fatal,
+        }
+    }
+
+    /// Stops the node in plain words, before openraft, which stops too, puts its own around them.
+    fn stopping(&self, what: &str, error: io::Error) -> io::Error {
+        self.fatal.stop(disk(what, &error));
+        error
     }
 }
 
@@ -71,7 +82,7 @@ impl RaftStateMachine<Types> for StateMachine {
         snapshot: Self::SnapshotData,
     ) -> Result<(), io::Error> {
         let installed = self.snapshots.install(&self.applier, meta, &snapshot).await;
-        installed.map_err(|error| told("a snapshot cannot be installed", &error))
+        installed.map_err(|error| self.stopping("a snapshot cannot be installed", error))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
@@ -100,13 +111,8 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let built = self.snapshots.build(&self.applier).await;
-        as_raft(built.map_err(|error| told("a snapshot cannot be made", &error))?)
+        as_raft(built.map_err(|error| self.stopping("a snapshot cannot be made", error))?)
     }
-}
-
-/// The error with what it prevented, and what to do.
-fn told(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), disk(what, error))
 }
 
 fn as_raft(snapshot: Arc<SnapshotDir>) -> io::Result<RaftSnapshot> {

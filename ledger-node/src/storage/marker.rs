@@ -117,7 +117,7 @@ pub enum MarkerError {
     #[error("the marker would go back: {0}")]
     Back(&'static str),
     /// An update failed earlier, and what is on disk is not known.
-    #[error("an earlier write of the marker failed; stop this node")]
+    #[error("an earlier write of the marker failed")]
     Failed,
     /// The file cannot be read or written.
     #[error("the marker cannot be read or written: {0}")]

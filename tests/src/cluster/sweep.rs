@@ -65,7 +65,7 @@ pub const KINDS: &[Fault] = &[
         place: Place::File("snapshots/building"),
         nth: 1,
         effect: Effect::Eio,
-        says: &["a snapshot cannot be made", "Check the disk"],
+        says: &["ledger-node: a snapshot cannot be made", "Check the disk"],
     },
     Fault {
         phase: Phase::Installing,
