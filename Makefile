@@ -45,11 +45,11 @@ ci: lint test ## What the merge gate runs: lint, and the test command of the REA
 fmt: ## Format the code
 	cargo fmt --all
 
-soak: deps ## Kill, cut, break, replay into and fill clusters: SOAK_KILLS (30), SOAK_SECONDS (60), SOAK_FAULTS (20), SOAK_REPLAY (10), SOAK_ENTRIES (1000000)
+soak: deps ## Kill, cut, break, replay into and fill clusters: SOAK_KILLS (30), SOAK_SECONDS (60), SOAK_FAULTS (5), SOAK_REPLAY (10), SOAK_ENTRIES (1000000)
 	cargo build --locked --workspace --bins --example soak
 	"$$CARGO_TARGET_DIR/debug/examples/soak" kills "$${SOAK_KILLS:-30}"
 	"$$CARGO_TARGET_DIR/debug/examples/soak" partitions "$${SOAK_SECONDS:-60}"
-	"$$CARGO_TARGET_DIR/debug/examples/soak" faults "$${SOAK_FAULTS:-20}"
+	"$$CARGO_TARGET_DIR/debug/examples/soak" faults "$${SOAK_FAULTS:-5}"
 	"$$CARGO_TARGET_DIR/debug/examples/soak" replay "$${SOAK_REPLAY:-10}"
 	"$$CARGO_TARGET_DIR/debug/examples/soak" entries "$${SOAK_ENTRIES:-1000000}"
 

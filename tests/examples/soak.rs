@@ -1,5 +1,5 @@
 //! The long forms of what `tests/it/cluster` does in short: `soak kills 30`, `soak partitions 60`, `soak entries 1000000`,
-//! `soak faults 20`, `soak replay 10`.
+//! `soak faults 5`, `soak replay 10`.
 //! Prints figures, and fails if a promise is broken or a figure is beyond its limit.
 
 #![expect(
