@@ -2,10 +2,15 @@
 
 use countersign_tests::cluster::RECOVERY;
 use countersign_tests::cluster::faults::SETTINGS;
-use countersign_tests::cluster::load::Load;
+use countersign_tests::cluster::load::{Load, ask};
+use countersign_tests::cluster::people::Actor;
+use countersign_tests::kit::{Ask, authorize_body};
+use ledger_core::id::Identity;
 use ledger_node::storage::Table;
 use ledger_node::storage::memory::Operation;
+use ledger_proto::v1::CompartmentKind;
 
+use super::in_process::World;
 use super::syncs::world_with;
 
 /// The system's codes of an input or output error, and of a full disk.
@@ -66,6 +71,20 @@ async fn a_snapshot_that_cannot_be_made_stops_its_node_and_nothing_is_lost() {
     breaks_of(&[false], Operation::Checkpoint, ENOSPC, &says).await;
 }
 
+/// Asks with long inputs, one after the other and without end, so that the log grows fast.
+async fn talks(world: &World, actor: &Actor) {
+    let input = format!(r#"{{"doc":"{}"}}"#, "x".repeat(16 << 10));
+    loop {
+        let body = authorize_body(&actor.agent, actor.session, "bank/read");
+        let asked = Ask::new(Identity::Agent(actor.agent.clone()), body)
+            .with(CompartmentKind::Input, input.as_bytes());
+        let submission = world.cluster.signing.command(asked);
+        let leader = world.cluster.leader().await;
+        // What is answered is not what this is about.
+        let _ = ask(world.cluster.line(leader), &submission).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_cannot_be_installed_stops_its_node_and_is_installed_later() {
     let (mut world, actors) = world_with(SETTINGS, 8).await;
@@ -74,7 +93,10 @@ async fn a_snapshot_that_cannot_be_installed_stops_its_node_and_is_installed_lat
     let kept = world.stop(node).await;
     // The second was begun after the node had gone, so that the log before it, which the node would need, is purged.
     for _ in 0..2 {
-        world.cluster.others_take_snapshots(node).await;
+        tokio::select! {
+            () = world.cluster.others_take_snapshots(node) => {}
+            () = talks(&world, &actors[0]) => {}
+        }
     }
     world.run(node, kept);
     world.node(node).disk.fail(Operation::Install, EIO);
