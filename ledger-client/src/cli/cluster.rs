@@ -24,7 +24,7 @@ const MAX_CARD_LEN: usize = 64 * 1024;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show the members of the ledger, and ask each endpoint how it is. Exits with 6 if one of them does not answer.
+    /// Ask each endpoint how its node is. Exits with 6 if one of them does not answer, and with 8 if one refuses the key.
     Status {
         #[command(flatten)]
         connection: Connection,
@@ -98,17 +98,22 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
 async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut nodes = Vec::new();
     let mut exit = Exit::Done;
-    let mut silent = 0;
+    let (mut silent, mut refused) = (0, 0);
     for (url, client) in connection.each(Speaker::Operator)? {
         let message = v1::GetNodeStatusRequest {};
         let answer = client.read(paths::GET_NODE_STATUS, message).await;
         let node = match answer {
             Ok(answer) => as_json(&url, &answer),
             Err(error) => {
-                exit = Exit::Unavailable;
-                silent += 1;
+                let state = if matches!(error, Error::NotPermitted(_)) {
+                    refused += 1;
+                    "refuses"
+                } else {
+                    silent += 1;
+                    "unreachable"
+                };
                 json!({
-                    "endpoint": url, "node": null, "state": "unreachable", "leader": null,
+                    "endpoint": url, "node": null, "state": state, "leader": null,
                     "entries": null, "cosigned": null, "why": error.to_string(),
                 })
             }
@@ -120,8 +125,17 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
     } else {
         print_table(out, &nodes)?;
     }
+    // The table is on standard output in any case; this is what it means.
+    if refused > 0 {
+        exit = Exit::NotPermitted;
+        let _ = writeln!(
+            std::io::stderr(),
+            "ledger-client: {refused} of {} nodes run and refuse this operator's key; see that it is the right one and neither ended nor suspended, and that this machine's clock is right",
+            nodes.len()
+        );
+    }
     if silent > 0 {
-        // The table is on standard output in any case; this is what it means.
+        exit = Exit::Unavailable;
         let _ = writeln!(
             std::io::stderr(),
             "ledger-client: {silent} of {} endpoints do not answer; actions are decided while more than half of the nodes work together",
@@ -193,7 +207,7 @@ fn without(nodes: &mut Vec<NodeFile>, node_id: u64) -> Result<(), Failure> {
     let before = nodes.len();
     nodes.retain(|node| node.node_id != node_id);
     let why = if nodes.len() == before {
-        format!("node {node_id} is not a member; see `ledger-client cluster status`")
+        format!("node {node_id} is not a member of this ledger")
     } else if nodes.is_empty() {
         format!("node {node_id} is the last one; a ledger without nodes cannot go on")
     } else {

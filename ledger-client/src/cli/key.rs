@@ -256,7 +256,8 @@ async fn list(
     } else {
         for key in keys {
             let retired = key.get("retired") == Some(&Value::Bool(true));
-            let state = if retired { "retired" } else { "active" };
+            let not_after_us = key.get("not_after_us").and_then(Value::as_u64);
+            let state = state(retired, not_after_us.unwrap_or_default(), now_us());
             writeln!(
                 out,
                 "{}  {state}",
@@ -267,4 +268,28 @@ async fn list(
         }
     }
     Ok(Exit::Done)
+}
+
+/// What a key is good for by this machine's clock. Keys without an end have the end 0.
+const fn state(retired: bool, not_after_us: u64, now_us: u64) -> &'static str {
+    if retired {
+        "retired"
+    } else if not_after_us != 0 && not_after_us <= now_us {
+        "expired"
+    } else {
+        "active"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_has_ended_is_not_shown_as_active() {
+        assert_eq!(state(false, 0, 5), "active");
+        assert_eq!(state(false, 6, 5), "active");
+        assert_eq!(state(false, 5, 5), "expired");
+        assert_eq!(state(true, 5, 5), "retired");
+    }
 }

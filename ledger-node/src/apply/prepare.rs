@@ -13,6 +13,7 @@ use ledger_proto::v1;
 use openraft::EntryPayload;
 use prost::Message;
 
+use crate::node::fatal::Fatal;
 use crate::node::view::StoreState;
 use crate::raft::types::{Entry, LogId, Proposal, invalid};
 use crate::storage::Store;
@@ -87,6 +88,7 @@ impl Preparer {
         store: Arc<dyn Store>,
         origin: &str,
         machine: Arc<Machine>,
+        fatal: &Fatal,
     ) -> io::Result<Arc<Self>> {
         let (jobs, waiting) = channel::<Job>();
         let preparer = Arc::new(Self {
@@ -101,9 +103,12 @@ impl Preparer {
         for number in 0..WORKERS {
             let waiting = Arc::clone(&waiting);
             let weak = Arc::downgrade(&preparer);
+            // The applier waits for what a worker has begun.
+            let guard = fatal.guard("what prepares entries");
             std::thread::Builder::new()
                 .name(format!("prepare-{number}"))
                 .spawn(move || {
+                    let _guard = guard;
                     while let Some((proposal, slot)) = next(&waiting) {
                         let Some(preparer) = weak.upgrade() else {
                             return;

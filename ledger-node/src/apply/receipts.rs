@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::waiters::Outcome;
 use crate::front::failure::{Answer, Failure};
+use crate::node::fatal::Fatal;
 use crate::node::ledger::Submitted;
 use crate::node::view::StoreState;
 use crate::storage::Store;
@@ -82,11 +83,15 @@ impl Notary {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(self: Arc<Self>) -> io::Result<Sender<Answers>> {
+    pub fn start(self: Arc<Self>, fatal: &Fatal) -> io::Result<Sender<Answers>> {
         let (sender, waiting) = channel();
+        let guard = fatal.guard("what answers callers");
         std::thread::Builder::new()
             .name("receipts".to_owned())
-            .spawn(move || self.run(&waiting))?;
+            .spawn(move || {
+                let _guard = guard;
+                self.run(&waiting);
+            })?;
         Ok(sender)
     }
 

@@ -83,10 +83,19 @@ fn marker(
         Err(error) => error,
     };
     // Reading is possible where writing, and so locking, is not: a copy that was made read only.
-    Ok(Marker::peek(dir).map_err(|_| Finding {
-        place: Place::Marker,
-        what: error.to_string(),
-    }))
+    match Marker::peek(dir) {
+        Ok(record) => Ok(Ok(record)),
+        Err(MarkerError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Failure::configuration(format!(
+                "{} cannot be read: {error}; nothing was checked. Run fsck as the user that runs the node",
+                dir.display()
+            )))
+        }
+        Err(_) => Ok(Err(Finding {
+            place: Place::Marker,
+            what: error.to_string(),
+        })),
+    }
 }
 
 fn check(read: &dyn Read, marker: Option<&MarkerRecord>) -> Report {

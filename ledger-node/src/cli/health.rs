@@ -32,7 +32,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 async fn check(arguments: &Arguments) -> Result<Exit, Failure> {
-    let url = &arguments.endpoint;
+    let url = if arguments.endpoint.contains("://") {
+        arguments.endpoint.clone()
+    } else {
+        format!("http://{}", arguments.endpoint)
+    };
     let timeout = Duration::from_millis(arguments.timeout_ms);
     let unavailable = |what: &str| Failure::new(Exit::Unavailable, format!("{url}: {what}"));
     let channel = Endpoint::from_shared(url.clone())

@@ -76,11 +76,12 @@ async fn serve(
     let path = config.genesis_path();
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::configuration(format!(
-            "cannot read {}: {error}; has `ledger-node init` been run?",
+            "cannot read {}: {error}. Is this node's disk mounted? A node that has ever run must not be made again under its id: replace it. Only one that has never run needs `ledger-node init`",
             path.display()
         ))
     })?;
-    let genesis = genesis_file::from_toml(&text).map_err(Failure::configuration)?;
+    let genesis = genesis_file::from_toml(&text)
+        .map_err(|error| Failure::configuration(format!("{}: {error}", path.display())))?;
     check_keys(&config, &genesis, false)?;
     let given = Given {
         node_key: KeyFile::open(&config.node_key)?,
@@ -113,6 +114,7 @@ fn listen_for_signals(stop: &CancellationToken) -> Result<(), Failure> {
         tracing::info!("stopping; a second signal ends the process at once");
         stop.cancel();
         either(&mut terminate, &mut interrupt).await;
+        tracing::warn!("ended by a second signal; this node recovers at the next start");
         std::process::exit(i32::from(Exit::Fatal as u8));
     });
     Ok(())

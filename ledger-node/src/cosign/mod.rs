@@ -29,11 +29,11 @@ use tokio::sync::{Notify, watch};
 use crate::apply::receipts::Notary;
 use crate::clock::Clock;
 use crate::node::attested::not_cosigning;
-use crate::node::fatal::Fatal;
+use crate::node::fatal::{Fatal, disk};
 use crate::node::view::StoreState;
 use crate::raft::flusher::Flusher;
 use crate::raft::peers::Peers;
-use crate::storage::marker::{MarkedTree, Marker};
+use crate::storage::marker::{MarkedTree, Marker, MarkerError};
 use crate::storage::{Batch, Direction, Store, Table, meta};
 use crate::submit::standing::Standing;
 
@@ -170,12 +170,13 @@ impl Cosigner {
                 let marker = Arc::clone(&parts.marker);
                 let marked = MarkedTree { size, root };
                 // The commit point of a cosignature.
+                let fatal = parts.fatal.clone();
                 tokio::task::spawn_blocking(move || {
-                    marker.update(|record| record.cosigned = Some(marked))
+                    let updated = marker.update(|record| record.cosigned = Some(marked));
+                    updated.map_err(|error| not_marked(&fatal, error))
                 })
                 .await
-                .map_err(|error| error.to_string())?
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| error.to_string())??;
             }
         }
         let time = CosignatureTime::from_seconds(parts.clock.now_us() / 1_000_000)
@@ -359,4 +360,14 @@ fn newest_kept(store: &dyn Store) -> std::io::Result<Option<Cosigned>> {
         size,
         note: note.into(),
     }))
+}
+
+/// What the peer is told; this node stops unless its marker only refused to take something back. Called where the marker is
+/// written, because the peer may have hung up.
+fn not_marked(fatal: &Fatal, error: MarkerError) -> String {
+    let text = error.to_string();
+    if !matches!(error, MarkerError::Back(_)) {
+        fatal.stop(disk("the marker cannot be written", &error.into()));
+    }
+    text
 }

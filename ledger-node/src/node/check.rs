@@ -4,9 +4,9 @@ use std::io;
 use std::path::Path;
 
 use ledger_core::evidence::StateTiles;
-use ledger_core::hash::{Hash, TreeHash, TreeSize};
+use ledger_core::hash::{Hash, LeafIndex, TreeHash, TreeSize};
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, genesis_digest, tip};
-use ledger_core::state::Key;
+use ledger_core::state::{Key, State as _};
 use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
@@ -17,7 +17,7 @@ use super::start::StartError;
 use super::view::StoreState;
 use crate::apply::applier::AppliedState;
 use crate::fsck::ADVICE;
-use crate::raft::log::{last_log_id, read_meta};
+use crate::raft::log::{last_log_id, log_len, read_meta};
 use crate::raft::types::{self, Vote};
 use crate::storage::marker::{
     MarkedLogId, MarkedVote, Marker, MarkerError, MarkerRecord, Recovered, RecoveredTree, behind,
@@ -47,12 +47,13 @@ impl Own {
 pub(super) fn open_marker(data_dir: &Path) -> Result<Marker, StartError> {
     Marker::open(data_dir).map_err(|error| match error {
         // Not a word about what it says: the disk may be well again.
-        MarkerError::Io(error) => StartError::Fatal(disk("the marker cannot be read", &error)),
-        MarkerError::Exists
-        | MarkerError::Missing(_)
-        | MarkerError::Locked
+        MarkerError::Io(error) => StartError::Fatal(disk("the marker cannot be used", &error)),
+        // Nothing is wrong with the data.
+        MarkerError::Exists | MarkerError::Locked | MarkerError::Version(_) => {
+            StartError::Configuration(error.to_string())
+        }
+        MarkerError::Missing(_)
         | MarkerError::Damaged
-        | MarkerError::Version(_)
         | MarkerError::Back(_)
         | MarkerError::Failed => data(error),
     })
@@ -80,7 +81,7 @@ pub(super) fn open_store(
         )));
     }
     tracing::warn!(error = %refused, "the store is damaged; what was written before the damage is compared with the marker");
-    let covers = |store: &dyn Read| check_store(store, marker, own);
+    let covers = |store: &dyn Read| check_store(store, marker, own).map(drop);
     let opened = RocksStore::open_until_damage(data_dir, memory, &covers);
     let why = match opened {
         Ok(opened) => {
@@ -89,11 +90,23 @@ pub(super) fn open_store(
             );
             return Ok(opened);
         }
-        Err(Unusable::NotCovered(why)) => {
+        Err(Unusable::NotCovered(StartError::Data(why))) => {
             format!("what was written before the damage is not enough: {why}")
         }
-        Err(Unusable::Unreadable(error)) => {
+        // Not a word about what the data hold.
+        Err(Unusable::NotCovered(
+            other @ (StartError::Configuration(_) | StartError::Fatal(_)),
+        )) => {
+            return Err(other);
+        }
+        Err(Unusable::Unreadable(error)) if error.kind() == io::ErrorKind::InvalidData => {
             format!("what was written before the damage cannot be used either: {error}")
+        }
+        Err(Unusable::Unreadable(error)) => {
+            return Err(StartError::Fatal(disk(
+                "the store is damaged, and what was written before the damage cannot be copied",
+                &error,
+            )));
         }
     };
     Err(StartError::Data(format!(
@@ -101,7 +114,7 @@ pub(super) fn open_store(
     )))
 }
 
-/// Compares what is on disk with who this node is and what it has promised.
+/// Compares what is on disk with who this node is and what it has promised. Gives the bytes in the log.
 ///
 /// # Errors
 /// [`StartError`]: `Configuration` if the data is another node's or another build's, `Data` if it is older than the marker.
@@ -109,7 +122,7 @@ pub(super) fn check_store(
     store: &dyn Read,
     marker: &MarkerRecord,
     own: &Own,
-) -> Result<(), StartError> {
+) -> Result<u64, StartError> {
     let node_id = own.node_id;
     let read = |key: &[u8]| store.get(Table::Meta, key).map_err(unreadable);
     let format = read(meta::FORMAT)?;
@@ -148,7 +161,8 @@ pub(super) fn check_store(
         }),
         tree: recovered_tree(store, marker, &own.tree_hash)?,
     };
-    behind(marker, &recovered).map_err(data)
+    behind(marker, &recovered).map_err(data)?;
+    log_len(store).map_err(unreadable)
 }
 
 /// A build that does not run what the ledger runs would part from the other replicas with its first entry.
@@ -186,10 +200,33 @@ fn recovered_tree(
         .map(|cosigned| root_at(cosigned.size))
         .transpose()
         .map_err(damaged)?;
+    let vouched = marker.cosigned.map_or(0, |cosigned| cosigned.size.0);
+    check_entries(&state, hash, vouched..size.0)?;
     Ok(RecoveredTree {
         size,
         root_at_cosigned,
     })
+}
+
+/// Entries that were applied and are not known to have been durable: each is what the tree was made of. A write that the disk
+/// lost from between two others would otherwise go unnoticed until somebody reads it.
+fn check_entries(
+    state: &StoreState<'_>,
+    hash: TreeHash,
+    leaves: std::ops::Range<u64>,
+) -> Result<(), StartError> {
+    for leaf in leaves {
+        let entry = state.get(Key::entry(LeafIndex(leaf)).as_bytes());
+        let entry = entry.map_err(damaged)?.map(|bytes| hash.leaf(&bytes));
+        let kept = state.get(Key::tile_hash(0, leaf).as_bytes());
+        let kept = kept.map_err(damaged)?;
+        if entry.is_none()
+            || entry.as_ref().map(|hash| hash.as_bytes().as_slice()) != kept.as_deref()
+        {
+            return Err(damaged(format!("entry {leaf} is not what was appended")));
+        }
+    }
+    Ok(())
 }
 
 /// A vote as the marker keeps it.

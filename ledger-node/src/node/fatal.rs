@@ -48,6 +48,15 @@ impl Fatal {
         }
     }
 
+    /// Watches over a thread or a task, which holds what this returns.
+    #[must_use]
+    pub fn guard(&self, who: &'static str) -> Guard {
+        Guard {
+            fatal: self.clone(),
+            who,
+        }
+    }
+
     /// Why the node stops, if it does.
     #[must_use]
     pub fn message(&self) -> Option<String> {
@@ -61,6 +70,54 @@ impl Fatal {
             Ok(message) => message.clone().unwrap_or_default(),
             // This handle holds a sender, so the channel cannot close.
             Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Stops the node if the thread or task that holds it panics: what others wait for would never come.
+#[derive(Debug)]
+pub struct Guard {
+    fatal: Fatal,
+    who: &'static str,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fatal.stop(format!(
+                "a defect of this program: {} has panicked. Nothing acknowledged is lost: start this node again, and report the lines before this one",
+                self.who
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_a_guarded_thread_or_task_stops_the_node() {
+        for is_task in [false, true] {
+            let fatal = Fatal::default();
+            drop(fatal.guard("who ends in order"));
+            assert_eq!(fatal.message(), None);
+            let guard = fatal.guard("who fails");
+            let fails = move || {
+                let _guard = guard;
+                panic!("a defect");
+            };
+            if is_task {
+                let task = tokio::spawn(async move {
+                    tokio::task::yield_now().await;
+                    fails();
+                });
+                assert!(task.await.is_err());
+            } else {
+                assert!(std::thread::spawn(fails).join().is_err());
+            }
+            let message = fatal.message().unwrap();
+            assert!(message.contains("who fails has panicked"), "{message}");
         }
     }
 }

@@ -317,11 +317,25 @@ impl Ledger {
         last.ok().flatten().map_or(0, |last| last.tree_size)
     }
 
+    /// True if this node has applied its own removal.
+    fn is_removed(&self) -> bool {
+        let record: Result<Option<v1::NodeRecord>, _> =
+            read(&StoreState(&*self.0.store), &Key::node(self.node_id()));
+        // What cannot be read stops the node elsewhere.
+        record.is_ok_and(|record| record.is_some_and(|record| !record.member))
+    }
+
     fn not_ready(&self) -> Option<String> {
         let stated = self.0.not_ready.borrow().clone();
         let leaderless = || {
             let nobody = self.0.standing.borrow().leading == Leading::Nobody;
-            nobody.then(|| "this node hears of no leader with a quorum".to_owned())
+            nobody.then(|| {
+                if self.is_removed() {
+                    "this node was removed from the ledger, where ids are never used again; stop it".to_owned()
+                } else {
+                    "this node hears of no leader with a quorum; if the others serve, it was removed, or its data were made anew: replace it".to_owned()
+                }
+            })
         };
         stated.or_else(|| self.clock_is_off()).or_else(leaderless)
     }

@@ -63,7 +63,7 @@ impl Reads {
         let no_quorum = || {
             Failure::new(
                 ErrorReason::NoQuorum,
-                "no leader with a quorum answers; ask again, or ask for what this node has with minimize_latency",
+                "no leader with a quorum answers; start nodes until more than half run, and ask again",
             )
             .after(Duration::from_secs(1))
         };

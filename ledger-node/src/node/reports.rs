@@ -11,7 +11,7 @@ use super::fatal::Fatal;
 use crate::raft::Raft;
 use crate::raft::peers::Peers;
 use crate::raft::types::Types;
-use crate::submit::standing::Standing;
+use crate::submit::standing::{Leading, Standing};
 
 /// What is reported, and what else the standing is made of.
 pub(super) struct Reports {
@@ -54,7 +54,14 @@ impl Reports {
             standing.send_if_modified(|current| {
                 let changed = *current != next;
                 if changed {
-                    tracing::info!(leading = ?next.leading, term = next.term, "standing");
+                    if next.leading == Leading::Nobody {
+                        tracing::warn!(
+                            term = next.term,
+                            "no leader with a quorum is heard: nothing is decided here until more than half of the nodes run and reach each other"
+                        );
+                    } else {
+                        tracing::info!(leading = ?next.leading, term = next.term, "standing");
+                    }
                     *current = next;
                 }
                 changed

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
@@ -36,6 +36,8 @@ const MAX_CONNECTIONS: usize = 4_096;
 const MAX_PEER_CONNECTIONS: usize = 256;
 /// Most calls of one peer at a time, on one connection.
 const MAX_PEER_CALLS: u32 = 1_024;
+/// Between two words on connections that are refused.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// A connection that does not answer a ping for so long is closed.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Longest list of headers in bytes.
@@ -53,7 +55,9 @@ pub(super) async fn bind(peer: SocketAddr, client: SocketAddr) -> Result<Listene
     let listen = async |address: SocketAddr, what: &str| {
         TcpListener::bind(address)
             .await
-            .map_err(|error| format!("cannot listen on {address} for {what}: {error}"))
+            .map_err(|error| {
+                format!("cannot listen on {address} for {what}: {error}; end what listens there, or choose another address")
+            })
     };
     Ok(Listeners {
         peer: listen(peer, "peers").await?,
@@ -132,16 +136,24 @@ struct Counted {
 
 fn limited(listener: TcpListener, most: usize) -> impl Stream<Item = std::io::Result<Counted>> {
     let room = Arc::new(Semaphore::new(most));
+    let mut said: Option<Instant> = None;
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let counted = match accepted {
-            Ok(stream) => Arc::clone(&room).try_acquire_owned().ok().map(|permit| {
-                // Small answers should not wait for more.
-                let _ = stream.set_nodelay(true);
-                Ok(Counted {
-                    stream,
-                    _permit: permit,
+            Ok(stream) => {
+                let permit = Arc::clone(&room).try_acquire_owned().ok();
+                if permit.is_none() && said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
+                    said = Some(Instant::now());
+                    tracing::warn!(most, "connections are refused: as many as may be are open");
+                }
+                permit.map(|permit| {
+                    // Small answers should not wait for more.
+                    let _ = stream.set_nodelay(true);
+                    Ok(Counted {
+                        stream,
+                        _permit: permit,
+                    })
                 })
-            }),
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 None

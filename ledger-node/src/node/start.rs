@@ -135,10 +135,18 @@ pub async fn run_on(
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let own = Own::new(config.node_id, &given.genesis);
-    check_store(&*store, &marker.read(), &own)?;
+    let log_len = check_store(&*store, &marker.read(), &own)?;
 
     let fatal_switch = Fatal::default();
-    let node = build(&config, given, Arc::clone(&store), marker, &fatal_switch).await?;
+    let node = build(
+        &config,
+        given,
+        Arc::clone(&store),
+        marker,
+        log_len,
+        &fatal_switch,
+    )
+    .await?;
     let listeners = serve::bind(config.peer_listen, config.client_listen)
         .await
         .map_err(StartError::Configuration)?;
@@ -224,6 +232,7 @@ async fn build(
     given: Given,
     store: Arc<dyn Store>,
     marker: Arc<Marker>,
+    log_len: u64,
     fatal_switch: &Fatal,
 ) -> Result<Node, StartError> {
     let Given {
@@ -238,8 +247,13 @@ async fn build(
     let flusher = Flusher::start(Arc::clone(&store), fatal_switch.clone()).map_err(fatal)?;
     let machine = Arc::new(Machine::new());
     machine.warm(&StoreState(&*store)).map_err(fatal)?;
-    let preparer =
-        Preparer::start(Arc::clone(&store), &origin, Arc::clone(&machine)).map_err(fatal)?;
+    let preparer = Preparer::start(
+        Arc::clone(&store),
+        &origin,
+        Arc::clone(&machine),
+        fatal_switch,
+    )
+    .map_err(fatal)?;
     let notary = Arc::new(Notary::new(Arc::clone(&store), &origin, Arc::new(log_key)));
     let waiters = Arc::new(Waiters::default());
     let points = Arc::new(Points::default());
@@ -248,7 +262,7 @@ async fn build(
         machine: Arc::clone(&machine),
         preparer: Arc::clone(&preparer),
         waiters: Arc::clone(&waiters),
-        answers: Arc::clone(&notary).start().map_err(fatal)?,
+        answers: Arc::clone(&notary).start(fatal_switch).map_err(fatal)?,
         points: Arc::clone(&points),
         fatal: fatal_switch.clone(),
     })
@@ -267,6 +281,7 @@ async fn build(
         Some(Arc::clone(&preparer)),
         follow_votes(&marker),
         config.limits.log_tail_bytes,
+        log_len,
     );
     let raft = Raft::build(
         config.node_id,
@@ -460,7 +475,11 @@ impl Node {
     ) {
         let until = |ended: CancellationToken,
                      task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            tokio::spawn(async move { ended.run_until_cancelled(task).await });
+            let guard = fatal_switch.guard("a task of the node");
+            tokio::spawn(async move {
+                let _guard = guard;
+                ended.run_until_cancelled(task).await
+            });
         };
         let reports = Reports {
             raft: self.raft.clone(),

@@ -47,8 +47,13 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
         create_state(&*store, &genesis, 1, false).unwrap();
         let fatal = Fatal::default();
         let machine = Arc::new(Machine::new());
-        let preparer =
-            Preparer::start(Arc::clone(&store), &genesis.origin, Arc::clone(&machine)).unwrap();
+        let preparer = Preparer::start(
+            Arc::clone(&store),
+            &genesis.origin,
+            Arc::clone(&machine),
+            &fatal,
+        )
+        .unwrap();
         let applier = Applier::start(Parts {
             store: Arc::clone(&store),
             machine,
@@ -68,6 +73,7 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
             Some(preparer),
             Arc::new(|_| Ok(())),
             1 << 20,
+            0,
         );
         Ok((dir, log, StateMachine::new(applier, snapshots, fatal)))
     }

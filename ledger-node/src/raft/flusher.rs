@@ -17,6 +17,7 @@ use crate::storage::Store;
 enum Job {
     Appended(IOFlushed<Types>, Option<LogId>),
     Barrier(oneshot::Sender<io::Result<()>>),
+    Truncated(Option<LogId>),
 }
 
 /// Hands writes to the thread. The thread ends when all handles are gone.
@@ -64,6 +65,12 @@ impl Flusher {
         {
             callback.io_completed(Err(stopped()));
         }
+    }
+
+    /// The log ends here now: what was durable behind it counts no more.
+    pub fn truncated(&self, last: Option<LogId>) {
+        // A thread that has ended makes nothing durable either.
+        let _ = self.jobs.send(Job::Truncated(last));
     }
 
     /// Returns once everything written before is durable.
@@ -114,6 +121,15 @@ fn run(
                 }
                 Job::Barrier(done) => {
                     let _ = done.send(result);
+                }
+                Job::Truncated(last) => {
+                    durable.send_if_modified(|durable| {
+                        let lower = *durable > last;
+                        if lower {
+                            *durable = last;
+                        }
+                        lower
+                    });
                 }
             }
         }

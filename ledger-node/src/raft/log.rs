@@ -48,7 +48,7 @@ impl Debug for Log {
 }
 
 impl Log {
-    /// The log of a store, of which `tail_len` bytes of the newest entries stay in memory.
+    /// The log of a store, of which `tail_len` bytes of the newest entries stay in memory; it holds `len` bytes now.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -56,6 +56,7 @@ impl Log {
         preparer: Option<Arc<Preparer>>,
         on_vote: OnVote,
         tail_len: usize,
+        len: u64,
     ) -> Self {
         Self {
             store,
@@ -64,11 +65,11 @@ impl Log {
             on_vote,
             tail: Arc::default(),
             tail_len,
-            appended: Arc::default(),
+            appended: Arc::new(AtomicU64::new(len)),
         }
     }
 
-    /// Bytes appended since the start of the process.
+    /// Bytes that were in the log when the process began, and all that were appended since.
     #[must_use]
     pub fn appended_bytes(&self) -> u64 {
         self.appended.load(Ordering::Relaxed)
@@ -161,6 +162,34 @@ pub fn last_log_id(store: &dyn Read) -> io::Result<Option<LogId>> {
     match last.into_iter().next() {
         Some((_, value)) => Ok(Some(decode_entry(&value)?.log_id)),
         None => read_log_id(store, meta::PURGED),
+    }
+}
+
+/// Bytes of the entries in the log. None may be missing between two others, as after a loss of power that took from an older
+/// write-ahead log what was never synced, and left a younger one.
+///
+/// # Errors
+/// One is missing, or the store cannot be read.
+pub fn log_len(store: &dyn Read) -> io::Result<u64> {
+    let (mut len, mut next, mut from) = (0, None, Bound::Unbounded);
+    loop {
+        let range = (from.as_ref().map(Vec::as_slice), Bound::Unbounded);
+        let page = store.range(Table::Log, range, Direction::Ascending, 64)?;
+        for (key, value) in &page {
+            let expected = match next {
+                Some(next) => next,
+                None => first_index(store)?,
+            };
+            if *key != log_key(expected) {
+                return Err(invalid(format!("log entry {expected} is missing")));
+            }
+            next = Some(expected.saturating_add(1));
+            len += u64::try_from(value.len()).map_err(io::Error::other)?;
+        }
+        let Some((last, _)) = page.into_iter().last() else {
+            return Ok(len);
+        };
+        from = Bound::Excluded(last);
     }
 }
 
@@ -326,7 +355,9 @@ impl RaftLogStorage<Types> for Log {
             batch.delete_range(Table::Log, log_key(first_gone), log_key(end));
         }
         self.tail().truncate_after(last.map(|id| id.index()));
-        self.write(&batch)
+        self.write(&batch)?;
+        self.flusher.truncated(last);
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
@@ -377,6 +408,7 @@ mod tests {
             None,
             on_vote,
             tail_len,
+            0,
         );
         (store, log)
     }
@@ -404,10 +436,14 @@ mod tests {
         append(&mut log, 0..10).await;
         log.purge(entry(3).log_id).await.unwrap();
         assert_eq!(log.try_get_log_entries(0..10).await.unwrap().len(), 6);
+        let len = usize::try_from(log_len(&*store).unwrap()).unwrap();
+        assert!((6 * LEN..7 * LEN).contains(&len), "{len}");
         let mut hole = Batch::new();
         hole.delete(Table::Log, log_key(6));
         store.write(&hole).unwrap();
         log.try_get_log_entries(0..10).await.unwrap_err();
+        let error = log_len(&*store).unwrap_err();
+        assert_eq!(error.to_string(), "log entry 6 is missing");
         let mut beginning = Batch::new();
         beginning.delete_range(Table::Log, log_key(4), log_key(8));
         store.write(&beginning).unwrap();

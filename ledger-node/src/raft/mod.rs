@@ -9,6 +9,7 @@ pub mod incoming;
 pub mod log;
 pub mod machine;
 pub mod network;
+mod own;
 pub(crate) mod peer_requests;
 pub mod peer_service;
 pub mod peers;

@@ -5,7 +5,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +14,12 @@ use ledger_proto::peer::v1 as wire;
 use prost::Message;
 
 use super::incoming::{self, Incoming, digest_file};
+use super::own::own;
 use super::received;
 use super::types::{self, SnapshotMeta, invalid};
 use crate::apply::Applier;
+use crate::storage::Store;
 use crate::storage::folders::copy_linked;
-use crate::storage::meta::{self, log_key};
-use crate::storage::{Batch, Direction, Read, Store, Table};
 
 /// The manifest of a snapshot, beside its files.
 const MANIFEST: &str = "snapshot.manifest";
@@ -211,6 +210,7 @@ impl Snapshots {
     }
 
     fn replace(&self, newer: Arc<SnapshotDir>) {
+        newer.superseded.store(false, Ordering::Release);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = current.replace(newer)
             && current.as_ref().is_some_and(|new| new.path != old.path)
@@ -241,7 +241,11 @@ impl Snapshots {
     pub fn complete(&self, incoming: &Incoming) -> io::Result<Arc<SnapshotDir>> {
         self.check(incoming)
             .and_then(|()| finish(&self.dir, incoming.path(), incoming.manifest().clone()))
-            .map(Arc::new)
+            .map(|complete| {
+                // Unless it is installed, nobody wants it.
+                complete.superseded.store(true, Ordering::Release);
+                Arc::new(complete)
+            })
             .map_err(|error| incoming.abandoned(error))
     }
 
@@ -305,34 +309,6 @@ impl Snapshots {
         self.replace(Arc::clone(snapshot));
         Ok(())
     }
-}
-
-/// What a node keeps of its own when a snapshot replaces its store.
-fn own(old: &dyn Read, last: &types::LogId, tree_size: u64) -> io::Result<Batch> {
-    let mut batch = Batch::new();
-    batch.put(Table::Meta, meta::COPIED, tree_size.to_be_bytes());
-    for key in [meta::FORMAT, meta::NODE, meta::GENESIS, meta::VOTE] {
-        match old.get(Table::Meta, key)? {
-            Some(value) => batch.put(Table::Meta, key, value),
-            None => batch.delete(Table::Meta, key),
-        }
-    }
-    batch.delete(Table::Meta, meta::BOOTSTRAP);
-    // What the sender had not erased yet came along; what this node had not is on this disk until its old store is gone.
-    for (key, value) in meta::erasing(old)? {
-        batch.put(Table::Meta, key, value);
-    }
-    let last_bytes = types::log_id_to_wire(last).encode_to_vec();
-    batch.put(Table::Meta, meta::PURGED, last_bytes.clone());
-    batch.put(Table::Meta, meta::COMMITTED, last_bytes);
-    // The log that came along is another node's; only what is beyond the snapshot is of use, and only our own.
-    batch.delete_range(Table::Log, log_key(0), log_key(u64::MAX));
-    let beyond = log_key(last.index());
-    let range = (Bound::Excluded(beyond.as_slice()), Bound::Unbounded);
-    for (key, value) in old.range(Table::Log, range, Direction::Ascending, usize::MAX)? {
-        batch.put(Table::Log, key, value);
-    }
-    Ok(batch)
 }
 
 /// Writes the manifest and gives the folder its final name.

@@ -71,6 +71,8 @@ pub(super) fn make_live(data_dir: &Path, folder: &Path) -> io::Result<()> {
 
 /// Removes every database but the live one.
 pub(super) fn remove_leftovers(data_dir: &Path, live: &Path) -> io::Result<()> {
+    // The name of the live one is on disk before the others go: whoever wrote it may not have lived to see it there.
+    sync_dir(data_dir)?;
     for item in fs::read_dir(data_dir)? {
         let item = item?;
         let name = item.file_name();

@@ -100,7 +100,9 @@ pub enum MarkerError {
     #[error("this directory already holds a node; start it, or choose an empty directory")]
     Exists,
     /// There is none.
-    #[error("there is no marker in {0}; make the data directory with `ledger-node init`")]
+    #[error(
+        "there is no marker in {0}: if this node has ever run, do not start it on this data and do not make it again under its id, but replace it; if `ledger-node init` was interrupted, remove the directory and run it again"
+    )]
     Missing(String),
     /// Another process has it.
     #[error("another process is using this data directory; stop it first")]
@@ -212,6 +214,10 @@ impl Marker {
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         let (sequence, record) = newest(&file)?;
+        // If the process before ended because a sync of this slot had failed, the slot was read from memory, and may not be on
+        // disk. The same bytes once more, durably, before anything is promised because of them; the other slot stays as it is.
+        file.write_all_at(&encode(sequence, &record), offset(sequence))?;
+        file.sync_data()?;
         Ok(Self {
             inner: Mutex::new(Inner {
                 file,

@@ -110,7 +110,8 @@ impl RocksStore {
         let damaged = folders::live(data_dir).map_err(Unusable::Unreadable)?;
         let copy = folders::next(&damaged).map_err(Unusable::Unreadable)?;
         let opened = Self::open_copy(data_dir, memory, &damaged, &copy, covers);
-        if opened.is_err() {
+        // An error that came after the copy had become live leaves it alone: there may be no other any more.
+        if opened.is_err() && folders::live(data_dir).is_ok_and(|live| live == damaged) {
             // What stays behind is removed at the next start.
             let _ = fs::remove_dir_all(&copy);
         }

@@ -40,6 +40,14 @@ async fn a_node_joins_and_leaders_leave_under_load() {
     cluster.change_members(&rest).await;
     let next = cluster.leader_among(&rest).await;
     assert_ne!(next, leader, "a node that was removed does not lead");
+    until("the removed node says so", RECOVERY, async || {
+        let status = cluster.status(leader).await?;
+        status
+            .not_ready_reason
+            .contains("was removed")
+            .then_some(())
+    })
+    .await;
     cluster.kill(leader);
     load.flows(200, RECOVERY).await;
     load.finish().await;

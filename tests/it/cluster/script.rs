@@ -140,6 +140,9 @@ async fn a_cluster_of_the_script_goes_through_all_that_it_offers() {
     assert_eq!(ids, [2, 3, 4], "{listed:?}");
 
     cluster.must("down", &[]);
+    cluster.must("start", &[]);
+    assert_eq!(cluster.states(), serve(&[2, 3, 4]));
+    cluster.must("down", &[]);
     assert!(
         cluster.states().iter().all(|(_, state)| state == "stopped"),
         "{:?}",

@@ -149,3 +149,19 @@ async fn nobody_who_answers_is_an_answer() {
         "{nobody:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_refuse_an_operators_key_are_not_said_to_be_silent() {
+    let (_cluster, cli, _) = one_agent().await;
+    let stranger = Identity::Operator("stranger".to_owned());
+    let _ = cli.key_file("stranger.key", &stranger);
+    let status = ["cluster", "status", "--operator", "stranger.key"];
+    let said = cli.run(&[&status[..], &["--json"]].concat());
+    assert_eq!(said.code, 8, "{said:?}");
+    assert!(said.err.contains("3 of 3 nodes run and refuse"), "{said:?}");
+    assert!(!said.err.contains("do not answer"), "{said:?}");
+    let nodes = said.json()["nodes"].clone();
+    for node in nodes.as_array().expect("a list") {
+        assert_eq!(node["state"], "refuses", "{node}");
+    }
+}

@@ -8,7 +8,8 @@ pub const KINDS: &[Fault] = &[
         phase: Phase::Running,
         call: "fdatasync",
         place: Place::Anywhere,
-        nth: 1,
+        // The first is of the marker.
+        nth: 2,
         effect: Effect::Eio,
         says: &["the store cannot be opened", "Check the disk"],
     },
