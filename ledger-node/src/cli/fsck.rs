@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
     let config = Config::load(&arguments.config, &arguments.overrides)?;
     let dir = &config.data_dir;
     // Held to the end, so that no node starts on what is being read.
-    let lock = Marker::open(dir);
+    let lock = Marker::lock(dir);
     let report = match marker(dir, &lock)? {
         Ok(marker) => match RocksStore::open_read_only(dir) {
             Ok(store) => check(&store, Some(&marker)),

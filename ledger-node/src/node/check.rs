@@ -6,7 +6,7 @@ use std::path::Path;
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{Hash, LeafIndex, TreeHash, TreeSize};
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, genesis_digest, tip};
-use ledger_core::state::{Key, State as _};
+use ledger_core::state::Key;
 use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
@@ -24,6 +24,9 @@ use crate::storage::marker::{
 };
 use crate::storage::rocks::{Closed, Memory, RocksStore, Unusable};
 use crate::storage::{Read, Table, meta};
+
+/// The newest entries that are compared with the tree at a start, at most: what a disk can have lost was written last.
+const RECENT: u64 = 65_536;
 
 /// Who this node is.
 #[derive(Debug)]
@@ -81,7 +84,7 @@ pub(super) fn open_store(
         )));
     }
     tracing::warn!(error = %refused, "the store is damaged; what was written before the damage is compared with the marker");
-    let covers = |store: &dyn Read| check_store(store, marker, own).map(drop);
+    let covers = |store: &dyn Read| check_store(store, marker, own);
     let opened = RocksStore::open_until_damage(data_dir, memory, &covers);
     let why = match opened {
         Ok(opened) => {
@@ -114,7 +117,7 @@ pub(super) fn open_store(
     )))
 }
 
-/// Compares what is on disk with who this node is and what it has promised. Gives the bytes in the log.
+/// Compares what is on disk with who this node is and what it has promised.
 ///
 /// # Errors
 /// [`StartError`]: `Configuration` if the data is another node's or another build's, `Data` if it is older than the marker.
@@ -122,7 +125,7 @@ pub(super) fn check_store(
     store: &dyn Read,
     marker: &MarkerRecord,
     own: &Own,
-) -> Result<u64, StartError> {
+) -> Result<(), StartError> {
     let node_id = own.node_id;
     let read = |key: &[u8]| store.get(Table::Meta, key).map_err(unreadable);
     let format = read(meta::FORMAT)?;
@@ -162,7 +165,11 @@ pub(super) fn check_store(
         tree: recovered_tree(store, marker, &own.tree_hash)?,
     };
     behind(marker, &recovered).map_err(data)?;
-    log_len(store).map_err(unreadable)
+    // What is marked as committed was synced with all before it.
+    let synced = marker.committed.map_or(0, |id| id.index);
+    log_len(store, synced, u64::MAX)
+        .map(drop)
+        .map_err(unreadable)
 }
 
 /// A build that does not run what the ledger runs would part from the other replicas with its first entry.
@@ -201,7 +208,11 @@ fn recovered_tree(
         .transpose()
         .map_err(damaged)?;
     let vouched = marker.cosigned.map_or(0, |cosigned| cosigned.size.0);
-    check_entries(&state, hash, vouched..size.0)?;
+    check_entries(
+        store,
+        hash,
+        vouched.max(size.0.saturating_sub(RECENT))..size.0,
+    )?;
     Ok(RecoveredTree {
         size,
         root_at_cosigned,
@@ -211,15 +222,14 @@ fn recovered_tree(
 /// Entries that were applied and are not known to have been durable: each is what the tree was made of. A write that the disk
 /// lost from between two others would otherwise go unnoticed until somebody reads it.
 fn check_entries(
-    state: &StoreState<'_>,
+    store: &dyn Read,
     hash: TreeHash,
     leaves: std::ops::Range<u64>,
 ) -> Result<(), StartError> {
     for leaf in leaves {
-        let entry = state.get(Key::entry(LeafIndex(leaf)).as_bytes());
-        let entry = entry.map_err(damaged)?.map(|bytes| hash.leaf(&bytes));
-        let kept = state.get(Key::tile_hash(0, leaf).as_bytes());
-        let kept = kept.map_err(damaged)?;
+        let get = |key: &Key| store.get(Table::State, key.as_bytes()).map_err(unreadable);
+        let entry = get(&Key::entry(LeafIndex(leaf)))?.map(|bytes| hash.leaf(&bytes));
+        let kept = get(&Key::tile_hash(0, leaf))?;
         if entry.is_none()
             || entry.as_ref().map(|hash| hash.as_bytes().as_slice()) != kept.as_deref()
         {

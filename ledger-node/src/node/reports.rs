@@ -54,7 +54,7 @@ impl Reports {
             standing.send_if_modified(|current| {
                 let changed = *current != next;
                 if changed {
-                    if next.leading == Leading::Nobody {
+                    if next.leading == Leading::Nobody && current.leading != Leading::Nobody {
                         tracing::warn!(
                             term = next.term,
                             "no leader with a quorum is heard: nothing is decided here until more than half of the nodes run and reach each other"

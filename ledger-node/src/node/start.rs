@@ -37,7 +37,7 @@ use crate::cosign::{self, Cosigner};
 use crate::keyfile::KeyFile;
 use crate::raft::flusher::Flusher;
 use crate::raft::hand_over::hand_over;
-use crate::raft::log::{Log, OnVote};
+use crate::raft::log::{Log, OnVote, log_len};
 use crate::raft::machine::StateMachine;
 use crate::raft::network::Network;
 use crate::raft::peer_service::{RaftHandle, Service};
@@ -63,6 +63,8 @@ const CALLS_END: Duration = Duration::from_secs(2);
 
 /// A leader that has been silent for so many of the longest election timeouts is lost: elections take less.
 const LOST_AFTER: u32 = 3;
+/// Bytes of log that are counted at a start, at most: counting reads them.
+const MAX_COUNTED: u64 = 256 << 20;
 
 /// Why a node does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -135,18 +137,10 @@ pub async fn run_on(
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let own = Own::new(config.node_id, &given.genesis);
-    let log_len = check_store(&*store, &marker.read(), &own)?;
+    check_store(&*store, &marker.read(), &own)?;
 
     let fatal_switch = Fatal::default();
-    let node = build(
-        &config,
-        given,
-        Arc::clone(&store),
-        marker,
-        log_len,
-        &fatal_switch,
-    )
-    .await?;
+    let node = build(&config, given, Arc::clone(&store), marker, &fatal_switch).await?;
     let listeners = serve::bind(config.peer_listen, config.client_listen)
         .await
         .map_err(StartError::Configuration)?;
@@ -232,7 +226,6 @@ async fn build(
     given: Given,
     store: Arc<dyn Store>,
     marker: Arc<Marker>,
-    log_len: u64,
     fatal_switch: &Fatal,
 ) -> Result<Node, StartError> {
     let Given {
@@ -275,13 +268,18 @@ async fn build(
         config.peer_addresses.clone().into_iter().collect(),
         Arc::clone(&clock),
     ));
+    let at_most = config.snapshot.log_bytes.min(MAX_COUNTED);
+    let unsaved = snapshots
+        .end()
+        .and_then(|end| log_len(&*store, end, at_most))
+        .map_err(fatal)?;
     let log = Log::new(
         Arc::clone(&store),
         flusher.clone(),
         Some(Arc::clone(&preparer)),
         follow_votes(&marker),
         config.limits.log_tail_bytes,
-        log_len,
+        unsaved,
     );
     let raft = Raft::build(
         config.node_id,

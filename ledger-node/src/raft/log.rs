@@ -48,7 +48,7 @@ impl Debug for Log {
 }
 
 impl Log {
-    /// The log of a store, of which `tail_len` bytes of the newest entries stay in memory; it holds `len` bytes now.
+    /// The log of a store, of which `tail_len` bytes of the newest entries stay in memory; `len` bytes are in no snapshot.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -69,7 +69,7 @@ impl Log {
         }
     }
 
-    /// Bytes that were in the log when the process began, and all that were appended since.
+    /// Bytes that were in no snapshot when the process began, and all that were appended since.
     #[must_use]
     pub fn appended_bytes(&self) -> u64 {
         self.appended.load(Ordering::Relaxed)
@@ -165,32 +165,30 @@ pub fn last_log_id(store: &dyn Read) -> io::Result<Option<LogId>> {
     }
 }
 
-/// Bytes of the entries in the log. None may be missing between two others, as after a loss of power that took from an older
-/// write-ahead log what was never synced, and left a younger one.
+/// Bytes of the log's entries behind an index, or `at_most` if there are more. None may be missing between two others, as after
+/// a loss of power that took from an older write-ahead log what was never synced, and left a younger one.
 ///
 /// # Errors
 /// One is missing, or the store cannot be read.
-pub fn log_len(store: &dyn Read) -> io::Result<u64> {
-    let (mut len, mut next, mut from) = (0, None, Bound::Unbounded);
-    loop {
-        let range = (from.as_ref().map(Vec::as_slice), Bound::Unbounded);
+pub fn log_len(store: &dyn Read, after: u64, at_most: u64) -> io::Result<u64> {
+    let mut next = first_index(store)?.max(after.saturating_add(1));
+    let mut len = 0;
+    while len < at_most {
+        let from = log_key(next);
+        let range = (Bound::Included(from.as_slice()), Bound::Unbounded);
         let page = store.range(Table::Log, range, Direction::Ascending, 64)?;
-        for (key, value) in &page {
-            let expected = match next {
-                Some(next) => next,
-                None => first_index(store)?,
-            };
-            if *key != log_key(expected) {
-                return Err(invalid(format!("log entry {expected} is missing")));
+        if page.is_empty() {
+            return Ok(len);
+        }
+        for (key, value) in page {
+            if key != log_key(next) {
+                return Err(invalid(format!("log entry {next} is missing")));
             }
-            next = Some(expected.saturating_add(1));
+            next = next.saturating_add(1);
             len += u64::try_from(value.len()).map_err(io::Error::other)?;
         }
-        let Some((last, _)) = page.into_iter().last() else {
-            return Ok(len);
-        };
-        from = Bound::Excluded(last);
     }
+    Ok(at_most)
 }
 
 /// Where the log begins. Whoever asks for more gets what there is from there on, unless it was not purged.
@@ -436,13 +434,18 @@ mod tests {
         append(&mut log, 0..10).await;
         log.purge(entry(3).log_id).await.unwrap();
         assert_eq!(log.try_get_log_entries(0..10).await.unwrap().len(), 6);
-        let len = usize::try_from(log_len(&*store).unwrap()).unwrap();
-        assert!((6 * LEN..7 * LEN).contains(&len), "{len}");
+        for (after, entries) in [(0, 6), (3, 6), (7, 2), (9, 0), (20, 0)] {
+            let len = log_len(&*store, after, u64::MAX).unwrap();
+            let len = usize::try_from(len).unwrap();
+            let more = entries * LEN + entries * 100;
+            assert!((entries * LEN..=more).contains(&len), "{after}: {len}");
+        }
+        assert_eq!(log_len(&*store, 0, 10).unwrap(), 10);
         let mut hole = Batch::new();
         hole.delete(Table::Log, log_key(6));
         store.write(&hole).unwrap();
         log.try_get_log_entries(0..10).await.unwrap_err();
-        let error = log_len(&*store).unwrap_err();
+        let error = log_len(&*store, 0, u64::MAX).unwrap_err();
         assert_eq!(error.to_string(), "log entry 6 is missing");
         let mut beginning = Batch::new();
         beginning.delete_range(Table::Log, log_key(4), log_key(8));

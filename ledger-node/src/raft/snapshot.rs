@@ -137,6 +137,17 @@ impl Snapshots {
         current.clone()
     }
 
+    /// Where in the log the newest snapshot ends; 0 if there is none.
+    ///
+    /// # Errors
+    /// Its manifest holds no valid membership.
+    pub fn end(&self) -> io::Result<u64> {
+        let meta = self.current().map(|snapshot| snapshot.meta()).transpose()?;
+        Ok(meta
+            .and_then(|meta| meta.last_log_id)
+            .map_or(0, |id| id.index()))
+    }
+
     /// Makes a snapshot of what is applied now.
     ///
     /// # Errors
@@ -330,9 +341,11 @@ fn finish(
         "snap-{index:020}-{}",
         hex::encode(&snapshot_name(&manifest)[..8])
     ));
-    if path.exists() {
-        fs::remove_dir_all(&path)?;
-    }
+    // The same snapshot can come twice. Each copy has a folder of its own, which goes with it.
+    let path = (1_u64..)
+        .map(|number| path.with_extension(number.to_string()))
+        .find(|path| !path.exists())
+        .unwrap_or(path);
     fs::rename(building, &path)?;
     File::open(dir)?.sync_all()?;
     Ok(SnapshotDir {

@@ -203,6 +203,23 @@ impl Marker {
     /// # Errors
     /// [`MarkerError`]
     pub fn open(dir: &Path) -> Result<Self, MarkerError> {
+        let marker = Self::lock(dir)?;
+        {
+            let inner = marker.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            // If the process before ended because a sync of this slot had failed, the slot was read from memory, and may not be
+            // on disk. The same bytes once more, durably, before anything is promised because of them; the other slot stays.
+            let bytes = encode(inner.sequence, &inner.record);
+            inner.file.write_all_at(&bytes, offset(inner.sequence))?;
+            inner.file.sync_data()?;
+        }
+        Ok(marker)
+    }
+
+    /// The same without a change to the file, for who only looks.
+    ///
+    /// # Errors
+    /// [`MarkerError`]
+    pub fn lock(dir: &Path) -> Result<Self, MarkerError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -214,10 +231,6 @@ impl Marker {
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         let (sequence, record) = newest(&file)?;
-        // If the process before ended because a sync of this slot had failed, the slot was read from memory, and may not be on
-        // disk. The same bytes once more, durably, before anything is promised because of them; the other slot stays as it is.
-        file.write_all_at(&encode(sequence, &record), offset(sequence))?;
-        file.sync_data()?;
         Ok(Self {
             inner: Mutex::new(Inner {
                 file,

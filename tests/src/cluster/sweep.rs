@@ -86,7 +86,7 @@ pub const KINDS: &[Fault] = &[
         // sync of the same file would succeed, whether its bytes are there or not.
         call: "fsync",
         place: Place::Anywhere,
-        nth: 6,
+        nth: 9,
         effect: Effect::Eio,
         says: &["a snapshot cannot be received", "Check the disk"],
     },
