@@ -24,12 +24,17 @@ const UNHURT: usize = 8_000;
 pub const SETTINGS: &str = "[snapshot]\nlog_bytes = 1048576\nlog_keep_entries = 0\n\n\
                             [limits]\nlog_tail_bytes = 4194304\nblock_cache_bytes = 4194304\nwrite_buffer_bytes = 8388608\n";
 
+/// The line of these settings that says when a node takes a snapshot, and one that lets it take none.
+const SNAPSHOTS: &str = "log_bytes = 1048576";
+const NO_SNAPSHOTS: &str = "log_bytes = 1073741824";
+
 /// When a fault happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// While the node starts, or later, whichever comes first.
     Running,
-    /// While it installs a snapshot, because it was away for long.
+    /// While it installs a snapshot, because it was away for long. It takes none of its own meanwhile, whatever of its log it
+    /// had not yet saved when it went away.
     Installing,
 }
 
@@ -186,6 +191,7 @@ impl Cluster {
             for _ in 0..2 {
                 self.others_take_snapshots(node).await;
             }
+            self.file(node).change_config(SNAPSHOTS, NO_SNAPSHOTS);
         }
         let (data, log) = (self.file(node).data(), self.file(node).log());
         let said_before = std::fs::read_to_string(&log).unwrap_or_default().len();
@@ -202,8 +208,7 @@ impl Cluster {
             } else {
                 Effects::Missed
             };
-            self.restart(node);
-            self.is_whole().await;
+            self.comes_back(node, fault.phase).await;
             return effects;
         };
         let said = std::fs::read_to_string(&log).unwrap_or_default();
@@ -232,9 +237,17 @@ impl Cluster {
             last
         };
         self.must_be_sound(node);
+        self.comes_back(node, fault.phase).await;
+        Effects::Ended(last.to_owned())
+    }
+
+    /// Starts a node after a fault, as it was configured before.
+    async fn comes_back(&mut self, node: u64, phase: Phase) {
+        if phase == Phase::Installing {
+            self.file(node).change_config(NO_SNAPSHOTS, SNAPSHOTS);
+        }
         self.restart(node);
         self.is_whole().await;
-        Effects::Ended(last.to_owned())
     }
 
     /// Waits until every node but one has a newer snapshot than now.

@@ -100,6 +100,19 @@ impl NodeFiles {
         std::fs::write(self.config(), config).expect("a file");
     }
 
+    /// Changes one line of the configuration.
+    ///
+    /// # Panics
+    /// If there is no such line.
+    pub fn change_config(&self, line: &str, into: &str) {
+        let config = std::fs::read_to_string(self.config()).expect("a configuration");
+        assert!(
+            config.lines().any(|found| found == line),
+            "no {line:?} in {config}"
+        );
+        std::fs::write(self.config(), config.replace(line, into)).expect("a file");
+    }
+
     /// Makes the data directory.
     ///
     /// # Panics
