@@ -59,7 +59,7 @@ pub(crate) fn require_match(
         Ok(())
     } else {
         let what = "a stored compartment is not what its entry commits to; run fsck";
-        Err(StateError::new(key, what))
+        Err(StateError::damaged(key, what))
     }
 }
 

@@ -36,10 +36,10 @@ impl Head {
     /// [`StateError`] if the record is missing or damaged.
     pub fn read(state: &dyn State, hash: TreeHash) -> Result<Self, StateError> {
         let key = Key::head();
-        let record: v1::HeadRecord =
-            read(state, &key)?.ok_or_else(|| StateError::new(&key, "the ledger has no genesis"))?;
+        let record: v1::HeadRecord = read(state, &key)?
+            .ok_or_else(|| StateError::damaged(&key, "the ledger has no genesis"))?;
         let frontier = Frontier::from_bytes(hash, &record.frontier)
-            .map_err(|error| StateError::new(&key, error.to_string()))?;
+            .map_err(|error| StateError::damaged(&key, error.to_string()))?;
         Ok(Self {
             time_us: record.time_us,
             frontier,
@@ -70,7 +70,7 @@ impl Head {
         let leaf = LeafIndex(self.size().0);
         let bytes = entry.encode_to_vec();
         if bytes.len() > MAX_ENTRY_LEN {
-            return Err(StateError::new(
+            return Err(StateError::damaged(
                 &Key::entry(leaf),
                 "the new entry is over its limit",
             ));
@@ -111,7 +111,7 @@ pub fn entry(state: &dyn State, leaf: LeafIndex) -> Result<Option<v1::Entry>, St
     entry_bytes(state, leaf)?
         .map(|bytes| {
             canonical::decode(&bytes, MAX_ENTRY_LEN)
-                .map_err(|error| StateError::new(&key, error.to_string()))
+                .map_err(|error| StateError::damaged(&key, error.to_string()))
         })
         .transpose()
 }

@@ -60,18 +60,15 @@ impl std::fmt::Debug for StateTiles<'_> {
 
 impl TileReader for StateTiles<'_> {
     fn read_tile(&self, tile: &Tile) -> Result<Vec<Hash>, ReadError> {
-        let unreadable = |reason: String| ReadError::Unreadable {
+        let unreadable = |error: StateError| ReadError::Unreadable {
             tile: *tile,
-            reason,
+            kind: error.kind,
+            reason: error.to_string(),
         };
         let first = tile.index() * u64::from(TILE_WIDTH);
         let first_key = Key::tile_hash(tile.level(), first);
         // Keys of one row are in the order of their indexes, so a tile is one run of keys.
-        let mut hashes = match self
-            .0
-            .get(first_key.as_bytes())
-            .map_err(|error| unreadable(error.to_string()))?
-        {
+        let mut hashes = match self.0.get(first_key.as_bytes()).map_err(unreadable)? {
             Some(hash) => vec![hash],
             None => return Err(ReadError::Missing(*tile)),
         };
@@ -80,16 +77,17 @@ impl TileReader for StateTiles<'_> {
         let page = self
             .0
             .scan(row.as_bytes(), Some(first_key.as_bytes()), rest);
-        hashes.extend(
-            page.map_err(|error| unreadable(error.to_string()))?
-                .into_iter()
-                .map(|(_, hash)| hash),
-        );
+        hashes.extend(page.map_err(unreadable)?.into_iter().map(|(_, hash)| hash));
         if hashes.len() < usize::from(tile.width()) {
             return Err(ReadError::Missing(*tile));
         }
         let parsed: Option<Vec<Hash>> = hashes.iter().map(|hash| Hash::from_slice(hash)).collect();
-        parsed.ok_or_else(|| unreadable("a hash does not have 32 bytes".to_owned()))
+        parsed.ok_or_else(|| {
+            unreadable(StateError::damaged(
+                &first_key,
+                "a hash does not have 32 bytes",
+            ))
+        })
     }
 }
 

@@ -126,7 +126,7 @@ pub fn compare(state: &dyn State, node: u64) -> Result<Option<Comparison>, State
 
 fn digest_of(node: u64, record: &v1::AttestationRecord) -> Result<Hash, StateError> {
     Hash::from_slice(&record.digest).ok_or_else(|| {
-        StateError::new(
+        StateError::damaged(
             &Key::attestation(node),
             "an attested digest does not have 32 bytes",
         )

@@ -108,7 +108,7 @@ impl<'s, T: Borrow<Txn<'s>>> Records for InState<T> {
     }
 
     fn damaged(&self, key: &[u8]) -> StateError {
-        StateError::new(&self.partition.in_partition(key), NotCanonical.to_string())
+        StateError::damaged(&self.partition.in_partition(key), NotCanonical.to_string())
     }
 }
 
@@ -155,7 +155,7 @@ fn unknown_until_us(txn: &Txn<'_>, partition: &Key) -> Result<u64, StateError> {
         None => Ok(0),
         Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
             .map(u64::from_be_bytes)
-            .map_err(|_| StateError::new(&key, "is no time")),
+            .map_err(|_| StateError::damaged(&key, "is no time")),
     }
 }
 
@@ -238,7 +238,7 @@ fn expires_at_us(txn: &Txn<'_>, partition: &Key) -> Result<Option<u64>, StateErr
     let known = match txn.get(header.as_bytes())? {
         None => None,
         Some(bytes) => policy_engine::check_record(policy_engine::HEADER, &bytes)
-            .map_err(|error| StateError::new(&header, error.to_string()))?,
+            .map_err(|error| StateError::damaged(&header, error.to_string()))?,
     };
     Ok(known.max(unknown_until(txn, partition)?))
 }

@@ -197,7 +197,7 @@ pub(super) fn put_node(
 ) -> Result<(), StateError> {
     let key = Key::node(card.node_id);
     let public = PublicKey::from_bytes(&card.public_key)
-        .map_err(|error| StateError::new(&key, error.to_string()))?;
+        .map_err(|error| StateError::damaged(&key, error.to_string()))?;
     if !txn.contains(&Key::public_key(public.key_id()))? {
         let message = v1::PublicKey {
             algorithm: v1::KeyAlgorithm::Ed25519.into(),
@@ -223,7 +223,7 @@ pub(super) fn nodes(txn: &Txn<'_>) -> Result<BTreeMap<u64, v1::NodeRecord>, Stat
     let mut nodes = BTreeMap::new();
     for (rest, record) in txn.records(&prefix)? {
         let id = <[u8; 8]>::try_from(rest)
-            .map_err(|_| StateError::new(&prefix, "a node id does not have 8 bytes"))?;
+            .map_err(|_| StateError::damaged(&prefix, "a node id does not have 8 bytes"))?;
         nodes.insert(u64::from_be_bytes(id), record);
     }
     Ok(nodes)

@@ -68,7 +68,8 @@ impl Policies {
             Err(_) => None,
             Ok(bundle) => Compiled::try_compile(&bundle)
                 .map_err(|NoThread| {
-                    StateError::new(key, "there is no thread to compile a bundle on")
+                    let what = "there is no thread to compile a bundle on";
+                    StateError::unable(key, std::io::ErrorKind::Other, what)
                 })?
                 .ok()
                 .map(Arc::new),
@@ -92,9 +93,9 @@ impl Policies {
         }
         let key = Key::bundle(namespace, &digest);
         let packed = packed_bundle(state, namespace, digest)?
-            .ok_or_else(|| StateError::new(&key, "chunks of a complete bundle are missing"))?;
+            .ok_or_else(|| StateError::damaged(&key, "chunks of a complete bundle are missing"))?;
         self.compile(&key, &packed)?.ok_or_else(|| {
-            StateError::new(
+            StateError::damaged(
                 &key,
                 "a bundle that compiled when it was published no longer does",
             )
@@ -220,7 +221,7 @@ pub(super) fn chunk_bytes(state: &dyn State, leaf: LeafIndex) -> Result<Vec<u8>,
         .and_then(|command| command.body);
     match command {
         Some(Body::PublishBundle(chunk)) => Ok(chunk.chunk),
-        _ => Err(StateError::new(
+        _ => Err(StateError::damaged(
             &Key::entry(leaf),
             "not a chunk of a bundle",
         )),

@@ -127,7 +127,7 @@ pub(super) fn is_gone(stored: &v1::Compartment) -> bool {
 }
 
 fn gone(leaf: LeafIndex) -> StateError {
-    StateError::new(
+    StateError::damaged(
         &Key::entry(leaf),
         "the content of a compartment is needed and gone; run fsck",
     )

@@ -43,7 +43,7 @@ pub(super) fn read_context(
     let opening = ledger::entry(txn, LeafIndex(session.leaf))?
         .as_ref()
         .and_then(|entry| entry::command(entry).ok().flatten())
-        .ok_or_else(|| StateError::new(&key, "a session without its opening"))?;
+        .ok_or_else(|| StateError::damaged(&key, "a session without its opening"))?;
     let Some(commitment) = opening.commitments.first() else {
         return Ok(Some(v1::SessionContext::default()));
     };
@@ -55,7 +55,7 @@ pub(super) fn read_context(
     compartment::require_match(&key, commitment, &compartment)?;
     canonical::decode(&compartment.content, compartment.content.len())
         .map(Some)
-        .map_err(|error| StateError::new(&key, error.to_string()))
+        .map_err(|error| StateError::damaged(&key, error.to_string()))
 }
 
 /// Where a session stands.

@@ -18,7 +18,11 @@ pub(super) fn read_ledger(txn: &Txn<'_>) -> Result<v1::LedgerRecord, StateError>
         "this build runs engine version {ENGINE_VERSION}, the ledger is at {}: start a build that supports it",
         ledger.engine_version
     );
-    Err(StateError::new(&Key::ledger(), what))
+    Err(StateError::unable(
+        Key::ledger(),
+        std::io::ErrorKind::Unsupported,
+        what,
+    ))
 }
 
 /// The end of a ledger: how many entries, the root over them, the time of the last.
@@ -38,7 +42,7 @@ pub struct Tip {
 /// [`StateError`] if there is no genesis or the state is damaged.
 pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
     let ledger: v1::LedgerRecord = read(state, &Key::ledger())?
-        .ok_or_else(|| StateError::new(&Key::ledger(), "the ledger has no genesis"))?;
+        .ok_or_else(|| StateError::damaged(&Key::ledger(), "the ledger has no genesis"))?;
     let head = read_head(state, &ledger)?;
     Ok(Tip {
         size: head.size(),
@@ -49,7 +53,7 @@ pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
 
 pub(super) fn read_head(state: &dyn State, ledger: &v1::LedgerRecord) -> Result<Head, StateError> {
     let tree_hash = TreeHash::parse(&ledger.tree_hash)
-        .map_err(|error| StateError::new(&Key::ledger(), error.to_string()))?;
+        .map_err(|error| StateError::damaged(&Key::ledger(), error.to_string()))?;
     Head::read(state, tree_hash)
 }
 

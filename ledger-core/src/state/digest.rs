@@ -31,7 +31,7 @@ pub fn state_digest(state: &dyn State) -> Result<Hash, StateError> {
             for (key, value) in &page {
                 for part in [key, value] {
                     let len = u32::try_from(part.len())
-                        .map_err(|_| StateError::new(&prefix, "a pair of over 4 GiB"))?;
+                        .map_err(|_| StateError::damaged(&prefix, "a pair of over 4 GiB"))?;
                     hasher.update(&len.to_be_bytes()).update(part);
                 }
             }

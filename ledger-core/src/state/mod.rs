@@ -9,6 +9,7 @@ mod key;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Bound;
 
 use prost::Message;
@@ -19,8 +20,8 @@ pub use key::{Family, Key};
 pub(crate) use key::{last_key_id, split_expiry};
 pub use memory::MemoryState;
 
-/// The stored state cannot be read, or this replica cannot do what the others do with it. Whoever runs the machine must stop: going on could give another answer than the other
-/// replicas give.
+/// The stored state cannot be read, or this replica cannot do what the others do with it. Whoever runs the machine must stop:
+/// going on could give another answer than the other replicas give.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("this replica must stop: {what} (state key {key})", key = hex::encode(.key))]
 pub struct StateError {
@@ -28,14 +29,36 @@ pub struct StateError {
     pub key: Vec<u8>,
     /// What is wrong with it.
     pub what: String,
+    /// Where the fault is: `InvalidData` if what is stored is not what was written, `Unsupported` if another build is needed;
+    /// any other kind is that of the store, or of this process, and may pass.
+    pub kind: io::ErrorKind,
 }
 
 impl StateError {
-    pub(crate) fn new(key: &Key, what: impl Into<String>) -> Self {
+    /// What is stored under a key is not what was written there, or is missing.
+    pub fn damaged(key: impl AsRef<[u8]>, what: impl Into<String>) -> Self {
+        Self::unable(key, io::ErrorKind::InvalidData, what)
+    }
+
+    /// The store did not give out what is under a key.
+    pub fn unreadable(key: impl AsRef<[u8]>, error: &io::Error) -> Self {
+        let what = format!("the store cannot be read: {error}");
+        Self::unable(key, error.kind(), what)
+    }
+
+    /// This process cannot do what is to be done with a key.
+    pub fn unable(key: impl AsRef<[u8]>, kind: io::ErrorKind, what: impl Into<String>) -> Self {
         Self {
-            key: key.as_bytes().to_vec(),
+            key: key.as_ref().to_vec(),
             what: what.into(),
+            kind,
         }
+    }
+}
+
+impl From<StateError> for io::Error {
+    fn from(error: StateError) -> Self {
+        Self::new(error.kind, error)
     }
 }
 
@@ -121,7 +144,7 @@ impl<'s> Txn<'s> {
     /// [`StateError`] also if it does not.
     pub fn must_read<M: Message + Default>(&self, key: &Key) -> Result<M, StateError> {
         self.read(key)?
-            .ok_or_else(|| StateError::new(key, "a record is missing"))
+            .ok_or_else(|| StateError::damaged(key, "a record is missing"))
     }
 
     /// All records whose keys begin with `prefix`, ascending, each with the rest of its key.
@@ -132,7 +155,7 @@ impl<'s> Txn<'s> {
         &self,
         prefix: &Key,
     ) -> Result<Vec<(Vec<u8>, M)>, StateError> {
-        let damaged = |what: String| StateError::new(prefix, what);
+        let damaged = |what: String| StateError::damaged(prefix, what);
         self.scan(prefix.as_bytes(), None, usize::MAX)?
             .into_iter()
             .map(|(key, value)| {
@@ -156,7 +179,7 @@ impl<'s> Txn<'s> {
             .into_iter()
             .map(|(rest, record)| {
                 let text = String::from_utf8(rest)
-                    .map_err(|error| StateError::new(prefix, error.to_string()))?;
+                    .map_err(|error| StateError::damaged(prefix, error.to_string()))?;
                 Ok((text, record))
             })
             .collect()
@@ -192,7 +215,7 @@ pub fn read<M: Message + Default>(state: &dyn State, key: &Key) -> Result<Option
     state
         .get(key.as_bytes())?
         .map(|bytes| {
-            M::decode(bytes.as_slice()).map_err(|error| StateError::new(key, error.to_string()))
+            M::decode(bytes.as_slice()).map_err(|error| StateError::damaged(key, error.to_string()))
         })
         .transpose()
 }

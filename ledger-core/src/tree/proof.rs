@@ -6,6 +6,7 @@
 //! the older tree (section 2.1.2).
 
 use std::collections::BTreeMap;
+use std::io;
 
 use thiserror::Error;
 
@@ -38,6 +39,10 @@ pub enum ReadError {
         tile: Tile,
         /// What the store says.
         reason: String,
+        /// Where the fault is, as in [`StateError::kind`].
+        ///
+        /// [`StateError::kind`]: crate::state::StateError::kind
+        kind: io::ErrorKind,
     },
 }
 
@@ -66,6 +71,19 @@ pub enum ProveError {
         /// The size of the prover's tree.
         newer: TreeSize,
     },
+}
+
+impl From<ProveError> for io::Error {
+    fn from(error: ProveError) -> Self {
+        let kind = match &error {
+            ProveError::Read(ReadError::Missing(_)) => io::ErrorKind::InvalidData,
+            ProveError::Read(ReadError::Unreadable { kind, .. }) => *kind,
+            ProveError::IndexBeyondSize { .. }
+            | ProveError::OlderIsEmpty
+            | ProveError::OlderBeyondNewer { .. } => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
 }
 
 /// Proves facts about the tree of one size. Keeps the inner nodes of the tiles it has read, so that the proofs of one

@@ -122,7 +122,7 @@ impl Applier {
     /// The store cannot be read, or no thread can be started.
     pub fn start(parts: Parts) -> io::Result<Self> {
         let applied = AppliedState::read(&*parts.store)?;
-        let now = tip(&StoreState(&*parts.store)).map_err(io::Error::other)?;
+        let now = tip(&StoreState(&*parts.store))?;
         let (tip_sender, tip) = watch::channel(now);
         let (applied_sender, applied_receiver) = watch::channel(applied.clone());
         let (jobs, waiting) = channel();
@@ -198,15 +198,6 @@ impl Applier {
     }
 }
 
-/// Data that is not what it should be says what to do itself.
-fn stopping(what: &str, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::InvalidData {
-        format!("{what}: {error}")
-    } else {
-        disk(what, error)
-    }
-}
-
 /// True if the entry erased something: its bytes are still on this disk.
 fn is_erasure(entry: &v1::Entry) -> bool {
     let Some(v1::entry::Body::Governance(governance)) = &entry.body else {
@@ -241,7 +232,7 @@ impl Worker {
                 Job::Apply(entries, done) => {
                     let result = self.apply(&entries);
                     if let Err(error) = &result {
-                        self.parts.fatal.stop(stopping("cannot apply", error));
+                        self.parts.fatal.stop(disk("cannot apply", error));
                     }
                     let _ = done.send(result);
                 }
@@ -297,7 +288,7 @@ impl Worker {
                 break;
             }
         }
-        let now = tip(&pending.txn).map_err(io::Error::other)?;
+        let now = tip(&pending.txn)?;
         let mut batch = pending.batch;
         for (key, value) in pending.txn.into_writes() {
             match value {
@@ -330,11 +321,10 @@ impl Worker {
         } = self.parts.preparer.take(id, proposal)?;
         self.compare_with_proposer(&batch, &pending.boundaries)?;
         for ((submission, checks), key) in batch.submissions.iter().zip(&checks).zip(keys) {
-            let applied = self
-                .parts
-                .machine
-                .apply(&mut pending.txn, batch.time_us, submission, checks)
-                .map_err(io::Error::other)?;
+            let applied =
+                self.parts
+                    .machine
+                    .apply(&mut pending.txn, batch.time_us, submission, checks)?;
             let outcome = match applied {
                 Applied::Appended(appended) => {
                     if is_erasure(&appended.entry) {
@@ -343,8 +333,7 @@ impl Worker {
                         pending.batch.put(Table::Meta, key, place);
                     }
                     pending.point |= points::is_asked_for(&appended.entry);
-                    index::changes(&pending.txn, &appended.entry, &mut pending.batch)
-                        .map_err(io::Error::other)?;
+                    index::changes(&pending.txn, &appended.entry, &mut pending.batch)?;
                     Outcome::Appended(appended.index)
                 }
                 Applied::Replayed { index, now } => Outcome::Replayed(index, now),
@@ -355,7 +344,7 @@ impl Worker {
             };
             pending.outcomes.push((key, outcome));
         }
-        let now = tip(&pending.txn).map_err(io::Error::other)?;
+        let now = tip(&pending.txn)?;
         let before = pending.boundaries.last().map(|(size, _)| *size);
         pending.point |= points::is_due(before.unwrap_or(self.tip.size), now.size);
         pending.boundaries.push((now.size, now.root));
@@ -384,22 +373,24 @@ impl Worker {
         if ours.is_some() && ours == theirs {
             return Ok(());
         }
-        Err(invalid(format!(
+        let what = format!(
             "this replica and the proposer disagree about the ledger: at size {size} this replica has root {}, the proposer {}. Stop, run fsck on both, and replace the damaged one under a new node id",
             ours.map_or_else(|| "none".to_owned(), |root| root.to_string()),
             theirs.map_or_else(|| "none".to_owned(), |root| root.to_string()),
-        )))
+        );
+        // These words come before those for whoever only hears that an apply has failed.
+        self.parts.fatal.stop(format!("cannot apply: {what}"));
+        Err(invalid(what))
     }
 
     fn root_at(&self, size: TreeSize) -> io::Result<Hash> {
         let state = StoreState(&*self.parts.store);
         let tiles = StateTiles(&state);
         let ledger: Option<v1::LedgerRecord> =
-            ledger_core::state::read(&state, &ledger_core::state::Key::ledger())
-                .map_err(io::Error::other)?;
+            ledger_core::state::read(&state, &ledger_core::state::Key::ledger())?;
         let origin = ledger.ok_or_else(|| invalid("no genesis"))?.origin;
         let mut prover = Prover::new(&tiles, TreeHash::of_origin(&origin), size);
-        prover.root().map_err(io::Error::other)
+        Ok(prover.root()?)
     }
 
     fn settle(&mut self, applied: AppliedState, now: Tip, boundaries: Vec<(TreeSize, Hash)>) {
@@ -431,11 +422,9 @@ impl Worker {
         self.parts.store.install(dir, &**own)?;
         // Now, and not while the first decision waits.
         let machine = &self.parts.machine;
-        machine
-            .warm(&StoreState(&*self.parts.store))
-            .map_err(io::Error::other)?;
+        machine.warm(&StoreState(&*self.parts.store))?;
         let applied = AppliedState::read(&*self.parts.store)?;
-        let now = tip(&StoreState(&*self.parts.store)).map_err(io::Error::other)?;
+        let now = tip(&StoreState(&*self.parts.store))?;
         self.boundaries = VecDeque::new();
         self.settle(applied, now, vec![(now.size, now.root)]);
         Ok(())

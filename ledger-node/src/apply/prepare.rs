@@ -194,9 +194,7 @@ impl Preparer {
             .collect();
         if !bundles.is_empty() {
             // A quorum has compiled them before they were proposed; this replica may have been away.
-            self.machine
-                .prepare(&StoreState(&*self.store), &bundles)
-                .map_err(io::Error::other)?;
+            self.machine.prepare(&StoreState(&*self.store), &bundles)?;
         }
         let checks = batch
             .submissions
@@ -212,7 +210,7 @@ impl Preparer {
                 match known {
                     Some(checks) => Ok(checks),
                     None => check_signatures(&StoreState(&*self.store), &self.origin, submission)
-                        .map_err(io::Error::other),
+                        .map_err(io::Error::from),
                 }
             })
             .collect::<io::Result<_>>()?;

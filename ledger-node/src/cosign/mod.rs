@@ -313,7 +313,7 @@ impl Cosigner {
     /// The store cannot be read.
     pub fn steps_are_carried(&self) -> std::io::Result<bool> {
         let size = self.parts.tip.borrow().size;
-        let policies = self.policies(size).map_err(std::io::Error::other)?;
+        let policies = self.policies(size)?;
         Ok(self.open_steps(&policies)?.is_empty())
     }
 
@@ -326,15 +326,12 @@ impl Cosigner {
         let tiles = StateTiles(&state);
         Prover::new(&tiles, self.parts.notary.tree_hash(), size)
             .root()
-            .map_err(std::io::Error::other)
+            .map_err(std::io::Error::from)
     }
 }
 
 fn missing(key: &Key) -> StateError {
-    StateError {
-        key: key.as_bytes().to_vec(),
-        what: "a record is missing or damaged".to_owned(),
-    }
+    StateError::damaged(key, "a record is missing or damaged")
 }
 
 /// Kept checkpoints, the largest first.

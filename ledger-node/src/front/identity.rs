@@ -203,13 +203,8 @@ impl IdentityService for Identities {
 
 /// The text that a key ends in.
 fn text(rest: &[u8]) -> Answer<String> {
-    String::from_utf8(rest.to_vec()).map_err(|error| {
-        StateError {
-            key: rest.to_vec(),
-            what: error.to_string(),
-        }
-        .into()
-    })
+    String::from_utf8(rest.to_vec())
+        .map_err(|error| StateError::damaged(rest, error.to_string()).into())
 }
 
 fn get_namespace(opened: &Opened<v1::GetNamespaceRequest>) -> Answer<v1::GetNamespaceResponse> {

@@ -246,11 +246,7 @@ pub fn records<M: Message + Default, T: Message>(
 
 /// A stored record does not decode.
 pub fn damaged(key: &[u8], error: &prost::DecodeError) -> Failure {
-    ledger_core::state::StateError {
-        key: key.to_vec(),
-        what: error.to_string(),
-    }
-    .into()
+    ledger_core::state::StateError::damaged(key, error.to_string()).into()
 }
 
 #[cfg(test)]

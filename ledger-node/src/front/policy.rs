@@ -131,10 +131,10 @@ fn chunk_bytes(view: &View, key: &Key) -> Answer<Vec<u8>> {
     let command = entry.and_then(|entry| ledger_core::entry::command(&entry).ok().flatten());
     match command.and_then(|command| command.body) {
         Some(Body::PublishBundle(publish)) => Ok(publish.chunk),
-        _ => Err(Failure::from(StateError {
-            key: key.as_bytes().to_vec(),
-            what: "a chunk of a published bundle is missing".to_owned(),
-        })),
+        _ => Err(Failure::from(StateError::damaged(
+            key,
+            "a chunk of a published bundle is missing",
+        ))),
     }
 }
 

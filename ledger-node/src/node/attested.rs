@@ -15,15 +15,11 @@ use crate::storage::{Read, Table, meta};
 /// # Errors
 /// [`StateError`] if the store cannot be read.
 pub fn copied_at(read: &dyn Read) -> Result<Option<u64>, StateError> {
-    let unreadable = |what: String| StateError {
-        key: meta::COPIED.to_vec(),
-        what,
-    };
     let size = read.get(Table::Meta, meta::COPIED);
-    size.map_err(|error| unreadable(error.to_string()))?
+    size.map_err(|error| StateError::unreadable(meta::COPIED, &error))?
         .map(|size| <[u8; 8]>::try_from(size).map(u64::from_be_bytes))
         .transpose()
-        .map_err(|_| unreadable("a size does not have 8 bytes".to_owned()))
+        .map_err(|_| StateError::damaged(meta::COPIED, "a size does not have 8 bytes"))
 }
 
 /// This node's last attestation beside those of the others; none if it has attested nothing about the state that it has now.

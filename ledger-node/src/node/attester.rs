@@ -67,7 +67,7 @@ impl Attester {
                 _ = ticks.tick() => {}
             }
             if let Err(error) = self.step().await {
-                self.parts.fatal.stop(not_attested(&error));
+                self.parts.fatal.stop(not_attested(error));
                 return;
             }
         }
@@ -113,7 +113,7 @@ impl Attester {
             }
             Ok(Err(_)) if self.parts.ended.is_cancelled() || self.parts.points.store() != store => {
             }
-            Ok(Err(error)) => self.parts.fatal.stop(not_attested(&error)),
+            Ok(Err(error)) => self.parts.fatal.stop(not_attested(error)),
             Err(error) => self.parts.fatal.stop(error.to_string()),
         }
     }
@@ -167,7 +167,10 @@ impl Attester {
                 store.write(&batch)
             };
             let confirmed = points.while_it_is(number, confirm);
-            if confirmed.map_err(|error| unreadable(&error))?.is_some() {
+            if confirmed
+                .map_err(|error| StateError::unreadable(meta::COPIED, &error))?
+                .is_some()
+            {
                 self.asked = None;
                 tracing::info!(size = %found.size, "the others have the state that this node got as a copy; it cosigns from now on");
             }
@@ -197,13 +200,6 @@ impl Attester {
     }
 }
 
-fn unreadable(error: &io::Error) -> StateError {
-    StateError {
-        key: meta::COPIED.to_vec(),
-        what: error.to_string(),
-    }
-}
-
 /// A state that stops being read when nobody wants the digest any more.
 struct Interruptible<'v> {
     view: &'v dyn Read,
@@ -222,19 +218,14 @@ impl State for Interruptible<'_> {
         limit: usize,
     ) -> Result<Vec<Pair>, StateError> {
         if !(self.is_wanted)() {
-            return Err(StateError {
-                key: prefix.to_vec(),
-                what: "nobody wants this digest any more".to_owned(),
-            });
+            let what = "nobody wants this digest any more";
+            return Err(StateError::unable(prefix, io::ErrorKind::Interrupted, what));
         }
         StoreState(self.view).scan(prefix, after, limit)
     }
 }
 
 /// Why the node stops, and what to do.
-fn not_attested(error: &StateError) -> String {
-    disk(
-        "the state cannot be attested",
-        &io::Error::other(error.to_string()),
-    )
+fn not_attested(error: StateError) -> String {
+    disk("the state cannot be attested", &error.into())
 }

@@ -12,11 +12,10 @@ use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 
 use super::attested::{comparison, outvoted};
-use super::fatal::disk;
+use super::fatal::{self, disk};
 use super::start::StartError;
 use super::view::StoreState;
 use crate::apply::applier::AppliedState;
-use crate::fsck::ADVICE;
 use crate::raft::log::{last_log_id, log_len, read_meta};
 use crate::raft::types::{self, Vote};
 use crate::storage::marker::{
@@ -112,9 +111,7 @@ pub(super) fn open_store(
             )));
         }
     };
-    Err(StartError::Data(format!(
-        "the check of the store failed: {refused}; {why}. Run `ledger-node fsck` to see what is damaged; {ADVICE}"
-    )))
+    Err(damaged(format!("{refused}; {why}")))
 }
 
 /// Compares what is on disk with who this node is and what it has promised.
@@ -149,7 +146,7 @@ pub(super) fn check_store(
         ));
     }
     require_runnable(store)?;
-    let comparison = comparison(store, node_id).map_err(damaged)?;
+    let comparison = comparison(store, node_id).map_err(unreadable)?;
     if let Some(why) = comparison.as_ref().and_then(outvoted) {
         return Err(StartError::Data(why));
     }
@@ -175,7 +172,7 @@ pub(super) fn check_store(
 /// A build that does not run what the ledger runs would part from the other replicas with its first entry.
 fn require_runnable(store: &dyn Read) -> Result<(), StartError> {
     let ledger: Option<v1::LedgerRecord> =
-        ledger_core::state::read(&StoreState(store), &Key::ledger()).map_err(damaged)?;
+        ledger_core::state::read(&StoreState(store), &Key::ledger()).map_err(unreadable)?;
     let Some(ledger) = ledger else {
         return Ok(());
     };
@@ -197,7 +194,7 @@ fn recovered_tree(
     tree_hash: &str,
 ) -> Result<RecoveredTree, StartError> {
     let state = StoreState(store);
-    let size = tip(&state).map_err(damaged)?.size;
+    let size = tip(&state).map_err(unreadable)?.size;
     let hash =
         TreeHash::parse(tree_hash).map_err(|error| StartError::Configuration(error.to_string()))?;
     let root_at = |size: TreeSize| Prover::new(&StateTiles(&state), hash, size).root();
@@ -206,7 +203,7 @@ fn recovered_tree(
         .filter(|cosigned| cosigned.size <= size)
         .map(|cosigned| root_at(cosigned.size))
         .transpose()
-        .map_err(damaged)?;
+        .map_err(unreadable)?;
     let vouched = marker.cosigned.map_or(0, |cosigned| cosigned.size.0);
     check_entries(
         store,
@@ -252,19 +249,21 @@ fn data(error: impl std::fmt::Display) -> StartError {
     StartError::Data(error.to_string())
 }
 
-/// What a disk did not give out may still be there; what it gave out wrongly is damaged.
-fn unreadable(error: io::Error) -> StartError {
+/// What a disk did not give out may still be there; what it gave out wrongly is damaged; and what another build wrote is neither.
+pub(super) fn unreadable(error: impl Into<io::Error>) -> StartError {
+    let error = error.into();
     if error.kind() == io::ErrorKind::InvalidData {
         damaged(error)
+    } else if error.kind() == io::ErrorKind::Unsupported {
+        StartError::Configuration(error.to_string())
     } else {
         StartError::Fatal(disk("the store cannot be read", &error))
     }
 }
 
 fn damaged(error: impl std::fmt::Display) -> StartError {
-    StartError::Data(format!(
-        "the check of the store failed: {error}. Run `ledger-node fsck` to see what is damaged; {ADVICE}"
-    ))
+    let what = format!("the check of the store failed: {error}");
+    StartError::Data(fatal::damaged(&what))
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Eraser {
         let mut keys = Vec::new();
         for (key, _) in listed {
             let leaf = LeafIndex(number(key.get(meta::ERASING.len()..).unwrap_or_default()));
-            let found = ledger::entry(&state, leaf).map_err(io::Error::other)?;
+            let found = ledger::entry(&state, leaf)?;
             let command = found.and_then(|found| entry::command(&found).ok().flatten());
             let Some(Body::Erase(erase)) = command.and_then(|command| command.body) else {
                 return Err(invalid(format!("leaf {leaf} is no erasure")));
@@ -183,7 +183,7 @@ fn number(bytes: &[u8]) -> u64 {
 /// The store cannot be read.
 pub fn erasure_state(store: &dyn Read, leaf: LeafIndex) -> io::Result<ErasureState> {
     // In this order: the two come with one write, and the list only gets shorter after it.
-    let applied = ledger::entry(&StoreState(store), leaf).map_err(io::Error::other)?;
+    let applied = ledger::entry(&StoreState(store), leaf)?;
     let listed = store.get(Table::Meta, &meta::erasing_key(leaf.0))?;
     Ok(match (applied, listed) {
         (None, _) => ErasureState::Unspecified,

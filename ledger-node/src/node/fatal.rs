@@ -7,15 +7,32 @@ use std::io;
 
 use tokio::sync::watch;
 
-/// What cannot be done because of the disk, why, and what to do about it.
+use crate::fsck::ADVICE;
+
+/// What cannot be done because of what is on the disk, or because of the disk itself, why, and what to do about it.
 #[must_use]
 pub fn disk(what: &str, error: &io::Error) -> String {
-    let advice = if error.kind() == io::ErrorKind::StorageFull {
-        "Make room on the disk and start this node again; nothing that it acknowledged is lost"
+    let (what, kind) = (format!("{what}: {error}"), error.kind());
+    if kind == io::ErrorKind::InvalidData {
+        damaged(&what)
+    } else if kind == io::ErrorKind::Unsupported {
+        // It names the build that is needed.
+        what
+    } else if kind == io::ErrorKind::StorageFull {
+        format!(
+            "{what}. Make room on the disk and start this node again; nothing that it acknowledged is lost"
+        )
     } else {
-        "Check the disk; if it is sound, start this node again, else let it rejoin under a new node id with a new key"
-    };
-    format!("{what}: {error}. {advice}")
+        format!(
+            "{what}. Check the disk; if it is sound, start this node again, else let it rejoin under a new node id with a new key"
+        )
+    }
+}
+
+/// What is wrong with the data of a node, and what to do about it.
+#[must_use]
+pub fn damaged(what: &str) -> String {
+    format!("{what}. Run `ledger-node fsck` to see what is damaged; {ADVICE}")
 }
 
 /// A handle on the switch.

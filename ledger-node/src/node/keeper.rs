@@ -2,7 +2,6 @@
 //! sessions whose time is over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -264,10 +263,8 @@ impl Keeper {
             .view()
             .scan(prefix.as_bytes(), None, usize::MAX)?
         {
-            let record = v1::NodeRecord::decode(value.as_slice()).map_err(|error| StateError {
-                key,
-                what: error.to_string(),
-            })?;
+            let record = v1::NodeRecord::decode(value.as_slice())
+                .map_err(|error| StateError::damaged(key, error.to_string()))?;
             if let Some(card) = record.card.filter(|_| record.member) {
                 let address = card.peer_address;
                 members.insert(card.node_id, Peer { address });
@@ -282,9 +279,8 @@ impl Keeper {
         let expired = match index::expired(&self.ledger.view(), until, SEALS) {
             Ok(expired) => expired,
             Err(error) => {
-                let error = io::Error::other(error.to_string());
                 self.fatal
-                    .stop(disk("expired sessions cannot be read", &error));
+                    .stop(disk("expired sessions cannot be read", &error.into()));
                 return;
             }
         };

@@ -418,19 +418,12 @@ impl View {
         }
         self.0
             .range(table, (from, until), direction, limit)
-            .map_err(|error| unreadable(prefix, &error))
+            .map_err(|error| StateError::unreadable(prefix, &error))
     }
 }
 
 fn not_ready(why: String) -> Failure {
     Failure::new(ErrorReason::NotReady, why).after(Duration::from_secs(1))
-}
-
-fn unreadable(key: &[u8], error: &std::io::Error) -> StateError {
-    StateError {
-        key: key.to_vec(),
-        what: error.to_string(),
-    }
 }
 
 impl std::fmt::Debug for View {
@@ -443,7 +436,7 @@ impl State for View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.0
             .get(Table::State, key)
-            .map_err(|error| unreadable(key, &error))
+            .map_err(|error| StateError::unreadable(key, &error))
     }
 
     fn scan(

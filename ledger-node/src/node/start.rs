@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::attester::{self, Attester};
-use super::check::{Own, check_store, marked_vote, open_marker, open_store};
+use super::check::{Own, check_store, marked_vote, open_marker, open_store, unreadable};
 use super::eraser::Eraser;
 use super::fatal::Fatal;
 use super::keeper::Keeper;
@@ -82,10 +82,6 @@ pub enum StartError {
 
 fn fatal(error: impl std::fmt::Display) -> StartError {
     StartError::Fatal(error.to_string())
-}
-
-fn data(error: impl std::fmt::Display) -> StartError {
-    StartError::Data(error.to_string())
 }
 
 /// What a node is given besides its configuration.
@@ -239,7 +235,7 @@ async fn build(
     let origin = genesis.origin.clone();
     let flusher = Flusher::start(Arc::clone(&store), fatal_switch.clone()).map_err(fatal)?;
     let machine = Arc::new(Machine::new());
-    machine.warm(&StoreState(&*store)).map_err(fatal)?;
+    machine.warm(&StoreState(&*store)).map_err(unreadable)?;
     let preparer = Preparer::start(
         Arc::clone(&store),
         &origin,
@@ -259,9 +255,9 @@ async fn build(
         points: Arc::clone(&points),
         fatal: fatal_switch.clone(),
     })
-    .map_err(data)?;
+    .map_err(unreadable)?;
     let snapshots = config.data_dir.join("snapshots");
-    let snapshots = Arc::new(Snapshots::open(&snapshots, Arc::clone(&store)).map_err(fatal)?);
+    let snapshots = Arc::new(Snapshots::open(&snapshots, Arc::clone(&store)).map_err(unreadable)?);
     let peers = Arc::new(Peers::new(
         config.node_id,
         genesis_digest(&genesis),
@@ -272,7 +268,7 @@ async fn build(
     let unsaved = snapshots
         .end()
         .and_then(|end| log_len(&*store, end, at_most))
-        .map_err(fatal)?;
+        .map_err(unreadable)?;
     let log = Log::new(
         Arc::clone(&store),
         flusher.clone(),
@@ -293,7 +289,8 @@ async fn build(
         ),
     )
     .await
-    .map_err(fatal)?;
+    // Whoever failed under openraft has said why in plain words.
+    .map_err(|error| StartError::Fatal(fatal_switch.message().unwrap_or(error.to_string())))?;
     let (standing_sender, standing) = watch::channel(Standing::unknown());
     let queue = Arc::new(Queue::new(
         config.limits.queue_commands,
@@ -313,7 +310,7 @@ async fn build(
             clock: Arc::clone(&clock),
             fatal: fatal_switch.clone(),
         })
-        .map_err(fatal)?,
+        .map_err(unreadable)?,
     );
     let reads = Arc::new(Reads {
         store: Arc::clone(&store),
@@ -413,7 +410,7 @@ async fn begin_cluster(
 ) -> Result<(), StartError> {
     if store
         .get(Table::Meta, meta::BOOTSTRAP)
-        .map_err(data)?
+        .map_err(unreadable)?
         .is_none()
     {
         return Ok(());

@@ -1,6 +1,5 @@
 //! The machine's state as it lies in the store.
 
-use std::io;
 use std::ops::Bound;
 
 use ledger_core::state::{Pair, State, StateError};
@@ -21,7 +20,7 @@ impl State for StoreState<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.0
             .get(Table::State, key)
-            .map_err(|error| unreadable(key, &error))
+            .map_err(|error| StateError::unreadable(key, &error))
     }
 
     fn scan(
@@ -62,12 +61,5 @@ pub fn scan(
         (Direction::Ascending | Direction::Descending, _) => (start, end),
     };
     read.range(table, range, direction, limit)
-        .map_err(|error| unreadable(prefix, &error))
-}
-
-fn unreadable(key: &[u8], error: &io::Error) -> StateError {
-    StateError {
-        key: key.to_vec(),
-        what: format!("the store cannot be read: {error}"),
-    }
+        .map_err(|error| StateError::unreadable(prefix, &error))
 }

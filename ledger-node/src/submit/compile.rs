@@ -71,10 +71,7 @@ impl Compiler {
             let _turn = turn;
             machine.prepare(&StoreState(&*store), &[&submission])
         });
-        compiled
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)
+        Ok(compiled.await.map_err(io::Error::other)??)
     }
 
     /// Returns once a quorum has compiled what the command needs, and whoever else could soon.
