@@ -39,10 +39,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "ledger-node/src/node/start.rs",
         "the order of a start, from the disk to the open ports, read from top to bottom",
     ),
-    (
-        "ledger-node/src/storage/marker.rs",
-        "one file format and the rules for what it may say",
-    ),
     ("tests/src/kit/world.rs", "one world that all tests share"),
 ];
 
