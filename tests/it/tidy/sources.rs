@@ -16,10 +16,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "one thread's work, from a committed entry to the answers",
     ),
     (
-        "ledger-node/src/config.rs",
-        "every key of one file, its checks beside it",
-    ),
-    (
         "ledger-node/src/front/identity.rs",
         "one service: a getter and a list for each kind of identity",
     ),
