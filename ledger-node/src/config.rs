@@ -8,6 +8,7 @@ mod file;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -64,13 +65,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is logged, as `tracing`'s filters are written: `info`, `ledger_node=debug`. Every part of it can be read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The filter as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
 /// What to log, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// How lines look.
     pub format: LogFormat,
-    /// What is logged, as `tracing`'s filters are written: `info`, `ledger_node=debug`.
-    pub filter: String,
+    /// What is logged.
+    pub filter: LogFilter,
 }
 
 /// Raft's timing.

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 
 use super::{
-    Config, ConfigError, LimitsConfig, LogConfig, LogFormat, Overrides, RaftConfig, SnapshotConfig,
+    Config, ConfigError, LimitsConfig, LogConfig, LogFilter, LogFormat, Overrides, RaftConfig,
+    SnapshotConfig,
 };
 
 /// Bytes in a mebibyte.
@@ -156,7 +158,7 @@ impl ConfigFile {
             peer_listen,
             insecure,
             peer_addresses: peer_addresses(self.peer_addresses, &overrides.peer_addresses)?,
-            log: self.log.check(overrides),
+            log: self.log.check(overrides)?,
             raft: self.raft.check()?,
             snapshot: SnapshotConfig {
                 log_bytes: LOG_BYTES.of(self.snapshot.log_bytes)?,
@@ -168,13 +170,18 @@ impl ConfigFile {
 }
 
 impl LogFile {
-    fn check(self, overrides: &Overrides) -> LogConfig {
+    fn check(self, overrides: &Overrides) -> Result<LogConfig, ConfigError> {
         let format = overrides.log_format.or(self.format);
         let filter = overrides.log_filter.clone().or(self.filter);
-        LogConfig {
-            format: format.unwrap_or(LogFormat::Text),
-            filter: filter.unwrap_or_else(|| "info,openraft=error".to_owned()),
+        let filter = filter.unwrap_or_else(|| "info,openraft=error".to_owned());
+        if let Err(error) = EnvFilter::try_new(&filter) {
+            let what = format!("is not a filter such as `info`: {error}");
+            return Err(bad("log.filter", what));
         }
+        Ok(LogConfig {
+            format: format.unwrap_or(LogFormat::Text),
+            filter: LogFilter(filter),
+        })
     }
 }
 

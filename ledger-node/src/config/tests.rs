@@ -107,7 +107,7 @@ fn paths_are_relative_to_the_file_and_flags_win() {
     assert_eq!(config.data_dir, Path::new("here"));
     assert_eq!(config.client_listen, "[::1]:9".parse().unwrap());
     assert_eq!(config.log.format, LogFormat::Json);
-    assert_eq!(config.log.filter, "debug");
+    assert_eq!(config.log.filter.as_str(), "debug");
     let expected = [(2, "proxy.test:99".to_owned()), (3, "[::1]:7".to_owned())];
     assert_eq!(config.peer_addresses, expected.into());
 }
@@ -158,6 +158,10 @@ fn impossible_values_are_named() {
         (
             LEAST.replace("127.0.0.1:7401", "example.com:1"),
             "client_listen",
+        ),
+        (
+            format!("{LEAST}[log]\nfilter = \"info=loud\"\n"),
+            "log.filter",
         ),
         (
             format!("{LEAST}[raft]\nheartbeat_ms = 250\n"),
