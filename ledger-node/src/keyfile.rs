@@ -190,7 +190,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::clock::{SeededEntropy, SystemEntropy};
+    use crate::clock::SystemEntropy;
 
     #[test]
     fn a_key_is_read_back_and_signs_the_same() {
@@ -214,9 +214,9 @@ mod tests {
     fn a_key_is_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
-        KeyFile::create(&path, None, &SeededEntropy::new(1)).unwrap();
+        KeyFile::create(&path, None, &SystemEntropy).unwrap();
         let before = std::fs::read(&path).unwrap();
-        let error = KeyFile::create(&path, None, &SeededEntropy::new(2)).unwrap_err();
+        let error = KeyFile::create(&path, None, &SystemEntropy).unwrap_err();
         assert!(matches!(error, KeyFileError::Exists(_)));
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
@@ -241,7 +241,7 @@ mod tests {
     fn what_is_no_key_is_refused_and_a_key_is_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
-        let key = KeyFile::create(&path, None, &SeededEntropy::new(1)).unwrap();
+        let key = KeyFile::create(&path, None, &SystemEntropy).unwrap();
         let pem = std::fs::read_to_string(&path).unwrap();
         let secret = hex::encode(key.key.to_bytes());
         assert!(!format!("{key:?}").contains(&secret));

@@ -33,8 +33,8 @@ pub fn is_due(before: TreeSize, after: TreeSize) -> bool {
     before.0 / interval < after.0 / interval
 }
 
-/// True if the entry makes the end of its Raft entry a point: another set of replicas, or a replica that says what it runs. By
-/// the latter a replica that joined asks the others for their digests.
+/// True if the Raft entry that holds this entry ends in a point: the set of replicas changes, or a replica says which versions
+/// it runs. A replica that got its state as a copy says so again, to make the others attest theirs.
 #[must_use]
 pub fn is_asked_for(entry: &v1::Entry) -> bool {
     let Some(Body::Governance(governance)) = &entry.body else {

@@ -8,7 +8,6 @@ use clap::Args;
 use super::{Exit, Failure, unwritable};
 use crate::config::{Config, Overrides};
 use crate::keyfile::KeyFile;
-use crate::logging;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -21,7 +20,6 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure> {
     let config = Config::load(&arguments.config, &arguments.overrides)?;
-    logging::check(&config.log.filter).map_err(Failure::configuration)?;
     KeyFile::open(&config.node_key)?;
     KeyFile::open(&config.log_key)?;
     writeln!(out, "{config:#?}").map_err(unwritable)?;

@@ -10,52 +10,11 @@ use super::failure::{Answer, Failure};
 use super::gate::not_found;
 use crate::node::ledger::View;
 
-/// Proves entries, one after the other, to the tree of one size. Ascending or descending leaves share most of the work.
-#[derive(Debug)]
-pub struct EntryProver<'v> {
-    view: &'v View,
-    tiles: &'v StateTiles<'v>,
-    hash: TreeHash,
-    size: TreeSize,
-}
-
-impl<'v> EntryProver<'v> {
-    /// A prover for the tree of this size, which the view covers.
-    #[must_use]
-    pub fn new(view: &'v View, tiles: &'v StateTiles<'v>, origin: &str, size: TreeSize) -> Self {
-        Self {
-            view,
-            tiles,
-            hash: TreeHash::of_origin(origin),
-            size,
-        }
-    }
-
-    /// Proves these leaves, in their order.
-    ///
-    /// # Errors
-    /// `NOT_FOUND` for a leaf beyond the ledger, `DATA_DAMAGED`.
-    pub fn prove(&self, leaves: &[u64]) -> Answer<Vec<v1::ProvenEntry>> {
-        let mut prover = Prover::new(self.tiles, self.hash, self.size);
-        let mut proven = Vec::with_capacity(leaves.len());
-        for leaf in leaves {
-            let entry = ledger::entry_bytes(self.view, LeafIndex(*leaf))?
-                .ok_or_else(|| not_found("entry"))?;
-            let path = prover.inclusion(LeafIndex(*leaf)).map_err(unproven)?;
-            proven.push(v1::ProvenEntry {
-                index: *leaf,
-                entry,
-                path: path.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
-            });
-        }
-        Ok(proven)
-    }
-}
-
-/// Entries of a view, proven to a size.
+/// Entries of a view, in the order that is asked for, proven to the tree of a size that the view covers. Ascending or
+/// descending leaves share most of the work.
 ///
 /// # Errors
-/// Those of [`EntryProver::prove`].
+/// `NOT_FOUND` for a leaf beyond the ledger, `DATA_DAMAGED`.
 pub fn prove(
     view: &View,
     origin: &str,
@@ -63,7 +22,19 @@ pub fn prove(
     leaves: &[u64],
 ) -> Answer<Vec<v1::ProvenEntry>> {
     let tiles = StateTiles(view);
-    EntryProver::new(view, &tiles, origin, size).prove(leaves)
+    let mut prover = Prover::new(&tiles, TreeHash::of_origin(origin), size);
+    let mut proven = Vec::with_capacity(leaves.len());
+    for leaf in leaves {
+        let entry =
+            ledger::entry_bytes(view, LeafIndex(*leaf))?.ok_or_else(|| not_found("entry"))?;
+        let path = prover.inclusion(LeafIndex(*leaf)).map_err(unproven)?;
+        proven.push(v1::ProvenEntry {
+            index: *leaf,
+            entry,
+            path: path.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+        });
+    }
+    Ok(proven)
 }
 
 /// There is no proof because the tree is smaller, or because tiles are damaged.

@@ -6,11 +6,10 @@
 use ledger_core::id::{Identity, KeyId};
 use ledger_core::keys::PublicKey;
 use ledger_core::signature::read_message;
-use ledger_core::signer::Signer;
 use ledger_core::state::{Key, State, read};
 use ledger_proto::v1::{self, ErrorReason};
 use prost::Message;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 
 use super::failure::{Answer, Failure};
 
@@ -127,29 +126,6 @@ impl ReadSignature {
     }
 }
 
-/// A read with its signature, for those of our programs that are clients.
-#[must_use]
-pub fn sign<R: ReadRequest>(
-    request: R,
-    origin: &str,
-    signer: &dyn Signer,
-    time_us: u64,
-    nonce: [u8; 16],
-) -> tonic::Request<R> {
-    let signature = signer.sign(&message(origin, R::METHOD, time_us, &nonce, &request));
-    let key_id = PublicKey::from_bytes(&signer.public_key()).map(|key| key.key_id());
-    let mut request = tonic::Request::new(request);
-    let metadata = request.metadata_mut();
-    // A signer with a weak key has no id; the node says that the signature is missing.
-    if let Ok(key_id) = key_id {
-        metadata.insert_bin(KEY_ID, MetadataValue::from_bytes(key_id.as_bytes()));
-    }
-    metadata.insert(TIME, MetadataValue::from(time_us));
-    metadata.insert_bin(NONCE, MetadataValue::from_bytes(&nonce));
-    metadata.insert_bin(SIGNATURE, MetadataValue::from_bytes(&signature));
-    request
-}
-
 fn message<R: ReadRequest>(
     origin: &str,
     method: &str,
@@ -190,6 +166,8 @@ pub(super) fn invalid() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tonic::metadata::MetadataValue;
+
     use super::*;
     use crate::front::test_world::{NOW, ORIGIN, TestWorld, signed};
 

@@ -1,9 +1,5 @@
 //! A small ledger in memory for tests: records written as the machine would, read through the traits that ship.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::Arc;
-
 use ed25519_dalek::{Signer as _, SigningKey};
 use ledger_core::hash::TreeHash;
 use ledger_core::id::Identity;
@@ -17,42 +13,11 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use super::read_auth::ReadRequest;
 use crate::index;
 use crate::node::ledger::View;
-use crate::storage::{Batch, Change, Direction, KeyRange, Pair, Read, Table};
+use crate::storage::memory::MemoryStore;
+use crate::storage::{Batch, Store as _, Table};
 
 pub(crate) const ORIGIN: &str = "ledger.test/prod";
 pub(crate) const NOW: u64 = 1_795_392_000_000_000;
-
-#[derive(Debug, Default, Clone)]
-pub(crate) struct MemoryRead(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
-
-impl Read for MemoryRead {
-    fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.get(&(table, key.to_vec())).cloned())
-    }
-
-    fn range(
-        &self,
-        table: Table,
-        range: KeyRange<'_>,
-        direction: Direction,
-        limit: usize,
-    ) -> io::Result<Vec<Pair>> {
-        use std::ops::RangeBounds;
-        let mut pairs: Vec<Pair> = self
-            .0
-            .iter()
-            .filter(|((of, key), _)| {
-                *of == table && RangeBounds::<[u8]>::contains(&range, key.as_slice())
-            })
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect();
-        if direction == Direction::Descending {
-            pairs.reverse();
-        }
-        pairs.truncate(limit);
-        Ok(pairs)
-    }
-}
 
 /// State, entries and index, written as an applier writes them.
 #[derive(Debug)]
@@ -182,22 +147,15 @@ impl TestWorld {
     }
 
     pub(crate) fn view(&self) -> View {
-        let mut read = MemoryRead::default();
+        let mut state = Batch::new();
         for (key, value) in self.state.pairs() {
-            read.0.insert((Table::State, key.to_vec()), value.to_vec());
+            state.put(Table::State, key, value);
         }
-        for change in self.index.changes() {
-            match change {
-                Change::Put(table, key, value) => {
-                    read.0.insert((*table, key.clone()), value.clone());
-                }
-                Change::Delete(table, key) => {
-                    read.0.remove(&(*table, key.clone()));
-                }
-                Change::DeleteRange(..) => panic!("the index deletes no ranges"),
-            }
+        let store = MemoryStore::new();
+        for batch in [&state, &self.index] {
+            store.write(batch).unwrap();
         }
-        View::new(Arc::new(read))
+        View::new(store.view())
     }
 }
 

@@ -72,7 +72,7 @@ fn derive(check: &mut Check<'_>, entry: &v1::Entry) -> Go<Derived> {
                 }
             }
             Change::Delete(_, key) => derived.deletes.push(key.clone()),
-            // Lists only grow, and the order of expiries loses single keys.
+            // No entry deletes a range of the index.
             Change::DeleteRange(..) => {}
         }
     }

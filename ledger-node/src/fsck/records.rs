@@ -10,7 +10,7 @@ use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 use policy_engine::{BundleDigest, HEADER, check_record};
 use prost::Message;
 
-use super::{Check, Go, Ground, Seen, family_of};
+use super::{Check, Enough, Go, Ground, Seen, family_of};
 use crate::index;
 use crate::node::view::StoreState;
 use crate::storage::Table;
@@ -55,35 +55,68 @@ fn check_pair(
     let result = match family {
         Family::Ledger => pair.is::<v1::LedgerRecord>(key.len() == 1),
         Family::Head => pair.is::<v1::HeadRecord>(key.len() == 1),
-        Family::Operator => operator(check, pair)?,
-        Family::Agent => agent(check, pair)?,
-        Family::Gateway => gateway(check, pair)?,
-        Family::Node => node(check, pair)?,
-        Family::Key => public_key(check, pair)?,
-        Family::KeyOfIdentity => key_of_identity(check, pair)?,
-        Family::Namespace => namespace(check, pair)?,
-        Family::Session => session(check, ground, pair)?,
-        Family::Halt => halt(check, pair)?,
-        Family::Bundle => bundle(check, pair)?,
-        Family::BundleChunk => bundle_chunk(check, pair)?,
+        Family::Operator => {
+            somebody::<v1::OperatorRecord>(check, pair, |record| record.leaf, Identity::Operator)
+        }
+        Family::Agent => {
+            somebody::<v1::AgentRecord>(check, pair, |record| record.leaf, Identity::Agent)
+        }
+        Family::Gateway => {
+            somebody::<v1::GatewayRecord>(check, pair, |record| record.leaf, Identity::Gateway)
+        }
+        Family::Node => node(check, pair),
+        Family::Key => public_key(check, pair),
+        Family::KeyOfIdentity => key_of_identity(check, pair),
+        Family::Namespace => namespace(check, pair),
+        Family::Session => session(check, ground, pair),
+        Family::Halt => halt(check, pair),
+        Family::Bundle => bundle(check, pair),
+        Family::BundleChunk => bundle_chunk(check, pair),
         Family::Request => pair.is::<v1::RequestRecord>(true),
-        Family::OutcomeOf => outcome_of(check, pair)?,
-        Family::Trust => trust(check, ground, pair)?,
-        Family::Attestation => attestation(check, pair)?,
-        Family::Partition => partition(check, pair)?,
-        Family::PartitionExpiry => partition_expiry(check, pair)?,
-        Family::Compartment => compartment(check, pair)?,
+        Family::OutcomeOf => outcome_of(check, pair),
+        Family::Trust => trust(check, ground, pair),
+        Family::Attestation => attestation(check, pair),
+        Family::Partition => partition(check, pair),
+        Family::PartitionExpiry => partition_expiry(check, pair),
+        Family::Compartment => compartment(check, pair),
         // Read with the tree.
         Family::Entry | Family::TileHash => Ok(()),
     };
     match result {
         Ok(()) => Ok(()),
-        Err(what) => check.found(Table::State, key, what),
+        Err(Wrong::Here(what)) => check.found(Table::State, key, what),
+        Err(Wrong::Enough) => Err(Enough),
+    }
+}
+
+/// Why a record is not looked at any further.
+enum Wrong {
+    /// This is wrong with it.
+    Here(String),
+    /// Enough is known of the whole store.
+    Enough,
+}
+
+impl From<Enough> for Wrong {
+    fn from(_: Enough) -> Self {
+        Self::Enough
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Self {
+        Self::Here(what)
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(what: &str) -> Self {
+        Self::Here(what.to_owned())
     }
 }
 
 /// What is wrong with a record, if anything.
-type Judged = Result<(), String>;
+type Judged = Result<(), Wrong>;
 
 #[derive(Clone, Copy)]
 struct Pair<'p> {
@@ -115,24 +148,10 @@ impl Pair<'_> {
 }
 
 fn holds(condition: bool, what: &str) -> Judged {
-    if condition {
-        Ok(())
-    } else {
-        Err(what.to_owned())
-    }
+    if condition { Ok(()) } else { Err(what.into()) }
 }
 
 const UNTIED: &str = "the entry that it names as its last change did not change it";
-
-/// Decodes a record or returns what is wrong with it.
-macro_rules! decoded {
-    ($pair:expr) => {
-        match $pair.decode() {
-            Ok(record) => record,
-            Err(what) => return Ok(Err(what)),
-        }
-    };
-}
 
 /// The command of an entry.
 fn ask(check: &mut Check<'_>, leaf: u64) -> Go<Option<Ask>> {
@@ -159,32 +178,24 @@ fn is_about(check: &mut Check<'_>, leaf: u64, identity: &Identity) -> Go<bool> {
     Ok(named || replaced)
 }
 
-fn operator(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::OperatorRecord = decoded!(pair);
+/// The record of an operator, an agent or a gateway: the entry that it names as its last change is about them.
+fn somebody<M: Message + Default>(
+    check: &mut Check<'_>,
+    pair: Pair<'_>,
+    leaf: fn(&M) -> u64,
+    identity: fn(String) -> Identity,
+) -> Judged {
+    let record: M = pair.decode()?;
     let id = pair.text().unwrap_or_default().to_owned();
-    let tied = is_about(check, record.leaf, &Identity::Operator(id))?;
-    Ok(holds(tied, UNTIED))
+    let tied = is_about(check, leaf(&record), &identity(id))?;
+    holds(tied, UNTIED)
 }
 
-fn agent(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::AgentRecord = decoded!(pair);
-    let id = pair.text().unwrap_or_default().to_owned();
-    let tied = is_about(check, record.leaf, &Identity::Agent(id))?;
-    Ok(holds(tied, UNTIED))
-}
-
-fn gateway(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::GatewayRecord = decoded!(pair);
-    let id = pair.text().unwrap_or_default().to_owned();
-    let tied = is_about(check, record.leaf, &Identity::Gateway(id))?;
-    Ok(holds(tied, UNTIED))
-}
-
-fn node(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::NodeRecord = decoded!(pair);
+fn node(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::NodeRecord = pair.decode()?;
     let id = record.card.as_ref().map(|card| card.node_id);
     if id.is_none() || id != pair.number() {
-        return Ok(Err("the card is of another node".to_owned()));
+        return Err("the card is of another node".into());
     }
     let by = check.entry(record.leaf)?;
     let genesis = by.is_some_and(|by| matches!(by.body, Some(Body::Genesis(_))));
@@ -193,18 +204,18 @@ fn node(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
             ask(check, record.leaf)?,
             Some(Ask::UpdateMembership(_) | Ask::DeclareSupport(_))
         );
-    Ok(holds(tied, UNTIED))
+    holds(tied, UNTIED)
 }
 
 /// A member's last attestation says what its entry says.
-fn attestation(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::AttestationRecord = decoded!(pair);
+fn attestation(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::AttestationRecord = pair.decode()?;
     let Some(node) = pair.number() else {
-        return Ok(Err("the key has another form".to_owned()));
+        return Err("the key has another form".into());
     };
     let member: Option<v1::NodeRecord> = check.record(&Key::node(node))?;
     if !member.is_some_and(|member| member.member) {
-        return Ok(Err("the node is no member".to_owned()));
+        return Err("the node is no member".into());
     }
     let said = v1::AttestState {
         tree_size: record.tree_size,
@@ -217,41 +228,41 @@ fn attestation(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
         let author = command.author.as_ref().map(Identity::parse);
         author == Some(Ok(Identity::Node(node))) && command.body == Some(Ask::AttestState(said))
     });
-    Ok(holds(tied, UNTIED))
+    holds(tied, UNTIED)
 }
 
-fn public_key(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::KeyRecord = decoded!(pair);
+fn public_key(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::KeyRecord = pair.decode()?;
     let identity = record.identity.as_ref().map(Identity::parse);
     let key = record.key.as_ref().map(PublicKey::parse);
     let (Some(Ok(identity)), Some(Ok(key))) = (identity, key) else {
-        return Ok(Err("the key or its identity is not valid".to_owned()));
+        return Err("the key or its identity is not valid".into());
     };
     let id = key.key_id();
     if Key::public_key(id).as_bytes() != pair.key {
-        return Ok(Err("the key has another id".to_owned()));
+        return Err("the key has another id".into());
     }
     check.expect(&Key::key_of(&identity, id), "its key is there")?;
     let known = check.entry(record.leaf)?.is_some();
-    Ok(holds(known, UNTIED))
+    holds(known, UNTIED)
 }
 
-fn key_of_identity(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
+fn key_of_identity(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
     let Some(id) = pair.key.last_chunk::<16>() else {
-        return Ok(Err("the key has another form".to_owned()));
+        return Err("the key has another form".into());
     };
     let id = KeyId::from_bytes(*id);
     let record: Option<v1::KeyRecord> = check.record(&Key::public_key(id))?;
     let identity = record.and_then(|record| Identity::parse(&record.identity?).ok());
     let same = identity.is_some_and(|identity| Key::key_of(&identity, id).as_bytes() == pair.key);
-    Ok(holds(
+    holds(
         same && pair.bytes.is_empty(),
         "the identity does not have this key",
-    ))
+    )
 }
 
-fn namespace(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::NamespaceRecord = decoded!(pair);
+fn namespace(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::NamespaceRecord = pair.decode()?;
     let name = pair.text();
     let tied = match ask(check, record.leaf)? {
         Some(Ask::CreateNamespace(ask)) => Some(ask.name.as_str()) == name,
@@ -264,14 +275,14 @@ fn namespace(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
             Some(Ask::ActivateBundle(ask))
                 if ask.digest == record.active_digest && Some(ask.namespace.as_str()) == name
         );
-    Ok(holds(tied && activated, UNTIED))
+    holds(tied && activated, UNTIED)
 }
 
 /// A session's count and head are those of the last entry of its chain.
-fn session(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::SessionRecord = decoded!(pair);
+fn session(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Judged {
+    let record: v1::SessionRecord = pair.decode()?;
     let Ok(id) = ledger_core::id::SessionId::from_slice(pair.rest()) else {
-        return Ok(Err("the key has another form".to_owned()));
+        return Err("the key has another form".into());
     };
     let opening = check.entry(record.leaf)?;
     let tied = opening.is_some_and(|found| {
@@ -283,7 +294,7 @@ fn session(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged>
         same && found.time_us == record.opened_at_us && entry::session(&found) == Some(id)
     });
     if !tied {
-        return Ok(Err(UNTIED.to_owned()));
+        return Err(UNTIED.into());
     }
     let list = index::List::session(id);
     let mut last = None;
@@ -305,11 +316,11 @@ fn session(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged>
     })?;
     let same =
         last.is_some_and(|(number, head)| record.count == number && record.head == head.as_bytes());
-    Ok(holds(same, "count or head is not that of its last entry"))
+    holds(same, "count or head is not that of its last entry")
 }
 
-fn halt(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::HaltRecord = decoded!(pair);
+fn halt(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::HaltRecord = pair.decode()?;
     let tied = matches!(
         ask(check, record.leaf)?,
         Some(Ask::SetHalt(ask))
@@ -317,7 +328,7 @@ fn halt(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
                 && ask.scope == record.scope
                 && ask.expires_at_us == record.expires_at_us
     );
-    Ok(holds(tied, UNTIED))
+    holds(tied, UNTIED)
 }
 
 /// Halts that were set, not lifted, and have not ended are there: a lost one would let through what it stops.
@@ -330,8 +341,8 @@ fn check_halts(check: &mut Check<'_>, seen: &Seen) -> Go {
     Ok(())
 }
 
-fn bundle(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::BundleRecord = decoded!(pair);
+fn bundle(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::BundleRecord = pair.decode()?;
     // The key of a chunk is that of its bundle and its number, in the other family.
     let mut chunks = Key::family(Family::BundleChunk).into_bytes();
     chunks.extend_from_slice(pair.rest());
@@ -341,38 +352,38 @@ fn bundle(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
         Ok(())
     })?;
     let same = record.received == count && record.complete == (count == record.chunk_count);
-    Ok(holds(same, "says that it has other chunks than there are"))
+    holds(same, "says that it has other chunks than there are")
 }
 
-fn bundle_chunk(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::LeafRecord = decoded!(pair);
+fn bundle_chunk(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::LeafRecord = pair.decode()?;
     let Some(Ask::PublishBundle(ask)) = ask(check, record.leaf)? else {
-        return Ok(Err(UNTIED.to_owned()));
+        return Err(UNTIED.into());
     };
     let digest: Option<[u8; 32]> = ask.digest.as_slice().try_into().ok();
     let same = digest.is_some_and(|digest| {
         let digest = BundleDigest(digest);
         Key::bundle_chunk(&ask.namespace, &digest, ask.chunk_index).as_bytes() == pair.key
     });
-    Ok(holds(same, UNTIED))
+    holds(same, UNTIED)
 }
 
-fn outcome_of(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::LeafRecord = decoded!(pair);
+fn outcome_of(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::LeafRecord = pair.decode()?;
     let same = matches!(
         ask(check, record.leaf)?,
         Some(Ask::Record(ask)) if Some(ask.decision_index) == pair.number()
     );
-    Ok(holds(same, UNTIED))
+    holds(same, UNTIED)
 }
 
-fn trust(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged> {
-    let record: v1::TrustRecord = decoded!(pair);
+fn trust(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Judged {
+    let record: v1::TrustRecord = pair.decode()?;
     let Some(epoch) = pair
         .number()
         .filter(|epoch| *epoch <= ground.ledger.trust_epoch)
     else {
-        return Ok(Err("is of an epoch that has not come".to_owned()));
+        return Err("is of an epoch that has not come".into());
     };
     let policy = match check.entry(record.leaf)?.and_then(|found| found.body) {
         Some(Body::Genesis(genesis)) if epoch == 0 => Some(genesis.trust_policy),
@@ -381,7 +392,7 @@ fn trust(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Go<Judged> {
             _ => None,
         },
     };
-    Ok(holds(policy.as_ref() == Some(&record.trust_policy), UNTIED))
+    holds(policy.as_ref() == Some(&record.trust_policy), UNTIED)
 }
 
 /// The key of a partition in the order of expiries.
@@ -405,12 +416,12 @@ fn split_partition(key: &[u8]) -> Option<(&[u8], &[u8])> {
     key.split_at_checked(key.len() - inside)
 }
 
-fn partition(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
+fn partition(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
     let Some((partition, record)) = split_partition(pair.key) else {
-        return Ok(Err("the key has another form".to_owned()));
+        return Err("the key has another form".into());
     };
     match check_record(record, pair.bytes) {
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error.to_string().into()),
         Ok(Some(at_us)) => {
             let expiry = expiry_key(at_us, partition);
             if check.get(Table::State, &expiry)?.is_none() {
@@ -421,48 +432,43 @@ fn partition(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
         Ok(None) => {
             let header = [partition, HEADER].concat();
             if check.get(Table::State, &header)?.is_none() {
-                return Ok(Err("is of a partition without a header".to_owned()));
+                return Err("is of a partition without a header".into());
             }
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
-fn partition_expiry(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
+fn partition_expiry(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
     let Some((_, key)) = pair.rest().split_first_chunk::<8>() else {
-        return Ok(Err("the key has another form".to_owned()));
+        return Err("the key has another form".into());
     };
     let header = [key, HEADER].concat();
     let Some(bytes) = check.get(Table::State, &header)? else {
         let what = "a partition is missing, although it has not expired";
         check.found(Table::State, &header, what)?;
-        return Ok(Ok(()));
+        return Ok(());
     };
     let at_us = check_record(HEADER, &bytes).ok().flatten();
     let same = at_us.is_some_and(|at_us| expiry_key(at_us, key) == pair.key);
-    Ok(holds(
+    holds(
         same && pair.bytes.is_empty(),
         "there is no partition that expires then",
-    ))
+    )
 }
 
 /// What a compartment holds was compared with its entry; here it must have one.
-fn compartment(check: &mut Check<'_>, pair: Pair<'_>) -> Go<Judged> {
-    pair.decode::<v1::Compartment>().map_or_else(
-        |what| Ok(Err(what)),
-        |stored| {
-            let leaf = pair.rest().split_first_chunk::<8>();
-            let found = match leaf {
-                Some((leaf, _)) => check.entry(u64::from_be_bytes(*leaf))?,
-                None => None,
-            };
-            let named = found.is_some_and(|found| {
-                let key = Key::compartment(LeafIndex(found.index), stored.kind());
-                found.stored.contains(&stored.kind) && key.as_bytes() == pair.key
-            });
-            Ok(holds(named, "no entry stored this content"))
-        },
-    )
+fn compartment(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let stored: v1::Compartment = pair.decode()?;
+    let found = match pair.rest().split_first_chunk::<8>() {
+        Some((leaf, _)) => check.entry(u64::from_be_bytes(*leaf))?,
+        None => None,
+    };
+    let named = found.is_some_and(|found| {
+        let key = Key::compartment(LeafIndex(found.index), stored.kind());
+        found.stored.contains(&stored.kind) && key.as_bytes() == pair.key
+    });
+    holds(named, "no entry stored this content")
 }
 
 /// Names the request ids that belong to no entry. That every entry has its own was seen with the entries.

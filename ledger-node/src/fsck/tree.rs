@@ -9,17 +9,13 @@ use ledger_proto::v1::entry::Body;
 use super::{Check, Enough, Go, Ground, MAX_FINDINGS, Seen, content};
 use crate::storage::Table;
 
-/// Where an entry and the stored hash of its leaf differ.
-struct Difference {
-    leaf: u64,
-}
-
 /// The tree, computed twice: from the entries, and from the stored hashes of leaves. Where the two differ, the root of the
 /// ledger says which of them is damaged.
 struct Trees {
     of_entries: Frontier,
     of_hashes: Frontier,
-    differences: Vec<Difference>,
+    /// The leaves at which an entry and its stored hash differ.
+    differences: Vec<u64>,
 }
 
 pub(super) fn check(check: &mut Check<'_>, ground: &Ground, seen: &mut Seen) -> Go {
@@ -92,7 +88,7 @@ fn append(check: &mut Check<'_>, ground: &Ground, trees: &mut Trees, bytes: &[u8
             Some(stored) if write.level == 0 => {
                 stored_leaf = stored;
                 if trees.differences.len() < MAX_FINDINGS {
-                    trees.differences.push(Difference { leaf });
+                    trees.differences.push(leaf);
                 }
             }
             // Above a leaf that differs this may follow from it.
@@ -113,7 +109,7 @@ fn judge(check: &mut Check<'_>, ground: &Ground, trees: &Trees) -> Go {
     let root = ground.head.root();
     let entries_hold = trees.of_entries.root() == root;
     let hashes_hold = trees.of_hashes.root() == root;
-    for Difference { leaf } in &trees.differences {
+    for leaf in &trees.differences {
         if !entries_hold {
             check.found(
                 Table::State,

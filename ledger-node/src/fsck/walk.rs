@@ -18,8 +18,8 @@ const fn page_len(table: Table) -> usize {
 const REPORT_EVERY: u64 = 4_096;
 
 impl Check<'_> {
-    /// Hands on every pair under a prefix, ascending, and returns how many there are. For those who read a part of a table as
-    /// its own; those who come back to it [`Check::look`].
+    /// Hands on every pair under a prefix, ascending, and returns how many there are. Counts the keys as read; use
+    /// [`Check::look`] for keys that are counted elsewhere.
     pub(super) fn walk(
         &mut self,
         table: Table,
@@ -32,7 +32,7 @@ impl Check<'_> {
         })
     }
 
-    /// Like [`Check::walk`], without counting the keys as read once more.
+    /// Like [`Check::walk`], without counting the keys as read.
     pub(super) fn look(
         &mut self,
         table: Table,

@@ -48,7 +48,7 @@ impl Pace {
         })
     }
 
-    /// Waits until the clock holds, and gives its time.
+    /// Waits until the clock is known not to have jumped; returns its time in µs.
     pub async fn even(&self, clock: &dyn crate::clock::Clock) -> u64 {
         loop {
             let kept = self.kept.notified();

@@ -16,10 +16,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "one thread's work, from a committed entry to the answers",
     ),
     (
-        "ledger-node/src/config.rs",
-        "every key of one file, its checks beside it",
-    ),
-    (
         "ledger-node/src/front/identity.rs",
         "one service: a getter and a list for each kind of identity",
     ),
@@ -38,10 +34,6 @@ const LONG_FILES: &[(&str, &str)] = &[
     (
         "ledger-node/src/node/start.rs",
         "the order of a start, from the disk to the open ports, read from top to bottom",
-    ),
-    (
-        "ledger-node/src/storage/marker.rs",
-        "one file format and the rules for what it may say",
     ),
     ("tests/src/kit/world.rs", "one world that all tests share"),
 ];
