@@ -4,16 +4,20 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_tests::kit::World;
-use ledger_core::hash::{LeafIndex, TreeHash};
-use ledger_core::machine::tip;
+use countersign_tests::kit::{World, genesis_message};
+use ledger_core::evidence::StateTiles;
+use ledger_core::hash::{Hash, LeafIndex, TreeHash, TreeSize};
+use ledger_core::machine::{genesis_digest, tip};
 use ledger_core::state::{Family, Key};
+use ledger_core::tree::proof::Prover;
 use ledger_node::fsck::family_of;
 use ledger_node::node::view::StoreState;
+use ledger_node::raft::log::read_meta;
 use ledger_node::raft::snapshot::Snapshots;
+use ledger_node::storage::marker::{MarkedTree, Marker};
 use ledger_node::storage::memory::MemoryStore;
 use ledger_node::storage::rocks::RocksStore;
-use ledger_node::storage::{Batch, Read, Store, Table};
+use ledger_node::storage::{Batch, Read, Store, Table, meta};
 use ledger_proto::peer::v1 as wire;
 use prost::Message;
 
@@ -21,8 +25,26 @@ use super::fsck::{pairs, story, with};
 
 /// Sends a copy of a store to a node on an empty disk, as the leader does.
 fn send(store: &dyn Store, to: &Path, receiver: Arc<dyn Store>) -> io::Result<()> {
-    let (manifest, contents) = copy(store, to)?;
-    let snapshots = Snapshots::open(&to.join("snapshots"), receiver)?;
+    send_to(&Arc::new(marker(to)), store, to, receiver, |_| ())
+}
+
+/// The marker of node 2 of the ledger that the story is told of.
+fn marker(dir: &Path) -> Marker {
+    let digest = genesis_digest(&genesis_message(TreeHash::Sha256));
+    Marker::create(dir, 2, digest).expect("a marker")
+}
+
+/// The same to a node that has promised something, with another manifest.
+fn send_to(
+    marker: &Arc<Marker>,
+    store: &dyn Store,
+    to: &Path,
+    receiver: Arc<dyn Store>,
+    change: impl FnOnce(&mut wire::SnapshotManifest),
+) -> io::Result<()> {
+    let (mut manifest, contents) = copy(store, to)?;
+    change(&mut manifest);
+    let snapshots = Snapshots::open(&to.join("snapshots"), receiver, Arc::clone(marker))?;
     let incoming = snapshots.receive(&manifest)?;
     for (number, content) in (0..).zip(&contents) {
         incoming.write(number, 0, content)?;
@@ -56,8 +78,12 @@ fn copy(store: &dyn Store, to: &Path) -> io::Result<(wire::SnapshotManifest, Vec
         contents.push(content);
     }
     let end = tip(&StoreState(store)).expect("sound");
+    let applied: Option<wire::AppliedRecord> = read_meta(store, meta::APPLIED)?;
     let manifest = wire::SnapshotManifest {
-        meta: Some(wire::SnapshotMeta::default()),
+        meta: Some(wire::SnapshotMeta {
+            last_log_id: applied.expect("something was applied").last_log_id,
+            ..wire::SnapshotMeta::default()
+        }),
         files,
         tree_size: end.size.0,
         root: end.root.as_bytes().to_vec(),
@@ -135,13 +161,74 @@ fn content_that_no_entry_commits_to_is_refused() {
     assert!(error.contains("entry 0 "), "{error}");
 }
 
+/// What a node that has cosigned this tree says to the copy.
+fn received_after(store: &MemoryStore, size: u64, root: Hash) -> io::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let marker = marker(folder.path());
+    let size = TreeSize(size);
+    let cosigned = marker.update(|record| record.cosigned = Some(MarkedTree { size, root }));
+    cosigned.expect("is written");
+    let receiver = Arc::new(MemoryStore::new());
+    send_to(&Arc::new(marker), store, folder.path(), receiver, |_| ())
+}
+
+#[test]
+fn a_copy_that_does_not_hold_what_this_node_has_cosigned_is_refused() {
+    let (store, _) = told();
+    let end = tip(&StoreState(&store)).expect("sound");
+    let root = |size: u64| {
+        let state = StoreState(&store);
+        let tiles = StateTiles(&state);
+        let mut prover = Prover::new(&tiles, TreeHash::Sha256, TreeSize(size));
+        prover.root().expect("sound")
+    };
+    for size in [1, 2, end.size.0] {
+        received_after(&store, size, root(size)).expect("it goes on from there");
+        let error = received_after(&store, size, root(1 + size % 2)).map_err(|e| e.to_string());
+        let error = error.expect_err("another history");
+        let what = format!("the tree of {size} entries that this node has cosigned");
+        assert!(error.contains(&what), "{error}");
+    }
+    let error = received_after(&store, end.size.0 + 1, end.root).expect_err("too short");
+    assert!(error.to_string().contains("has cosigned"), "{error}");
+}
+
+#[test]
+fn a_copy_of_another_ledger_or_of_another_end_is_refused() {
+    let (other, _) = story(TreeHash::Blake3);
+    let error = received(&other).expect_err("another ledger").to_string();
+    assert!(
+        error.contains("entry 0 of the snapshot is not the genesis"),
+        "{error}"
+    );
+
+    let (store, _) = told();
+    let folder = tempfile::tempdir().expect("a folder");
+    let marker = Arc::new(marker(folder.path()));
+    let receiver = Arc::new(MemoryStore::new());
+    let later = |manifest: &mut wire::SnapshotManifest| {
+        let meta = manifest.meta.as_mut().expect("it has meta");
+        meta.last_log_id.as_mut().expect("it has an end").index += 1;
+    };
+    let sent = send_to(&marker, &store, folder.path(), receiver, later);
+    let error = sent.expect_err("another end").to_string();
+    assert!(
+        error.contains("the log entry that its manifest names"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_copy_goes_on_where_it_was_interrupted_and_takes_no_other_part() {
     let (store, _) = told();
     let folder = tempfile::tempdir().expect("a folder");
     let (manifest, contents) = copy(&store, folder.path()).expect("a copy");
     let at = folder.path().join("snapshots");
-    let open = || Snapshots::open(&at, Arc::new(MemoryStore::new())).expect("opens");
+    let marker = Arc::new(marker(folder.path()));
+    let open = || {
+        let store = Arc::new(MemoryStore::new());
+        Snapshots::open(&at, store, Arc::clone(&marker)).expect("opens")
+    };
     let longest = (0..contents.len()).max_by_key(|number| contents[*number].len());
     let longest = longest.expect("there are files");
     let half = contents[longest].len() / 2;

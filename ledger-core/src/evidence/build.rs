@@ -249,24 +249,34 @@ fn assemble(
             }));
         }
     }
-    let mut trust_steps = Vec::new();
-    for (epoch, checkpoint) in sources.trust_checkpoints {
-        let record: v1::TrustRecord =
-            read(state, &Key::trust(*epoch))?.ok_or(BuildError::NotFound("trust epoch"))?;
-        let entry = prove_all(state, checkpoint, &BTreeSet::from([record.leaf]))?.pop();
-        trust_steps.push(v1::TrustStep {
-            entry,
-            checkpoint: checkpoint.clone(),
-        });
-    }
     Ok(v1::Evidence {
         origin: ledger.origin,
         subject: Some(subject),
         entries: prove_all(state, sources.checkpoint, leaves)?,
         checkpoint: sources.checkpoint.to_owned(),
-        trust_steps,
+        trust_steps: trust_steps(state, sources.trust_checkpoints)?,
         compartments,
     })
+}
+
+/// The changes of the trust policy that began these epochs, each proven to the checkpoint that carries it.
+///
+/// # Errors
+/// [`BuildError`]
+pub fn trust_steps(
+    state: &dyn State,
+    checkpoints: &[(u64, String)],
+) -> Result<Vec<v1::TrustStep>, BuildError> {
+    let steps = checkpoints.iter().map(|(epoch, checkpoint)| {
+        let record: v1::TrustRecord =
+            read(state, &Key::trust(*epoch))?.ok_or(BuildError::NotFound("trust epoch"))?;
+        let entry = prove_all(state, checkpoint, &BTreeSet::from([record.leaf]))?.pop();
+        Ok(v1::TrustStep {
+            entry,
+            checkpoint: checkpoint.clone(),
+        })
+    });
+    steps.collect()
 }
 
 fn size_of(checkpoint: &str) -> Result<u64, BuildError> {

@@ -16,7 +16,9 @@ mod report;
 mod trust;
 mod verify;
 
-pub use build::{BuildError, Sources, StateTiles, decision, receipt, session, session_leaves};
+pub use build::{
+    BuildError, Sources, StateTiles, decision, receipt, session, session_leaves, trust_steps,
+};
 pub use file::{FileError, MAX_EVIDENCE_LEN, decode, encode};
 pub use json::{from_json, to_json};
 pub use report::{Basis, Fact, Report};

@@ -5,14 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use ledger_proto::v1;
+use ledger_proto::v1::{self, command::Body};
 
 use super::context::{Context, Stop, applied};
 use super::membership::nodes;
 use super::validate;
-use crate::hash::{HASH_LEN, Hash, TreeSize};
+use crate::command::Command;
+use crate::hash::{HASH_LEN, Hash, LeafIndex, TreeSize};
 use crate::id::Identity;
-use crate::state::{Key, State, StateError, Txn};
+use crate::keys::PublicKey;
+use crate::ledger;
+use crate::signature::{SignatureDomain, parse_signatures};
+use crate::state::{Key, State, StateError, Txn, read};
 
 pub(super) fn attest_state(
     context: &mut Context<'_, '_>,
@@ -122,6 +126,37 @@ pub fn compare(state: &dyn State, node: u64) -> Result<Option<Comparison>, State
         }
     }
     Ok(Some(comparison))
+}
+
+/// What a member has attested last, if its entry carries a signature of this key. What a state says of its own members, their
+/// keys and their words counts for nothing while that state itself is in doubt.
+///
+/// # Errors
+/// [`StateError`] if the state cannot be read.
+pub fn attested_with(
+    state: &dyn State,
+    origin: &str,
+    node: u64,
+    key: &PublicKey,
+) -> Result<Option<v1::AttestState>, StateError> {
+    let record: Option<v1::AttestationRecord> = read(state, &Key::attestation(node))?;
+    let Some(record) = record else {
+        return Ok(None);
+    };
+    let entry = ledger::entry(state, LeafIndex(record.leaf))?;
+    let Some(signed) = entry.and_then(|entry| entry.signed) else {
+        return Ok(None);
+    };
+    let said = Command::parse(&signed)
+        .ok()
+        .filter(|command| command.author == Identity::Node(node));
+    let domain = SignatureDomain::of(&Identity::Node(node));
+    let is_signed = parse_signatures(domain, origin, &signed)
+        .is_ok_and(|signatures| signatures.iter().any(|signature| signature.verify(key)));
+    Ok(match said.map(|command| command.body) {
+        Some(Body::AttestState(attested)) if is_signed => Some(attested),
+        _ => None,
+    })
 }
 
 fn digest_of(node: u64, record: &v1::AttestationRecord) -> Result<Hash, StateError> {

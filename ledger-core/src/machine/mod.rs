@@ -37,7 +37,7 @@ mod validate;
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
 pub use admission::{Refusal, SignatureChecks, check_signatures};
-pub use attestation::{Comparison, compare};
+pub use attestation::{Comparison, attested_with, compare};
 pub use authority::{Duty, roles};
 pub use genesis::{GenesisError, genesis, genesis_digest};
 pub use liveness::Liveness;

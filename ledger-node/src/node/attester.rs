@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ledger_core::hash::TreeSize;
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS};
 use ledger_core::state::{Key, Pair, State, StateError, read, state_digest};
 use ledger_proto::v1::{self, command::Body};
@@ -17,6 +18,7 @@ use super::attested::{comparison, copied_at, differing, outvoted};
 use super::fatal::{Fatal, disk};
 use super::own_commands::OwnCommands;
 use super::view::StoreState;
+use super::vouched::is_vouched_for;
 use crate::apply::points::{Point, Points, StoreNumber};
 use crate::storage::{Batch, Read, Store, Table, meta};
 
@@ -31,6 +33,8 @@ const MAX_PATIENCE: Duration = Duration::from_secs(320);
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
     pub(super) points: Arc<Points>,
+    /// Where trust begins.
+    pub(super) genesis: v1::Genesis,
     pub(super) own: OwnCommands,
     pub(super) fatal: Fatal,
     pub(super) ended: CancellationToken,
@@ -160,20 +164,37 @@ impl Attester {
                 self.logged = what;
             }
         }
-        if copied_at(&*view)?.is_some() && found.is_confirmed() {
-            let confirm = || {
-                let mut batch = Batch::new();
-                batch.delete(Table::Meta, meta::COPIED);
-                store.write(&batch)
-            };
-            let confirmed = points.while_it_is(number, confirm);
-            if confirmed
-                .map_err(|error| StateError::unreadable(meta::COPIED, &error))?
-                .is_some()
-            {
-                self.asked = None;
-                tracing::info!(size = %found.size, "the others have the state that this node got as a copy; it cosigns from now on");
+        let node = self.parts.own.ledger.node_id();
+        let what = (found.size, found.digest);
+        if copied_at(&*view)?.is_none() || !found.is_confirmed() {
+            return Ok(());
+        }
+        match is_vouched_for(&*view, &self.parts.genesis, node, what)? {
+            Ok(true) => self.confirm(number, found.size),
+            // Not yet: the genesis, or whoever it handed trust on to, names nodes that have not said so.
+            Ok(false) => Ok(()),
+            Err(why) => {
+                if self.logged != why {
+                    tracing::error!(%why, "the trust policy of the copy that this node got does not follow from its genesis: it cosigns nothing. Run fsck on the node that sent it");
+                    self.logged = why;
+                }
+                Ok(())
             }
+        }
+    }
+
+    /// From now on this node vouches for its state.
+    fn confirm(&mut self, number: StoreNumber, size: TreeSize) -> Result<(), StateError> {
+        let (points, store) = (&self.parts.points, &self.parts.store);
+        let confirmed = points.while_it_is(number, || {
+            let mut batch = Batch::new();
+            batch.delete(Table::Meta, meta::COPIED);
+            store.write(&batch)
+        });
+        let confirmed = confirmed.map_err(|error| StateError::unreadable(meta::COPIED, &error))?;
+        if confirmed.is_some() {
+            self.asked = None;
+            tracing::info!(%size, "the others have the state that this node got as a copy; it cosigns from now on");
         }
         Ok(())
     }

@@ -14,3 +14,4 @@ mod reports;
 mod serve;
 pub mod start;
 pub mod view;
+pub mod vouched;

@@ -257,7 +257,9 @@ async fn build(
     })
     .map_err(unreadable)?;
     let snapshots = config.data_dir.join("snapshots");
-    let snapshots = Arc::new(Snapshots::open(&snapshots, Arc::clone(&store)).map_err(unreadable)?);
+    let snapshots = Arc::new(
+        Snapshots::open(&snapshots, Arc::clone(&store), Arc::clone(&marker)).map_err(unreadable)?,
+    );
     let peers = Arc::new(Peers::new(
         config.node_id,
         genesis_digest(&genesis),
@@ -511,6 +513,7 @@ impl Node {
         let attester = Attester::new(attester::Parts {
             store: Arc::clone(&self.store),
             points: Arc::clone(&self.points),
+            genesis: self.genesis.clone(),
             own: self.own_commands(),
             fatal: fatal_switch.clone(),
             ended: ended.clone(),

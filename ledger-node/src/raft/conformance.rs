@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, mpsc};
 
-use ledger_core::machine::Machine;
+use ledger_core::machine::{Machine, genesis_digest};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
@@ -21,6 +21,7 @@ use crate::cli::init::create_state;
 use crate::genesis_file::tests::genesis;
 use crate::node::fatal::Fatal;
 use crate::storage::Store;
+use crate::storage::marker::Marker;
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksStore;
 
@@ -64,8 +65,10 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
             fatal: fatal.clone(),
         })
         .unwrap();
-        let snapshots =
-            Arc::new(Snapshots::open(&dir.path().join("snapshots"), Arc::clone(&store)).unwrap());
+        let marker = Arc::new(Marker::create(dir.path(), 1, genesis_digest(&genesis)).unwrap());
+        let snapshots = dir.path().join("snapshots");
+        let snapshots = Snapshots::open(&snapshots, Arc::clone(&store), marker).unwrap();
+        let snapshots = Arc::new(snapshots);
         let flusher = Flusher::start(Arc::clone(&store), fatal.clone()).unwrap();
         let log = Log::new(
             store,

@@ -1,44 +1,67 @@
 //! What a snapshot from another node holds is checked before it becomes this node's store.
 //!
-//! Every entry is hashed again into the tree and its root, and every compartment compared with what its entry commits to: the
+//! It must begin with this node's genesis, hold the tree that this node has cosigned, and end where its manifest says. Every entry is hashed again into the tree and its root, and every compartment compared with what its entry commits to: the
 //! state digest, by which the rest of the state is confirmed later, covers neither. One pass over each, in pages.
 
 use std::io;
 
 use ledger_core::hash::{LeafIndex, TreeHash};
 use ledger_core::ledger::{Head, entry};
+use ledger_core::machine::genesis_digest;
 use ledger_core::state::{Family, Key, State, StateError, read};
 use ledger_core::tree::frontier::Frontier;
 use ledger_core::{canonical, compartment};
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1;
+use ledger_proto::v1::{self, entry::Body};
 
-use super::types::invalid;
+use super::types::{self, invalid};
+use crate::apply::applier::AppliedState;
 use crate::node::view::StoreState;
 use crate::storage::Read;
+use crate::storage::marker::MarkerRecord;
 
 /// Entries read at once; a page has at most 4 MiB.
 const ENTRIES: usize = 64;
 /// Compartments read at once; a page has at most 2 MiB.
 const COMPARTMENTS: usize = 8;
 
-/// Checks entries, tree and compartments of a copy.
+/// Checks a copy: that it ends where its manifest says and goes on from what this node has promised, and its entries, tree and
+/// compartments.
 ///
 /// # Errors
 /// What is wrong, naming the entry.
-pub(super) fn check(copy: &dyn Read, manifest: &wire::SnapshotManifest) -> io::Result<()> {
+pub(super) fn check(
+    copy: &dyn Read,
+    manifest: &wire::SnapshotManifest,
+    promised: &MarkerRecord,
+) -> io::Result<()> {
+    let announced = manifest.meta.as_ref();
+    let announced = announced.and_then(|meta| meta.last_log_id.as_ref());
+    let applied = AppliedState::read(copy)?.last;
+    if applied.is_none() || applied != announced.map(types::log_id) {
+        return Err(invalid(
+            "the snapshot does not end at the log entry that its manifest names",
+        ));
+    }
     let state = StoreState(copy);
-    check_entries(&state, manifest)?;
+    check_entries(&state, manifest, promised)?;
     check_compartments(&state)
 }
 
-fn check_entries(state: &StoreState<'_>, manifest: &wire::SnapshotManifest) -> io::Result<()> {
+fn check_entries(
+    state: &StoreState<'_>,
+    manifest: &wire::SnapshotManifest,
+    promised: &MarkerRecord,
+) -> io::Result<()> {
+    check_genesis(state, promised)?;
     let ledger: v1::LedgerRecord = read(state, &Key::ledger())
         .map_err(unreadable)?
         .ok_or_else(|| invalid("the snapshot holds no ledger"))?;
     let hash = TreeHash::parse(&ledger.tree_hash).map_err(|error| invalid(error.to_string()))?;
     let head = Head::read(state, hash).map_err(unreadable)?;
     let mut frontier = Frontier::new(hash);
+    let mut at_cosigned = None;
+    let cosigned = promised.cosigned.filter(|tree| tree.size.0 > 0);
     each(state, Family::Entry, ENTRIES, |key, bytes| {
         let leaf = LeafIndex(frontier.size().0);
         if key != Key::entry(leaf).as_bytes() {
@@ -53,8 +76,18 @@ fn check_entries(state: &StoreState<'_>, manifest: &wire::SnapshotManifest) -> i
                 )));
             }
         }
+        if cosigned.is_some_and(|tree| tree.size == frontier.size()) {
+            at_cosigned = Some(frontier.root());
+        }
         Ok(())
     })?;
+    // Whoever sends it may be wrong, or lie: this node never vouches for two histories.
+    if at_cosigned != cosigned.map(|tree| tree.root) {
+        let size = promised.cosigned.map_or(0, |tree| tree.size.0);
+        return Err(invalid(format!(
+            "the snapshot does not hold the tree of {size} entries that this node has cosigned"
+        )));
+    }
     let as_said = frontier.size().0 == manifest.tree_size
         && frontier.root().as_bytes().as_slice() == manifest.root
         && frontier.size() == head.size()
@@ -66,6 +99,20 @@ fn check_entries(state: &StoreState<'_>, manifest: &wire::SnapshotManifest) -> i
             "the snapshot's {} entries do not make the tree that it says it holds",
             frontier.size()
         )))
+    }
+}
+
+/// Its ledger is the one that this node belongs to. A copy says itself who the nodes are and what they sign with, so all that
+/// is believed of it later begins here.
+fn check_genesis(state: &StoreState<'_>, promised: &MarkerRecord) -> io::Result<()> {
+    let first = entry(state, LeafIndex(0))?;
+    match first.and_then(|first| first.body) {
+        Some(Body::Genesis(genesis)) if genesis_digest(&genesis) == promised.genesis_digest => {
+            Ok(())
+        }
+        _ => Err(invalid(
+            "entry 0 of the snapshot is not the genesis of this node's ledger",
+        )),
     }
 }
 

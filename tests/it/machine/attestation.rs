@@ -1,10 +1,14 @@
 //! What replicas attest about their state, and who is believed when two say different things.
 
-use countersign_tests::kit::{Ask, World, node_card, trust_policy};
-use ledger_core::hash::TreeSize;
+use countersign_tests::kit::{Ask, World, genesis_message, node_card, trust_policy};
+use ledger_core::hash::{Hash, TreeHash, TreeSize};
 use ledger_core::id::Identity;
 use ledger_core::machine::{Comparison, compare};
-use ledger_core::state::{Key, read};
+use ledger_core::state::{Key, State, read};
+use ledger_node::node::view::StoreState;
+use ledger_node::node::vouched::is_vouched_for;
+use ledger_node::storage::memory::MemoryStore;
+use ledger_node::storage::{Batch, Read, Store, Table};
 use ledger_proto::v1::{self, command::Body};
 
 /// A ledger with these members.
@@ -171,4 +175,53 @@ fn who_is_no_member_any_more_is_not_asked() {
     let gone: Option<v1::AttestationRecord> =
         read(&world.state, &Key::attestation(3)).expect("sound state");
     assert_eq!(gone, None, "what it said is not kept");
+}
+
+/// The state of a world as a node has it in its store.
+fn stored(world: &World) -> MemoryStore {
+    let store = MemoryStore::new();
+    let mut batch = Batch::new();
+    for (key, value) in world
+        .state
+        .scan(&[], None, usize::MAX)
+        .expect("sound state")
+    {
+        batch.put(Table::State, key, value);
+    }
+    store.write(&batch).expect("is written");
+    store
+}
+
+#[test]
+fn what_a_copy_says_of_its_members_counts_only_with_signatures_that_the_genesis_leads_to() {
+    let mut world = World::new();
+    let (size, digest) = (TreeSize(1), Hash::from_bytes([7; 32]));
+    let genesis = genesis_message(TreeHash::Sha256);
+    let vouched = |store: &MemoryStore| {
+        let found = is_vouched_for(store, &genesis, 3, (size, digest));
+        found.expect("sound state").expect("the chain holds")
+    };
+    assert_eq!(genesis.nodes.len(), 3);
+    say(&mut world, 1, 7, false);
+    assert!(!vouched(&stored(&world)), "one of two others");
+    let before = stored(&world);
+    say(&mut world, 2, 7, false);
+    assert!(vouched(&stored(&world)));
+
+    // A copy that says of node 2 what only node 1 has signed.
+    let mut lie = Batch::new();
+    let of_one = before.get(Table::State, Key::attestation(1).as_bytes());
+    let of_one = of_one.expect("reads").expect("it has attested");
+    lie.put(Table::State, Key::attestation(2).as_bytes(), of_one);
+    before.write(&lie).expect("is written");
+    assert!(compare(&StoreState(&before), 1).expect("reads").is_some());
+    assert!(!vouched(&before));
+
+    // Two new members in the copy's own words confirm nothing either: no cosigned step leads to them.
+    let mut world = self::world(&[3, 8, 9]);
+    say(&mut world, 3, 7, true);
+    say(&mut world, 8, 7, false);
+    say(&mut world, 9, 7, false);
+    assert!(comparison(&world, 3).is_confirmed());
+    assert!(!vouched(&stored(&world)));
 }
