@@ -86,7 +86,8 @@ impl Log {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Entries from `start` to before `end`: at least one if there is one, and no more than fit.
+    /// Entries from `start` to before `end`: at least one if there is one, and no more than fit. A node that cannot read its log
+    /// must stop: it can neither go on nor help others to.
     fn read(&self, start: u64, end: u64, max_len: usize) -> io::Result<Vec<Entry>> {
         if start >= end {
             return Ok(Vec::new());
@@ -94,6 +95,14 @@ impl Log {
         if let Some(entries) = self.tail().read(start, end, max_len) {
             return Ok(entries);
         }
+        self.must_read(self.read_stored(start, end, max_len))
+    }
+
+    fn must_read<T>(&self, read: io::Result<T>) -> io::Result<T> {
+        read.inspect_err(|error| self.flusher.stop("the log cannot be read", error))
+    }
+
+    fn read_stored(&self, start: u64, end: u64, max_len: usize) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let (mut len, mut next) = (0_usize, start);
         while next < end && len < max_len {
@@ -242,7 +251,7 @@ impl RaftLogReader<Types> for Log {
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         let (start, end) = half_open(&range);
-        let start = start.max(first_index(&*self.store)?);
+        let start = start.max(self.must_read(first_index(&*self.store))?);
         self.read(start, end, usize::MAX)
     }
 
@@ -255,7 +264,7 @@ impl RaftLogReader<Types> for Log {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        let vote: Option<wire::Vote> = read_meta(&*self.store, meta::VOTE)?;
+        let vote: Option<wire::Vote> = self.must_read(read_meta(&*self.store, meta::VOTE))?;
         Ok(vote.map(|vote| types::vote(&vote)))
     }
 }
@@ -279,8 +288,8 @@ impl RaftLogStorage<Types> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         Ok(LogState {
-            last_purged_log_id: read_log_id(&*self.store, meta::PURGED)?,
-            last_log_id: last_log_id(&*self.store)?,
+            last_purged_log_id: self.must_read(read_log_id(&*self.store, meta::PURGED))?,
+            last_log_id: self.must_read(last_log_id(&*self.store))?,
         })
     }
 
@@ -313,7 +322,7 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        read_log_id(&*self.store, meta::COMMITTED)
+        self.must_read(read_log_id(&*self.store, meta::COMMITTED))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
@@ -348,7 +357,9 @@ impl RaftLogStorage<Types> for Log {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let first_gone = last.map_or(0, |id| id.index() + 1);
         let mut batch = Batch::new();
-        let end = last_log_id(&*self.store)?.map_or(0, |id| id.index().saturating_add(1));
+        let end = self
+            .must_read(last_log_id(&*self.store))?
+            .map_or(0, |id| id.index().saturating_add(1));
         if first_gone < end {
             batch.delete_range(Table::Log, log_key(first_gone), log_key(end));
         }

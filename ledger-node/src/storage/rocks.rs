@@ -20,7 +20,7 @@ use rocksdb::{DB, DBRecoveryMode, SnapshotWithThreadMode};
 use self_cell::self_cell;
 
 pub use database::Memory;
-use database::{Database, Opening, bounded, collect, family, mode, open, other, read_only, write};
+use database::{Database, Opening, bounded, collect, family, mode, open, other, read_only};
 
 use super::{Batch, Direction, KeyRange, OwnedRange, Pair, Read, Store, Table, folders};
 
@@ -200,11 +200,11 @@ impl Store for RocksStore {
     fn write(&self, batch: &Batch) -> io::Result<()> {
         // Held while writing, so that an install sees every write or comes before it.
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        write(&live.db, batch)
+        live.write(batch)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.database().db.flush_wal(true).map_err(other)
+        self.database().sync()
     }
 
     fn view(&self) -> Arc<dyn Read> {
@@ -238,8 +238,8 @@ impl Store for RocksStore {
         drop(old);
         fs::rename(dir, &folder)?;
         let database = open(&folder, &self.opening, false)?;
-        write(&database.db, &own)?;
-        database.db.flush_wal(true).map_err(other)?;
+        database.write(&own)?;
+        database.sync()?;
         folders::sync_files(&folder)?;
         // The commit point of an installation.
         folders::make_live(&self.data_dir, &folder)?;

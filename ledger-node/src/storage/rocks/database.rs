@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -73,6 +73,8 @@ pub(super) struct Database {
     pub(super) db: DB,
     pub(super) folder: PathBuf,
     pub(super) retired: AtomicBool,
+    /// Why the first write or sync failed. RocksDB tells only whoever asked for that one.
+    failed: OnceLock<(io::ErrorKind, String)>,
     /// Dropped after the database is closed: fields are dropped in this order.
     _open: mpsc::Sender<Infallible>,
 }
@@ -82,6 +84,56 @@ impl Drop for Database {
         if self.retired.load(Ordering::Acquire) {
             // What stays behind is removed at the next start.
             let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+impl Database {
+    fn new(db: DB, folder: &Path, opening: &Opening) -> Self {
+        Self {
+            db,
+            folder: folder.to_owned(),
+            retired: AtomicBool::new(false),
+            failed: OnceLock::new(),
+            _open: opening.held.clone(),
+        }
+    }
+
+    pub(super) fn write(&self, batch: &Batch) -> io::Result<()> {
+        let mut changes = WriteBatch::default();
+        for change in batch.changes() {
+            match change {
+                Change::Put(table, key, value) => {
+                    changes.put_cf(family(&self.db, *table)?, key, value);
+                }
+                Change::Delete(table, key) => changes.delete_cf(family(&self.db, *table)?, key),
+                Change::DeleteRange(table, from, until) => {
+                    changes.delete_range_cf(family(&self.db, *table)?, from, until);
+                }
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(false);
+        self.db
+            .write_opt(changes, &options)
+            .map_err(|error| self.failed(error))
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.db.flush_wal(true).map_err(|error| self.failed(error))
+    }
+
+    /// Why a write or a sync failed, though RocksDB may only refer to an earlier one.
+    fn failed(&self, error: rocksdb::Error) -> io::Error {
+        let is_first = !is_refusal(&error);
+        let error = other(error);
+        if is_first {
+            let _ = self.failed.set((error.kind(), error.to_string()));
+            return error;
+        }
+        match self.failed.get() {
+            Some((kind, why)) => io::Error::new(*kind, format!("{error}: {why}")),
+            None => error,
         }
     }
 }
@@ -113,12 +165,7 @@ fn families(opening: &Opening) -> [ColumnFamilyDescriptor; 4] {
 pub(super) fn open(folder: &Path, opening: &Opening, create: bool) -> io::Result<Database> {
     let options = options(opening, create);
     let db = DB::open_cf_descriptors(&options, folder, families(opening)).map_err(cannot_open)?;
-    Ok(Database {
-        db,
-        folder: folder.to_owned(),
-        retired: AtomicBool::new(false),
-        _open: opening.held.clone(),
-    })
+    Ok(Database::new(db, folder, opening))
 }
 
 /// Opens a database so that no file of it is changed.
@@ -131,12 +178,7 @@ pub(super) fn read_only(folder: &Path, opening: &Opening) -> io::Result<Database
         false,
     )
     .map_err(cannot_open)?;
-    Ok(Database {
-        db,
-        folder: folder.to_owned(),
-        retired: AtomicBool::new(false),
-        _open: opening.held.clone(),
-    })
+    Ok(Database::new(db, folder, opening))
 }
 
 fn family_options(table: Table, opening: &Opening) -> Options {
@@ -167,22 +209,6 @@ fn family_options(table: Table, opening: &Opening) -> Options {
 pub(super) fn family(db: &DB, table: Table) -> io::Result<&rocksdb::ColumnFamily> {
     db.cf_handle(table.family())
         .ok_or_else(|| io::Error::other(format!("the table {} is missing", table.family())))
-}
-
-pub(super) fn write(db: &DB, batch: &Batch) -> io::Result<()> {
-    let mut changes = WriteBatch::default();
-    for change in batch.changes() {
-        match change {
-            Change::Put(table, key, value) => changes.put_cf(family(db, *table)?, key, value),
-            Change::Delete(table, key) => changes.delete_cf(family(db, *table)?, key),
-            Change::DeleteRange(table, from, until) => {
-                changes.delete_range_cf(family(db, *table)?, from, until);
-            }
-        }
-    }
-    let mut options = WriteOptions::default();
-    options.set_sync(false);
-    db.write_opt(changes, &options).map_err(other)
 }
 
 pub(super) fn bounded((from, until): KeyRange<'_>) -> ReadOptions {
@@ -229,8 +255,12 @@ pub(super) fn collect(
 /// What RocksDB says instead of a cause: after one failure it refuses everything, and tells only the first caller why.
 const REFUSALS: &[&str] = &["Seen error", "previous error"];
 
+fn is_refusal(error: &rocksdb::Error) -> bool {
+    REFUSALS.iter().any(|words| error.as_ref().contains(words))
+}
+
 pub(super) fn other(error: rocksdb::Error) -> io::Error {
-    if REFUSALS.iter().any(|words| error.as_ref().contains(words)) {
+    if is_refusal(&error) {
         return io::Error::other("an earlier write or sync of the store failed");
     }
     let kind = if error.kind() == rocksdb::ErrorKind::Corruption {
