@@ -26,6 +26,9 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 const GRACE: Duration = Duration::from_millis(500);
 /// Between two rounds over all endpoints.
 const PAUSE: Duration = Duration::from_millis(100);
+/// With less time than this no attempt is made but the first: the call would end by its own clock, and what that says would take the
+/// place of what a node has said.
+const LEAST: Duration = Duration::from_millis(500);
 /// Rounds after which endpoints that nobody listens on are given up.
 const DEAD_ROUNDS: usize = 3;
 /// What is said of an endpoint that takes a call and says nothing.
@@ -124,13 +127,13 @@ impl Endpoints {
                 }
                 self.preferred.store(at + 1, Ordering::Relaxed);
                 failures.note(at, failed);
-                if Instant::now() >= deadline {
+                if Instant::now() + LEAST >= deadline {
                     break;
                 }
             }
             round += 1;
             let dead = failures.nobody_listens() && round >= DEAD_ROUNDS;
-            if dead || Instant::now() + PAUSE >= deadline {
+            if dead || Instant::now() + PAUSE + LEAST >= deadline {
                 return Err(match change {
                     Some(request_id) if undetermined => Error::Undetermined {
                         request_id: request_id.to_owned(),
@@ -183,8 +186,7 @@ impl Endpoints {
             }
             self.preferred.store(at + 1, Ordering::Relaxed);
             failures.note(at, Attempt::failed(status));
-            // What is left is too little for an answer, and would only hide what this one was.
-            if Instant::now() + PAUSE >= deadline {
+            if Instant::now() + LEAST >= deadline {
                 break;
             }
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use countersign_tests::cluster::cli::{Cli, Said};
 use countersign_tests::cluster::liar::Liar;
 use countersign_tests::cluster::people::Actor;
-use countersign_tests::cluster::{Cluster, Options};
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, SOON};
 use countersign_tests::kit::key;
 use ledger_client::paths;
 use ledger_core::hash::{Hash, TreeSize};
@@ -346,8 +347,13 @@ async fn half_an_answer_and_noise_are_no_answer() {
 async fn an_older_checkpoint_and_a_forked_one_are_refused_and_kept_as_proof() {
     let stage = Stage::new(1).await;
     let old = stage.cli.must(&["checkpoint"]).out;
+    let before = stage.remembered().size();
     let index = stage.allowed();
-    stage.cli.must(&["checkpoint"]);
+    until("a newer checkpoint is remembered", SOON, async || {
+        stage.cli.must(&["checkpoint"]);
+        (stage.remembered().size() > before).then_some(())
+    })
+    .await;
     let record = ["record", &index, "--key", "agent.key", "--status", "failed"];
     let prove = ["prove", &index, "--out", "evidence"];
     let show = ["entry", "show", &index];

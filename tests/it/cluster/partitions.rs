@@ -52,7 +52,7 @@ async fn a_checkpoint_that_did_not_arrive_is_fetched_although_nothing_else_happe
     let (leader, away) = (cluster.leader().await, cluster.follower().await);
     cluster.network.isolate(away);
     let _ = cluster.time_to_answer(&actors[0]).await;
-    let size = cluster.status(leader).await.expect("it runs").tree_size;
+    let size = cluster.must_status(leader).await.tree_size;
     let cosigned = cluster.checkpoint(leader, size).await;
     assert!(cosigned.is_some(), "two of three are a quorum");
     // By then nobody sends it any more.
@@ -61,7 +61,7 @@ async fn a_checkpoint_that_did_not_arrive_is_fetched_although_nothing_else_happe
         (since.elapsed() >= given_up).then_some(())
     })
     .await;
-    let before = cluster.status(away).await.expect("it runs");
+    let before = cluster.must_status(away).await;
     assert!(before.quorum_cosigned_tree_size < size, "{before:?}");
     cluster.network.heal();
     until("the checkpoint is everywhere", RECOVERY, async || {

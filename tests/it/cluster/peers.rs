@@ -39,7 +39,7 @@ fn to_node(cluster: &Cluster, peers: &Peers) -> PeerClient {
 
 /// What a node has cosigned for all of its ledger.
 async fn cosigned(cluster: &Cluster) -> Checkpoint {
-    let size = cluster.status(TO).await.expect("it runs").tree_size;
+    let size = cluster.must_status(TO).await.tree_size;
     let note = cluster.checkpoint(TO, size).await.expect("cosigned");
     let note = Note::parse(note.as_bytes()).expect("a note");
     Checkpoint::parse(note.text()).expect("a checkpoint")
@@ -162,7 +162,7 @@ async fn a_node_vouches_only_for_trees_that_it_computed_and_that_grow() {
         assert_eq!(answer.signature, "", "{checkpoint}");
         assert!(answer.refused.contains(says), "{answer:?}");
     }
-    assert_eq!(cluster.status(TO).await.expect("it runs").tree_size, size.0);
+    assert_eq!(cluster.must_status(TO).await.tree_size, size.0);
 
     // The log's key vouches for another tree: this node or whoever has the key is wrong, and it does not go on.
     let forged = tree(size.0, Hash::from_bytes([2; 32]));

@@ -49,6 +49,14 @@ impl Scripted {
         states
     }
 
+    /// Waits until exactly these nodes are there, and serve. Whoever runs all along learns of a new leader only when that finds it.
+    async fn all_serve(&self, ids: &[u64]) {
+        until("all nodes serve", SOON, async || {
+            (self.states() == serve(ids)).then_some(())
+        })
+        .await;
+    }
+
     /// Runs a line in a shell that has evaluated `env`.
     fn shell(&self, line: &str) -> Said {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster");
@@ -96,7 +104,7 @@ fn serve(ids: &[u64]) -> Vec<(u64, String)> {
 async fn a_cluster_of_the_script_goes_through_all_that_it_offers() {
     let cluster = scripted();
     cluster.must("up", &["--nodes", "3", "--tree-hash", "blake3"]);
-    assert_eq!(cluster.states(), serve(&[1, 2, 3]));
+    cluster.all_serve(&[1, 2, 3]).await;
     let origin = std::fs::read_to_string(cluster.dir().join("origin")).expect("a file");
     assert_eq!(origin.trim(), "localhost/countersign/blake3");
     let again = cluster.run("up", &[]);
@@ -119,16 +127,12 @@ async fn a_cluster_of_the_script_goes_through_all_that_it_offers() {
         scope.spawn(|| cluster.must("start", &["1"]));
         scope.spawn(|| cluster.must("start", &["2"]));
     });
-    // A node that ran all along learns of the quorum when its next leader finds it.
-    until("all nodes serve", SOON, async || {
-        (cluster.states() == serve(&[1, 2, 3])).then_some(())
-    })
-    .await;
+    cluster.all_serve(&[1, 2, 3]).await;
 
     cluster.must("add", &[]);
-    assert_eq!(cluster.states(), serve(&[1, 2, 3, 4]));
+    cluster.all_serve(&[1, 2, 3, 4]).await;
     cluster.must("remove", &["1"]);
-    assert_eq!(cluster.states(), serve(&[2, 3, 4]));
+    cluster.all_serve(&[2, 3, 4]).await;
     let back = cluster.run("start", &["1"]);
     assert_eq!(back.code, 1, "{back:?}");
     assert!(back.err.contains("was removed"), "{back:?}");
@@ -141,7 +145,7 @@ async fn a_cluster_of_the_script_goes_through_all_that_it_offers() {
 
     cluster.must("down", &[]);
     cluster.must("start", &[]);
-    assert_eq!(cluster.states(), serve(&[2, 3, 4]));
+    cluster.all_serve(&[2, 3, 4]).await;
     cluster.must("down", &[]);
     assert!(
         cluster.states().iter().all(|(_, state)| state == "stopped"),

@@ -295,6 +295,17 @@ impl Cluster {
         status(&self.signing, self.line(node)).await
     }
 
+    /// The same of a node that answers, sooner or later.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn must_status(&self, node: u64) -> v1::GetNodeStatusResponse {
+        until("the node says how it is", SOON, async || {
+            self.status(node).await
+        })
+        .await
+    }
+
     /// Where clients reach a node.
     #[must_use]
     pub fn endpoint(&self, node: u64) -> String {
