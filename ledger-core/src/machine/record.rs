@@ -43,12 +43,19 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
     let first_key = Key::outcome_of(LeafIndex(ask.decision_index));
     let is_first = !context.txn.contains(&first_key)?;
 
-    let executed = executed(context, ask, subject.as_ref())?;
-    let mut drift = drift(context, ask, subject.as_ref(), may_record, is_first);
+    // A comparison is an answer: whoever may not record for a decision could guess at its input, and learn what became of its
+    // agent. That somebody tried is all that is written down.
+    let seen = subject.as_ref().filter(|_| may_record);
+    let executed = executed(context, ask, seen)?;
+    let mut drift = if subject.is_some() && !may_record {
+        vec![Drift::WrongRecorder]
+    } else {
+        drift(context, ask, seen, is_first)
+    };
     if executed.changed {
         drift.insert(0, Drift::InputChanged);
     }
-    let notices = notices(context, ask, subject.as_ref(), &recorder, executed.stated)?;
+    let notices = notices(context, ask, seen, &recorder, executed.stated)?;
     let chain = subject
         .as_ref()
         // Whoever may not record for a session does not get to write into its chain.
@@ -200,7 +207,6 @@ fn drift(
     context: &Context<'_, '_>,
     ask: &v1::Record,
     subject: Option<&Subject>,
-    may_record: bool,
     is_first: bool,
 ) -> Vec<Drift> {
     let mut drift = Vec::new();
@@ -224,7 +230,7 @@ fn drift(
     if !is_first {
         drift.push(Drift::AlreadyRecorded);
     }
-    if !may_record {
+    if subject.is_none() {
         drift.push(Drift::WrongRecorder);
     }
     drift

@@ -15,6 +15,7 @@ use ledger_core::{entry, ledger};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{ErasureState, command::Body};
 
+use super::fatal::{Fatal, disk};
 use super::view::StoreState;
 use crate::raft::Raft;
 use crate::raft::log::read_meta;
@@ -31,6 +32,7 @@ pub(super) struct Eraser {
     pub(super) store: Arc<dyn Store>,
     pub(super) raft: Raft,
     pub(super) snapshots: Arc<Snapshots>,
+    pub(super) fatal: Fatal,
 }
 
 impl Eraser {
@@ -92,7 +94,7 @@ impl Eraser {
         }
         let erasures = done.listed.len();
         *scrubbed = None;
-        self.store.write(&batch)?;
+        write(&*self.store, &self.fatal, &batch)?;
         tracing::info!(erasures, "what was erased is off this disk");
         Ok(())
     }
@@ -112,14 +114,14 @@ impl Eraser {
         ranges.extend(self.content(&listed)?);
         let installed = self.snapshots.installed();
         let store = Arc::clone(&self.store);
-        let again = listed.clone();
+        let (again, switch) = (listed.clone(), self.fatal.clone());
         let gone = tokio::task::spawn_blocking(move || {
             // A write of no consequence, so that there is a new write-ahead log to begin.
             let mut batch = Batch::new();
             for (key, value) in again {
                 batch.put(Table::Meta, key, value);
             }
-            store.write(&batch)?;
+            write(&*store, &switch, &batch)?;
             store.scrub(&ranges)
         });
         let gone = gone.await.map_err(io::Error::other)??;
@@ -166,6 +168,13 @@ struct Scrubbed {
     /// Stores that had been installed before, and copies that had begun: those hold what was erased.
     installed: u64,
     begun: u64,
+}
+
+/// A store that cannot be written must not be gone on with.
+fn write(store: &dyn Store, fatal: &Fatal, batch: &Batch) -> io::Result<()> {
+    store
+        .write(batch)
+        .inspect_err(|error| fatal.stop(disk("an erasure cannot be written", error)))
 }
 
 /// Where in the log a listed erasure is.

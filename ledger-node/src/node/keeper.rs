@@ -27,6 +27,7 @@ use crate::raft::flusher::Flusher;
 use crate::raft::hand_over::successor;
 use crate::raft::log::Log;
 use crate::raft::peers::Peers;
+use crate::raft::snapshot::Snapshots;
 use crate::raft::types::{Peer, Types};
 use crate::storage::marker::{MarkedLogId, Marker};
 use crate::submit::pace::Pace;
@@ -48,6 +49,7 @@ pub(super) struct Keeper {
     raft: Raft,
     ledger: Ledger,
     log: Log,
+    snapshots: Arc<Snapshots>,
     flusher: Flusher,
     marker: Arc<Marker>,
     peers: Arc<Peers>,
@@ -71,6 +73,7 @@ impl Keeper {
             raft: node.raft.clone(),
             ledger: node.ledger.clone(),
             log: node.log.clone(),
+            snapshots: Arc::clone(&node.snapshots),
             flusher: node.flusher.clone(),
             marker: Arc::clone(&node.marker),
             peers: Arc::clone(&node.peers),
@@ -185,10 +188,12 @@ impl Keeper {
         has_jumped
     }
 
-    /// Makes a snapshot when the log has grown enough; openraft then purges what it covers.
+    /// Makes a snapshot when the log has grown enough, or the newest one is damaged; openraft then purges what it covers.
     async fn snapshot(&mut self) {
         let appended = self.log.appended_bytes();
-        if appended.saturating_sub(self.snapshot_at) < self.snapshot_bytes {
+        let current = self.snapshots.current();
+        let is_damaged = current.is_some_and(|current| current.is_damaged());
+        if !is_damaged && appended.saturating_sub(self.snapshot_at) < self.snapshot_bytes {
             return;
         }
         self.snapshot_at = appended;

@@ -9,6 +9,7 @@ mod keeper;
 mod leadership;
 pub mod ledger;
 mod own_commands;
+mod patrol;
 pub mod reads;
 mod reports;
 mod serve;

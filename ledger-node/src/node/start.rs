@@ -21,6 +21,7 @@ use super::fatal::Fatal;
 use super::keeper::Keeper;
 use super::ledger::{Ledger, Parts};
 use super::own_commands::OwnCommands;
+use super::patrol::Patrol;
 use super::reads::Reads;
 use super::reports::Reports;
 use super::serve;
@@ -508,8 +509,14 @@ impl Node {
             store: Arc::clone(&self.store),
             raft: self.raft.clone(),
             snapshots: Arc::clone(&self.snapshots),
+            fatal: fatal_switch.clone(),
         };
         until(ended.clone(), Box::pin(eraser.run()));
+        let patrol = Patrol {
+            store: Arc::clone(&self.store),
+            fatal: fatal_switch.clone(),
+        };
+        until(ended.clone(), Box::pin(patrol.run()));
         let attester = Attester::new(attester::Parts {
             store: Arc::clone(&self.store),
             points: Arc::clone(&self.points),

@@ -40,8 +40,6 @@ pub fn raft_config(
         election_timeout_min: timings.election_min_ms,
         election_timeout_max: timings.election_max_ms,
         heartbeat_interval: timings.heartbeat_ms,
-        // A minute without an answer ends the sending of a snapshot; it goes on where it broke off.
-        install_snapshot_timeout: 60_000,
         max_payload_entries: 256,
         // Snapshots are made when the log has grown by so many bytes, not entries; see `node::keeper`.
         snapshot_policy: openraft::SnapshotPolicy::Never,

@@ -19,16 +19,19 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::machine::RaftSnapshot;
 use super::peers::{PeerClient, Peers, Purpose};
-use super::send_snapshot::chunks;
+use super::send_snapshot::{chunks, stalled};
 use super::snapshot::{SnapshotDir, snapshot_name};
 use super::types::{self, Peer, Types, Vote};
 
 /// Least time that a short call may take; openraft's own limit can be less.
 const MIN_TTL: Duration = Duration::from_millis(400);
+/// How long a peer may take none of a snapshot until the sending is given up; it goes on where it broke off.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_mins(1);
 
 type StreamOf<'s, T> = Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 /// Results of appends, one by one.
@@ -317,28 +320,41 @@ impl Connection {
             vote: Some(types::vote_to_wire(vote)),
             manifest: Some(snapshot.manifest().clone()),
         };
+        let mut offer = self.peers.request(self.to, offer);
+        offer.set_timeout(SNAPSHOT_PATIENCE);
         let offered = client
-            .offer_snapshot(self.peers.request(self.to, offer))
+            .offer_snapshot(offer)
             .await
             .map_err(failed)?
             .into_inner();
         if let Some(higher) = offered.higher_vote {
             return Ok(SnapshotResponse::new(types::vote(&higher)));
         }
-        let chunks = chunks(Arc::clone(snapshot), name, offered.have);
-        client
-            .send_snapshot(self.peers.request(self.to, chunks))
-            .await
-            .map_err(failed)?;
+        let (sent, sending) = watch::channel(0);
+        let chunks = chunks(Arc::clone(snapshot), name, offered.have, sent);
+        let taken = client.send_snapshot(self.peers.request(self.to, chunks));
+        tokio::select! {
+            taken = taken => drop(taken.map_err(failed)?),
+            () = stalled(sending, SNAPSHOT_PATIENCE) => {
+                return Err(failed(Status::deadline_exceeded("it takes no more of the snapshot")));
+            }
+        }
         let install = wire::InstallSnapshotRequest {
             vote: Some(types::vote_to_wire(vote)),
             snapshot: name.to_vec(),
         };
+        // It reads and checks all of it first, however large it is.
         let installed = client
             .install_snapshot(self.peers.request(self.to, install))
-            .await
-            .map_err(failed)?
-            .into_inner();
+            .await;
+        if installed
+            .as_ref()
+            .is_err_and(|status| status.code() == Code::Aborted)
+        {
+            let snapshot = Arc::clone(snapshot);
+            let _ = tokio::task::spawn_blocking(move || snapshot.check()).await;
+        }
+        let installed = installed.map_err(failed)?.into_inner();
         let answer = installed
             .vote
             .ok_or_else(|| failed(Status::internal("an answer without a vote")))?;

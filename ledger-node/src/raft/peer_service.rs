@@ -268,8 +268,13 @@ impl PeerService for Service {
         })
         .await
         .map_err(fatal)??;
+        let meta = complete.meta().map_err(bad)?;
+        let beyond = |id: &types::LogId| id.committed_leader_id().term > vote.leader_id.term;
+        if meta.last_log_id.as_ref().is_some_and(beyond) {
+            return Err(bad("a snapshot from a later term than its sender's"));
+        }
         let snapshot = Snapshot {
-            meta: complete.meta().map_err(bad)?,
+            meta,
             snapshot: complete,
         };
         let answer = self

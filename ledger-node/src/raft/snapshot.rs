@@ -31,6 +31,8 @@ pub struct SnapshotDir {
     path: PathBuf,
     manifest: wire::SnapshotManifest,
     superseded: AtomicBool,
+    /// True once files of it were seen not to be what they were: it is of no use to anybody.
+    damaged: AtomicBool,
     /// Which copy of this process it is; 0 for one that was found, or received.
     number: AtomicU64,
 }
@@ -58,6 +60,26 @@ impl SnapshotDir {
     #[must_use]
     pub fn is_newer_than(&self, after: u64) -> bool {
         self.number.load(Ordering::Acquire) > after
+    }
+
+    /// True if it cannot be sent to anybody.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    /// Reads it all again, because somebody who got it found it damaged, or it could not be read. Another one takes its place if it
+    /// is.
+    pub fn check(&self) {
+        let files = digest_files(&self.path);
+        let why = match files {
+            Ok(files) if files == self.manifest.files => return,
+            Ok(_) => "its files are not what they were".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let path = self.path.display();
+        tracing::error!(%path, why, "a snapshot of this node is damaged and another one is made; check the disk, and run fsck on this node");
+        self.damaged.store(true, Ordering::Release);
     }
 
     /// The path of a file of the manifest.
@@ -122,7 +144,15 @@ impl Snapshots {
         for older in complete {
             fs::remove_dir_all(older)?;
         }
-        let current = newest.map(|path| read_dir(&path)).transpose()?;
+        let current = match newest.as_deref().map(read_dir).transpose() {
+            // What it was made of is in the store: openraft makes another one.
+            Err(error) if is_no_snapshot(&error) => {
+                tracing::error!(%error, "a snapshot is damaged and removed; run fsck on this node");
+                newest.map(fs::remove_dir_all).transpose()?;
+                None
+            }
+            read => read?,
+        };
         Ok(Self {
             dir: dir.to_owned(),
             store,
@@ -346,8 +376,17 @@ fn finish(
         path,
         manifest,
         superseded: AtomicBool::new(false),
+        damaged: AtomicBool::new(false),
         number: AtomicU64::new(0),
     })
+}
+
+/// True if a folder holds no whole snapshot, and false if the disk does not say.
+fn is_no_snapshot(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::NotFound
+    )
 }
 
 fn read_dir(path: &Path) -> io::Result<SnapshotDir> {
@@ -358,6 +397,7 @@ fn read_dir(path: &Path) -> io::Result<SnapshotDir> {
         path: path.to_owned(),
         manifest,
         superseded: AtomicBool::new(false),
+        damaged: AtomicBool::new(false),
         number: AtomicU64::new(0),
     })
 }

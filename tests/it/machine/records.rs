@@ -307,6 +307,39 @@ fn a_forged_record_unlocks_nothing_touches_no_chain_and_takes_nobodys_place() {
 }
 
 #[test]
+fn a_stranger_learns_nothing_about_a_decision_by_recording_for_it() {
+    let mut bank = Bank::new();
+    let approval = bank.approve();
+    let denied = bank
+        .world
+        .authorize("boss", bank.boss, "bank/approve", APPROVE);
+    bank.world.govern(Body::SetStatus(v1::SetStatus {
+        identity: Some(agent("boss").to_message()),
+        status: IdentityStatus::Suspended.into(),
+    }));
+    let right = faithful(&approval);
+    let wrong = v1::Record {
+        executed_input_digest: vec![1; 32],
+        ..right.clone()
+    };
+    let of_denial = faithful(&denied);
+    let learned: Vec<_> = [right, wrong, of_denial]
+        .map(|guess| {
+            let outcome = bank.record(agent("bot"), guess);
+            let (drift, notices) = flags(&outcome);
+            (drift, notices, outcome.chain, outcome.observed)
+        })
+        .into();
+    let told = (
+        vec![Drift::WrongRecorder],
+        vec![Notice::SelfReported],
+        None,
+        false,
+    );
+    assert_eq!(learned, vec![told; 3]);
+}
+
+#[test]
 fn a_record_of_no_decision_is_kept() {
     let mut bank = Bank::new();
     for index in [0, 2, 1_000_000, u64::MAX] {
@@ -376,20 +409,18 @@ fn every_notice_at_once_and_every_drift_but_one() {
         )
     );
     assert_eq!(late.entry.stored, Vec::<i32>::new());
-    // By a stranger, of a denial, changed: the rest.
+    // Of a denial, changed: the rest. A stranger's word is compared with nothing.
     let denied = bank
         .world
         .authorize("boss", bank.boss, "bank/approve", APPROVE);
     let mut record = faithful(&denied);
     record.executed_input_digest = vec![1; 32];
-    let outcome = bank.record(agent("bot"), record);
+    let outcome = bank.record(agent("bot"), record.clone());
+    assert_eq!(flags(&outcome).0, [Drift::WrongRecorder]);
+    let outcome = bank.record(agent("boss"), record);
     assert_eq!(
         flags(&outcome).0,
-        [
-            Drift::InputChanged,
-            Drift::NotAuthorized,
-            Drift::WrongRecorder
-        ]
+        [Drift::InputChanged, Drift::NotAuthorized]
     );
     // Halt and suspension were there before that decision.
     assert!(!flags(&outcome).1.contains(&Notice::SuspendedSince));
