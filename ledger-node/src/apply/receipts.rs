@@ -12,9 +12,8 @@ use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::signer::Signer;
 use ledger_core::tree::proof::Prover;
 use ledger_proto::v1;
-use tokio::sync::oneshot;
 
-use super::waiters::Outcome;
+use super::waiters::{Caller, Outcome};
 use crate::front::failure::{Answer, Failure};
 use crate::node::fatal::Fatal;
 use crate::node::ledger::Submitted;
@@ -22,7 +21,7 @@ use crate::node::view::StoreState;
 use crate::storage::Store;
 
 /// A caller and what became of its command.
-pub type Answered = (oneshot::Sender<Answer<Submitted>>, Outcome);
+pub type Answered = (Caller, Outcome);
 
 /// Callers that one apply answers, and the ledger after it.
 #[derive(Debug)]
