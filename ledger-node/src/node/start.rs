@@ -448,6 +448,8 @@ impl Node {
             receiving: Receiving {
                 queue: Arc::clone(&self.queue),
                 standing: self.standing.clone(),
+                admission: Arc::clone(&self.ledger.0.submitter.admission),
+                pace: Arc::clone(&self.pace),
             },
             cosigner: Arc::clone(&self.cosigner),
             compiler: Arc::clone(&self.compiler),

@@ -94,7 +94,7 @@ impl Submitter {
             let again = tokio::select! {
                 answer = place.answer() => return answer,
                 () = &mut end => return self.last_look(candidate, submission, brought),
-                again = self.bring_once(submission, &now, &mut brought) => again?,
+                again = self.bring_once(candidate, submission, &now, &mut brought) => again?,
             };
             tokio::select! {
                 answer = place.answer() => return answer,
@@ -112,12 +112,13 @@ impl Submitter {
     /// Brings the command to the leader, if there is one. Returns when to do it again.
     async fn bring_once(
         &self,
+        candidate: &Candidate,
         submission: &v1::Submission,
         standing: &Standing,
         brought: &mut Brought,
     ) -> Answer<Duration> {
         match &standing.leading {
-            Leading::This => match enqueue(&self.queue, submission.clone()) {
+            Leading::This => match enqueue(&self.queue, candidate, submission.clone()) {
                 Ok(()) => {
                     *brought = Brought::Perhaps;
                     Ok(BRING_AGAIN)

@@ -96,10 +96,20 @@ impl Queue {
                 continue;
             };
             let len = submission.encoded_len();
-            if let Err(back) = batch.push(submission) {
-                line.push_front(back);
-                lines.turn.push_front(author);
-                break;
+            match batch.push(submission) {
+                Ok(()) => taken += 1,
+                Err(back) if !batch.is_empty() => {
+                    line.push_front(back);
+                    lines.turn.push_front(author);
+                    break;
+                }
+                // Admission lets none of these in. Whoever kept one would wait for ever for a batch that has room for it, and
+                // everybody behind it too.
+                Err(_) => tracing::error!(
+                    author,
+                    len,
+                    "a command for which no batch has room was dropped"
+                ),
             }
             if line.is_empty() {
                 lines.by_author.remove(&author);
@@ -108,7 +118,6 @@ impl Queue {
             }
             lines.count -= 1;
             lines.bytes -= len;
-            taken += 1;
         }
         taken
     }
@@ -148,6 +157,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use ledger_core::limits::MAX_BATCH_LEN;
+
     use super::*;
 
     fn submission(content: &str) -> v1::Submission {
@@ -208,5 +219,24 @@ mod tests {
         }
         assert_eq!(drained(&queue).len(), 4_096);
         assert_eq!(drained(&queue).len(), 904);
+    }
+
+    #[test]
+    fn what_no_batch_has_room_for_stands_in_nobodys_way() {
+        let queue = Queue::new(100, usize::MAX);
+        let giant = "z".repeat(MAX_BATCH_LEN);
+        queue.push("a", submission(&giant)).unwrap();
+        queue.push("b", submission("b1")).unwrap();
+        queue.push("a", submission("a1")).unwrap();
+        assert_eq!(drained(&queue), ["b1", "a1"]);
+        queue.push("a", submission(&giant)).unwrap();
+        assert!(drained(&queue).is_empty() && queue.is_empty());
+        // Who only comes too late for this batch is first in the next.
+        let mut batch = BatchBuilder::new(0, 0, &[0; 32]);
+        let half = "z".repeat(MAX_BATCH_LEN / 2);
+        queue.push("a", submission(&half)).unwrap();
+        queue.push("b", submission(&half)).unwrap();
+        assert_eq!((queue.fill(&mut batch), queue.len()), (1, 1));
+        assert_eq!(drained(&queue), [half]);
     }
 }

@@ -8,9 +8,13 @@ use countersign_tests::cluster::load::{Load, ask, question};
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, admin};
 use countersign_tests::kit::bundle;
+use ledger_core::limits::MAX_SUBMISSION_LEN;
+use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
+
+use super::peers::{TO, node_2, one_node, to_node};
 
 const FOLLOW: &str = "/countersign.v1.LedgerService/Follow";
 const STATUS: &str = "/countersign.v1.ClusterService/GetNodeStatus";
@@ -145,4 +149,49 @@ async fn a_bundle_that_takes_long_to_compile_holds_up_no_decision() {
         longest * 3 < all,
         "no decision for {longest:?} of the {all:?} in which the bundle was published"
     );
+}
+
+/// A command that no batch has room for would hold up everybody behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
+    let (cluster, actors) = one_node().await;
+    let peers = node_2(&cluster);
+    let mut client = to_node(&cluster, &peers);
+    let good = cluster.signing.command(question(&actors[0], 0));
+    let mut long = cluster.signing.command(question(&actors[0], 1));
+    long.compartments.push(v1::Compartment {
+        content: vec![b' '; MAX_SUBMISSION_LEN],
+        ..v1::Compartment::default()
+    });
+    let mut spoilt = cluster.signing.command(question(&actors[0], 2));
+    let signed = spoilt.signed.as_mut().expect("signed");
+    signed.signatures[0].signature = vec![7; 64];
+    let sent = [Some(good.clone()), Some(long), Some(spoilt), None];
+    let requests: Vec<wire::ForwardRequest> = (0..)
+        .zip(sent)
+        .map(|(correlation_id, submission)| wire::ForwardRequest {
+            correlation_id,
+            submission,
+        })
+        .collect();
+    let request = peers.request(TO, tokio_stream::iter(requests));
+    let answers = client.forward(request).await.expect("a peer is heard");
+    let mut answers = answers.into_inner();
+    let mut said = [None; 4];
+    while let Some(answer) = answers.message().await.expect("the stream is sound") {
+        assert!(!answer.not_leader, "{answer:?}");
+        let place = usize::try_from(answer.correlation_id).expect("small");
+        said[place] = answer.error.map(|error| error.reason());
+    }
+    let expected = [
+        None,
+        Some(v1::ErrorReason::CommandMalformed),
+        Some(v1::ErrorReason::SignatureInvalid),
+        Some(v1::ErrorReason::CommandMalformed),
+    ];
+    assert_eq!(said, expected);
+
+    let answer = ask(cluster.line(TO), &good).await.expect("it was queued");
+    assert!(answer.receipt.entry.is_some());
+    let _ = cluster.time_to_answer(&actors[0]).await;
 }
