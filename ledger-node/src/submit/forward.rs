@@ -105,7 +105,8 @@ pub fn enqueue(
     submission: v1::Submission,
 ) -> Result<(), Failure> {
     let author = candidate.author.to_string();
-    queue.push(&author, submission).map_err(|full| {
+    let queued = queue.push(&author, candidate.key, submission);
+    queued.map_err(|full| {
         let wait = match full {
             QueueFull::Author => 200,
             QueueFull::Node => 100,

@@ -3,13 +3,15 @@
 //! Each author has its own line and the proposer takes one from each in turn, so that an agent that floods the node waits
 //! behind itself. What does not fit is answered at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger_core::batch::BatchBuilder;
 use ledger_proto::v1;
 use prost::Message;
 use tokio::sync::Notify;
+
+use crate::apply::prepare::CallKey;
 
 /// Most submissions of one author that wait.
 pub const MAX_PER_AUTHOR: usize = 1_024;
@@ -27,11 +29,20 @@ pub enum QueueFull {
     Node,
 }
 
+#[derive(Debug)]
+struct Waiting {
+    key: CallKey,
+    len: usize,
+    submission: v1::Submission,
+}
+
 #[derive(Debug, Default)]
 struct Lines {
-    by_author: HashMap<String, VecDeque<v1::Submission>>,
+    by_author: HashMap<String, VecDeque<Waiting>>,
     /// Authors with something waiting, each once, the next first.
     turn: VecDeque<String>,
+    /// What waits.
+    keys: HashSet<CallKey>,
     count: usize,
     bytes: usize,
 }
@@ -57,13 +68,22 @@ impl Queue {
         }
     }
 
-    /// Queues a submission under its author.
+    /// Queues a submission under its author. One that waits already is as good as queued: callers bring theirs again and again,
+    /// and the slower the log is, the more often.
     ///
     /// # Errors
     /// [`QueueFull`]; nothing happened.
-    pub fn push(&self, author: &str, submission: v1::Submission) -> Result<(), QueueFull> {
+    pub fn push(
+        &self,
+        author: &str,
+        key: CallKey,
+        submission: v1::Submission,
+    ) -> Result<(), QueueFull> {
         let len = submission.encoded_len();
         let mut lines = self.lock();
+        if lines.keys.contains(&key) {
+            return Ok(());
+        }
         if lines.count >= self.max_count || lines.bytes + len > self.max_bytes {
             return Err(QueueFull::Node);
         }
@@ -72,10 +92,15 @@ impl Queue {
             return Err(QueueFull::Author);
         }
         let begins = line.is_empty();
-        line.push_back(submission);
+        line.push_back(Waiting {
+            key,
+            len,
+            submission,
+        });
         if begins {
             lines.turn.push_back(author.to_owned());
         }
+        lines.keys.insert(key);
         lines.count += 1;
         lines.bytes += len;
         drop(lines);
@@ -91,15 +116,23 @@ impl Queue {
             let Some(line) = lines.by_author.get_mut(&author) else {
                 continue;
             };
-            let Some(submission) = line.pop_front() else {
+            let Some(Waiting {
+                key,
+                len,
+                submission,
+            }) = line.pop_front()
+            else {
                 lines.by_author.remove(&author);
                 continue;
             };
-            let len = submission.encoded_len();
             match batch.push(submission) {
                 Ok(()) => taken += 1,
-                Err(back) if !batch.is_empty() => {
-                    line.push_front(back);
+                Err(submission) if !batch.is_empty() => {
+                    line.push_front(Waiting {
+                        key,
+                        len,
+                        submission,
+                    });
                     lines.turn.push_front(author);
                     break;
                 }
@@ -116,6 +149,7 @@ impl Queue {
             } else {
                 lines.turn.push_back(author);
             }
+            lines.keys.remove(&key);
             lines.count -= 1;
             lines.bytes -= len;
         }
@@ -160,6 +194,7 @@ mod tests {
     use ledger_core::limits::MAX_BATCH_LEN;
 
     use super::*;
+    use crate::apply::prepare::call_key;
 
     fn submission(content: &str) -> v1::Submission {
         v1::Submission {
@@ -169,6 +204,12 @@ mod tests {
             }),
             compartments: Vec::new(),
         }
+    }
+
+    /// Queues a command of its own content.
+    fn push(queue: &Queue, author: &str, content: &str) -> Result<(), QueueFull> {
+        let submission = submission(content);
+        queue.push(author, call_key(&submission), submission)
     }
 
     fn drained(queue: &Queue) -> Vec<String> {
@@ -184,28 +225,43 @@ mod tests {
     fn authors_take_turns() {
         let queue = Queue::new(100, 10_000);
         for content in ["a1", "a2", "a3"] {
-            queue.push("a", submission(content)).unwrap();
+            push(&queue, "a", content).unwrap();
         }
-        queue.push("b", submission("b1")).unwrap();
+        push(&queue, "b", "b1").unwrap();
         assert_eq!(drained(&queue), ["a1", "b1", "a2", "a3"]);
         assert!(queue.is_empty());
     }
 
     #[test]
+    fn what_waits_already_takes_no_room() {
+        let queue = Queue::new(2, 10_000);
+        for content in ["a1", "a1", "a2", "a1", "a2"] {
+            push(&queue, "a", content).unwrap();
+        }
+        assert_eq!(push(&queue, "a", "a3"), Err(QueueFull::Node));
+        assert_eq!(drained(&queue), ["a1", "a2"]);
+        // What is on its way no longer waits, and neither does what was forgotten.
+        for _ in 0..2 {
+            push(&queue, "a", "a1").unwrap();
+            assert_eq!(queue.len(), 1);
+            queue.clear();
+        }
+        push(&queue, "a", "a1").unwrap();
+        assert_eq!(drained(&queue), ["a1"]);
+    }
+
+    #[test]
     fn each_limit_answers() {
         let queue = Queue::new(MAX_PER_AUTHOR + 2, usize::MAX);
-        for _ in 0..MAX_PER_AUTHOR {
-            queue.push("flood", submission("x")).unwrap();
+        for number in 0..MAX_PER_AUTHOR {
+            push(&queue, "flood", &number.to_string()).unwrap();
         }
-        assert_eq!(queue.push("flood", submission("x")), Err(QueueFull::Author));
-        queue.push("calm", submission("y")).unwrap();
-        queue.push("calm", submission("y")).unwrap();
-        assert_eq!(queue.push("calm", submission("y")), Err(QueueFull::Node));
+        assert_eq!(push(&queue, "flood", "x"), Err(QueueFull::Author));
+        push(&queue, "calm", "y").unwrap();
+        push(&queue, "calm", "z").unwrap();
+        assert_eq!(push(&queue, "calm", "x"), Err(QueueFull::Node));
         let tiny = Queue::new(10, 20);
-        assert_eq!(
-            tiny.push("a", submission(&"z".repeat(30))),
-            Err(QueueFull::Node)
-        );
+        assert_eq!(push(&tiny, "a", &"z".repeat(30)), Err(QueueFull::Node));
         assert!(tiny.is_empty());
     }
 
@@ -213,9 +269,8 @@ mod tests {
     fn what_does_not_fit_stays_first() {
         let queue = Queue::new(100_000, usize::MAX);
         for number in 0..5_000 {
-            queue
-                .push(&format!("{}", number % 7), submission("x"))
-                .unwrap();
+            let author = format!("{}", number % 7);
+            push(&queue, &author, &number.to_string()).unwrap();
         }
         assert_eq!(drained(&queue).len(), 4_096);
         assert_eq!(drained(&queue).len(), 904);
@@ -225,18 +280,19 @@ mod tests {
     fn what_no_batch_has_room_for_stands_in_nobodys_way() {
         let queue = Queue::new(100, usize::MAX);
         let giant = "z".repeat(MAX_BATCH_LEN);
-        queue.push("a", submission(&giant)).unwrap();
-        queue.push("b", submission("b1")).unwrap();
-        queue.push("a", submission("a1")).unwrap();
+        push(&queue, "a", &giant).unwrap();
+        push(&queue, "b", "b1").unwrap();
+        push(&queue, "a", "a1").unwrap();
         assert_eq!(drained(&queue), ["b1", "a1"]);
-        queue.push("a", submission(&giant)).unwrap();
+        push(&queue, "a", &giant).unwrap();
         assert!(drained(&queue).is_empty() && queue.is_empty());
         // Who only comes too late for this batch is first in the next.
         let mut batch = BatchBuilder::new(0, 0, &[0; 32]);
-        let half = "z".repeat(MAX_BATCH_LEN / 2);
-        queue.push("a", submission(&half)).unwrap();
-        queue.push("b", submission(&half)).unwrap();
+        let [first, second] = ["y", "z"].map(|text| text.repeat(MAX_BATCH_LEN / 2));
+        push(&queue, "a", &first).unwrap();
+        push(&queue, "b", &second).unwrap();
         assert_eq!((queue.fill(&mut batch), queue.len()), (1, 1));
-        assert_eq!(drained(&queue), [half]);
+        push(&queue, "b", &second).unwrap();
+        assert_eq!(drained(&queue), [second]);
     }
 }
