@@ -108,7 +108,7 @@ pub fn enqueue(
     let queued = queue.push(&author, candidate.key, submission);
     queued.map_err(|full| {
         let wait = match full {
-            QueueFull::Author => 200,
+            QueueFull::Author | QueueFull::AuthorBytes => 200,
             QueueFull::Node => 100,
         };
         Failure::new(ErrorReason::QueueFull, full.to_string()).after(Duration::from_millis(wait))

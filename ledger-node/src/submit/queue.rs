@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger_core::batch::BatchBuilder;
+use ledger_core::limits::MAX_SUBMISSION_LEN;
 use ledger_proto::v1;
 use prost::Message;
 use tokio::sync::Notify;
@@ -15,6 +16,9 @@ use crate::apply::prepare::CallKey;
 
 /// Most submissions of one author that wait.
 pub const MAX_PER_AUTHOR: usize = 1_024;
+/// So many authors fill the queue's bytes between them, however long their submissions are. One author always has room for one
+/// submission: with the smallest queue, 4 MiB, a share is less than the longest.
+const SHARES: usize = 16;
 
 /// Why a submission was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +28,11 @@ pub enum QueueFull {
         "{MAX_PER_AUTHOR} commands of this author wait already; send the same command again in a moment"
     )]
     Author,
+    /// What waits of the author is too long together.
+    #[error(
+        "the commands of this author that wait already take its share of the leader's queue; send the same command again in a moment"
+    )]
+    AuthorBytes,
     /// All together are too many.
     #[error("the queue of the leader is full; send the same command again in a moment")]
     Node,
@@ -36,9 +45,16 @@ struct Waiting {
     submission: v1::Submission,
 }
 
+/// What waits of one author.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Lines {
-    by_author: HashMap<String, VecDeque<Waiting>>,
+    by_author: HashMap<String, Line>,
     /// Authors with something waiting, each once, the next first.
     turn: VecDeque<String>,
     /// What waits.
@@ -53,6 +69,7 @@ pub struct Queue {
     lines: Mutex<Lines>,
     max_count: usize,
     max_bytes: usize,
+    max_bytes_of_author: usize,
     filled: Notify,
 }
 
@@ -64,6 +81,7 @@ impl Queue {
             lines: Mutex::default(),
             max_count,
             max_bytes,
+            max_bytes_of_author: (max_bytes / SHARES).max(MAX_SUBMISSION_LEN),
             filled: Notify::new(),
         }
     }
@@ -88,15 +106,20 @@ impl Queue {
             return Err(QueueFull::Node);
         }
         let line = lines.by_author.entry(author.to_owned()).or_default();
-        if line.len() >= MAX_PER_AUTHOR {
+        let begins = line.waiting.is_empty();
+        if line.waiting.len() >= MAX_PER_AUTHOR {
             return Err(QueueFull::Author);
         }
-        let begins = line.is_empty();
-        line.push_back(Waiting {
+        // Whoever has nothing waiting is heard, so that no line is left empty.
+        if !begins && line.bytes + len > self.max_bytes_of_author {
+            return Err(QueueFull::AuthorBytes);
+        }
+        line.waiting.push_back(Waiting {
             key,
             len,
             submission,
         });
+        line.bytes += len;
         if begins {
             lines.turn.push_back(author.to_owned());
         }
@@ -120,7 +143,7 @@ impl Queue {
                 key,
                 len,
                 submission,
-            }) = line.pop_front()
+            }) = line.waiting.pop_front()
             else {
                 lines.by_author.remove(&author);
                 continue;
@@ -128,7 +151,7 @@ impl Queue {
             match batch.push(submission) {
                 Ok(()) => taken += 1,
                 Err(submission) if !batch.is_empty() => {
-                    line.push_front(Waiting {
+                    line.waiting.push_front(Waiting {
                         key,
                         len,
                         submission,
@@ -144,7 +167,8 @@ impl Queue {
                     "a command for which no batch has room was dropped"
                 ),
             }
-            if line.is_empty() {
+            line.bytes -= len;
+            if line.waiting.is_empty() {
                 lines.by_author.remove(&author);
             } else {
                 lines.turn.push_back(author);
@@ -263,6 +287,36 @@ mod tests {
         let tiny = Queue::new(10, 20);
         assert_eq!(push(&tiny, "a", &"z".repeat(30)), Err(QueueFull::Node));
         assert!(tiny.is_empty());
+    }
+
+    #[test]
+    fn long_commands_of_one_author_leave_room_for_others() {
+        const LEN: usize = 640_000;
+        let (max_bytes, content) = (64 << 20, "z".repeat(LEN));
+        let queue = Queue::new(16_384, max_bytes);
+        let long = |number: usize| format!("{number}{content}");
+        let mut taken = 0;
+        let full = loop {
+            match push(&queue, "flood", &long(taken)) {
+                Ok(()) => taken += 1,
+                Err(full) => break full,
+            }
+        };
+        assert_eq!(full, QueueFull::AuthorBytes);
+        assert_eq!(taken, max_bytes / SHARES / LEN);
+        push(&queue, "flood", "a short one").unwrap();
+        push(&queue, "calm", &content).unwrap();
+        // What was taken gives its room back.
+        assert!(!drained(&queue).is_empty());
+        push(&queue, "flood", &long(taken)).unwrap();
+
+        let small = Queue::new(64, 4 << 20);
+        push(&small, "a", &content).unwrap();
+        assert_eq!(
+            push(&small, "a", &long(1)),
+            Err(QueueFull::AuthorBytes),
+            "a share is for one of the longest"
+        );
     }
 
     #[test]
