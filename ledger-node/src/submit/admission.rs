@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ledger_core::command::are_committed_to;
 use ledger_core::id::{Identity, RequestId};
 use ledger_core::limits::MAX_SUBMISSION_LEN;
 use ledger_core::machine::{Precheck, Refusal, find_request, precheck};
@@ -76,6 +77,9 @@ impl Admission {
         }
         match found {
             Precheck::Admissible { command, checks } => {
+                if !are_committed_to(&command, &submission.compartments) {
+                    return Err(not_committed_to());
+                }
                 let key = call_key(submission);
                 self.preparer.remember(key, checks);
                 let command = *command;
@@ -137,4 +141,12 @@ impl Admission {
             precheck(&StoreState(&*self.store), self.clock.now_us(), submission)
         })
     }
+}
+
+/// It would travel to every replica and lie in every log, and nobody would ever look at it.
+fn not_committed_to() -> Failure {
+    Failure::new(
+        ErrorReason::ArgumentInvalid,
+        "`compartments` holds content that the command does not commit to, or two of one kind; send what was signed for",
+    )
 }

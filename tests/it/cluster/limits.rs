@@ -166,7 +166,20 @@ async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
     let mut spoilt = cluster.signing.command(question(&actors[0], 2));
     let signed = spoilt.signed.as_mut().expect("signed");
     signed.signatures[0].signature = vec![7; 64];
-    let sent = [Some(good.clone()), Some(long), Some(spoilt), None];
+    let mut more = cluster.signing.command(question(&actors[0], 3));
+    more.compartments.push(v1::Compartment {
+        kind: v1::CompartmentKind::Output.into(),
+        ..v1::Compartment::default()
+    });
+    let to_client = ask(cluster.line(TO), &more).await.expect_err("refused");
+    assert_eq!(to_client.reason, "ARGUMENT_INVALID", "{to_client:?}");
+    let sent = [
+        Some(good.clone()),
+        Some(long),
+        Some(spoilt),
+        Some(more),
+        None,
+    ];
     let requests: Vec<wire::ForwardRequest> = (0..)
         .zip(sent)
         .map(|(correlation_id, submission)| wire::ForwardRequest {
@@ -177,7 +190,7 @@ async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
     let request = peers.request(TO, tokio_stream::iter(requests));
     let answers = client.forward(request).await.expect("a peer is heard");
     let mut answers = answers.into_inner();
-    let mut said = [None; 4];
+    let mut said = [None; 5];
     while let Some(answer) = answers.message().await.expect("the stream is sound") {
         assert!(!answer.not_leader, "{answer:?}");
         let place = usize::try_from(answer.correlation_id).expect("small");
@@ -187,6 +200,7 @@ async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
         None,
         Some(v1::ErrorReason::CommandMalformed),
         Some(v1::ErrorReason::SignatureInvalid),
+        Some(v1::ErrorReason::ArgumentInvalid),
         Some(v1::ErrorReason::CommandMalformed),
     ];
     assert_eq!(said, expected);
