@@ -91,20 +91,22 @@ impl Submitter {
             if let Some(answer) = self.admission.applied(candidate, submission)? {
                 return Ok(answer);
             }
-            let again = tokio::select! {
-                answer = place.answer() => return answer,
-                () = &mut end => return self.last_look(candidate, submission, brought),
-                again = self.bring_once(candidate, submission, &now, &mut brought) => again?,
+            let round = async {
+                let brought = &mut brought;
+                let again = self.bring_once(candidate, submission, &now, brought);
+                tokio::time::sleep(again.await?).await;
+                Ok::<_, Failure>(())
             };
             tokio::select! {
                 answer = place.answer() => return answer,
                 () = &mut end => return self.last_look(candidate, submission, brought),
+                // Also while the leader has not said whether it took the command: one that stands still never will.
                 changed = standing.changed() => {
                     if changed.is_err() {
                         return self.last_look(candidate, submission, brought);
                     }
                 }
-                () = tokio::time::sleep(again) => {}
+                over = round => over?,
             }
         }
     }
