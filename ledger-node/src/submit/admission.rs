@@ -106,12 +106,15 @@ impl Admission {
         // What holds now must be what holds in the cluster.
         self.reads.fully_consistent(deadline).await?;
         match self.look(submission)? {
-            Precheck::Known { index, now } => self.reads.submitted(index, Some(now)),
+            Precheck::Known { index, now } => {
+                let answer = self.reads.submitted(index, Some(now));
+                answer.map_err(Failure::once_brought)
+            }
             Precheck::Refused(refusal) => Err(refusal.into()),
-            Precheck::Admissible { .. } => Err(Failure::new(
-                ErrorReason::DataDamaged,
-                "an entry that was on this node is gone; ask another node",
-            )),
+            Precheck::Admissible { .. } => {
+                let what = "an entry that was on this node is gone; ask another node";
+                Err(Failure::new(ErrorReason::DataDamaged, what).once_brought())
+            }
         }
     }
 
@@ -130,7 +133,10 @@ impl Admission {
             return Ok(None);
         }
         match self.look(submission)? {
-            Precheck::Known { index, now } => self.reads.submitted(index, Some(now)).map(Some),
+            Precheck::Known { index, now } => {
+                let answer = self.reads.submitted(index, Some(now));
+                answer.map(Some).map_err(Failure::once_brought)
+            }
             // The id names another command, or the keys have ended since: the log says which.
             Precheck::Admissible { .. } | Precheck::Refused(_) => Ok(None),
         }

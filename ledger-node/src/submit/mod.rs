@@ -55,6 +55,16 @@ enum Brought {
     Perhaps,
 }
 
+impl Brought {
+    /// The failure of a call whose command has come so far.
+    fn of(self, failure: Failure) -> Failure {
+        match self {
+            Self::Nowhere => failure,
+            Self::Perhaps => failure.once_brought(),
+        }
+    }
+}
+
 impl Submitter {
     /// Brings a command into the ledger and waits for its entry.
     ///
@@ -88,8 +98,10 @@ impl Submitter {
             let now = standing.borrow_and_update().clone();
             // An entry that came before the place was taken is answered here, one that comes after it at the place. A snapshot
             // brings entries that no place hears of, so each round begins with a look.
-            if let Some(answer) = self.admission.applied(candidate, submission)? {
-                return Ok(answer);
+            match self.admission.applied(candidate, submission) {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                Err(failure) => return Err(brought.of(failure)),
             }
             let round = async {
                 let brought = &mut brought;
