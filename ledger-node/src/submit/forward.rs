@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::{Stream, StreamExt};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, ErrorReason};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -155,11 +156,12 @@ impl Forwarder {
         submission: v1::Submission,
     ) -> Forwarded {
         let (done, answer) = oneshot::channel();
-        let stream = self.stream(leader, address);
-        if stream.send((submission, done)).await.is_err() {
-            return Forwarded::Lost;
+        let sent = self.stream(leader, address).try_send((submission, done));
+        match sent {
+            Ok(()) => answer.await.unwrap_or(Forwarded::Lost),
+            Err(TrySendError::Full(_)) => Forwarded::Refused(too_many().to_call_error()),
+            Err(TrySendError::Closed(_)) => Forwarded::Lost,
         }
-        answer.await.unwrap_or(Forwarded::Lost)
     }
 
     fn stream(&self, leader: u64, address: &str) -> mpsc::Sender<Waiting> {
@@ -179,6 +181,14 @@ impl Forwarder {
         streams.insert(key, stream.clone());
         stream
     }
+}
+
+/// Callers who could do nothing but wait are told at once, as by a full queue.
+fn too_many() -> Failure {
+    let what = format!(
+        "{MAX_UNANSWERED} commands wait on this node for their way to the leader; send the same command again in a moment"
+    );
+    Failure::new(ErrorReason::QueueFull, what).after(Duration::from_millis(100))
 }
 
 /// Serves one stream until it breaks. Whoever waits on it then hears that nobody knows.
@@ -206,6 +216,10 @@ async fn run(
         tokio::select! {
             next = waiting.recv(), if unanswered.len() < MAX_UNANSWERED => {
                 let Some((submission, done)) = next else { return };
+                // Its caller has given up, or goes to another leader.
+                if done.is_closed() {
+                    continue;
+                }
                 next_id += 1;
                 unanswered.insert(next_id, done);
                 let request = wire::ForwardRequest {
