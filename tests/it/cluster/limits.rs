@@ -1,5 +1,6 @@
 //! Work that is too much at once: it waits or is refused in words, and nobody else waits with it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -9,13 +10,15 @@ use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, admin};
 use countersign_tests::kit::bundle;
 use ledger_core::limits::MAX_SUBMISSION_LEN;
+use ledger_node::apply::waiters::MAX_EQUAL_CALLS;
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1;
+use ledger_proto::v1::{self, authorize_batch_item::Result as Item};
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
 use super::peers::{TO, node_2, one_node, to_node};
 
+const BATCH: &str = "/countersign.v1.AuthorizationService/AuthorizeBatch";
 const FOLLOW: &str = "/countersign.v1.LedgerService/Follow";
 const STATUS: &str = "/countersign.v1.ClusterService/GetNodeStatus";
 
@@ -149,6 +152,59 @@ async fn a_bundle_that_takes_long_to_compile_holds_up_no_decision() {
         longest * 3 < all,
         "no decision for {longest:?} of the {all:?} in which the bundle was published"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_with_one_command_wait_together_up_to_a_limit_and_get_one_entry() {
+    /// More than may wait, and few enough to be looked at long before the deadline.
+    const COPIES: usize = 200;
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<u64> = cluster
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    for node in &followers {
+        cluster.process(*node).signal("STOP");
+    }
+    let submission = cluster.signing.command(question(&actors[0], 0));
+    let request = tonic::Request::new(v1::AuthorizeBatchRequest {
+        submissions: vec![submission.clone(); COPIES],
+        receipt_level: v1::ReceiptLevel::Committed.into(),
+    });
+    let deadline = Duration::from_secs(5);
+    let answer: v1::AuthorizeBatchResponse = cluster
+        .line(leader)
+        .call(BATCH, request, deadline)
+        .await
+        .expect("an answer");
+    let failures = answer.items.into_iter().map(|item| match item.result {
+        Some(Item::Error(error)) => error,
+        other => panic!("nothing can be decided: {other:?}"),
+    });
+    let (full, waited): (Vec<_>, Vec<_>) =
+        failures.partition(|error| error.reason() == v1::ErrorReason::QueueFull);
+    assert_eq!(waited.len(), MAX_EQUAL_CALLS);
+    assert_eq!(full.len(), COPIES - MAX_EQUAL_CALLS);
+    for error in &waited {
+        assert_eq!(error.reason(), v1::ErrorReason::Undetermined, "{error:?}");
+    }
+
+    for node in &followers {
+        cluster.process(*node).signal("CONT");
+    }
+    let mut indexes = BTreeSet::new();
+    for node in cluster.nodes() {
+        let answer = until("it is answered", RECOVERY, async || {
+            ask(cluster.line(node), &submission).await.ok()
+        })
+        .await;
+        let entry = answer.receipt.entry.expect("a receipt has its entry");
+        indexes.insert(entry.index);
+    }
+    assert_eq!(indexes.len(), 1, "{indexes:?}");
+    cluster.must_keep_promises().await;
 }
 
 /// A command that no batch has room for would hold up everybody behind it.
