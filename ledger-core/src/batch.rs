@@ -52,6 +52,12 @@ impl BatchBuilder {
         Ok(())
     }
 
+    /// True if it has no submission.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.submissions.is_empty()
+    }
+
     /// The batch.
     #[must_use]
     pub fn finish(self) -> v1::Batch {

@@ -167,6 +167,17 @@ pub fn decode_submission(bytes: &[u8]) -> Result<v1::Submission, Refusal> {
     canonical::decode(bytes, MAX_SUBMISSION_LEN).map_err(|_| Refusal::Undecodable)
 }
 
+/// True if each compartment is the only one of a kind that the command commits to. Any other is ignored when the command is
+/// applied, so it is to be refused before it is replicated.
+#[must_use]
+pub fn are_committed_to(command: &Command, beside: &[v1::Compartment]) -> bool {
+    let mut seen = BTreeSet::new();
+    beside.iter().all(|compartment| {
+        let kind = compartment.kind();
+        command.commitments.contains_key(&kind) && seen.insert(kind)
+    })
+}
+
 /// What became of the compartments that a command commits to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Compartments {
@@ -241,5 +252,49 @@ impl Compartments {
         self.present
             .get(&kind)
             .map(|compartment| compartment.content.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::RequestId;
+
+    fn beside(kind: CompartmentKind) -> v1::Compartment {
+        v1::Compartment {
+            kind: kind.into(),
+            ..v1::Compartment::default()
+        }
+    }
+
+    #[test]
+    fn compartments_beside_a_command_answer_one_commitment_each() {
+        use CompartmentKind::{Input, Output, Resource, Unspecified};
+        let commitment = |kind| (kind, compartment::commit(kind, &[1; 32], b""));
+        let command = Command {
+            request_id: RequestId::from_bytes([1; 16]),
+            issued_at_us: 1,
+            author: Identity::Agent("bot".to_owned()),
+            cosigners: Vec::new(),
+            commitments: BTreeMap::from([Input, Resource].map(commitment)),
+            body: Body::Authorize(v1::Authorize::default()),
+            digest: command_digest(b""),
+        };
+        for (kinds, fits) in [
+            (vec![], true),
+            (vec![Input], true),
+            (vec![Resource, Input], true),
+            (vec![Input, Input], false),
+            (vec![Input, Output], false),
+            (vec![Unspecified], false),
+        ] {
+            let sent: Vec<_> = kinds.iter().copied().map(beside).collect();
+            assert_eq!(are_committed_to(&command, &sent), fits, "{kinds:?}");
+        }
+        let unknown = v1::Compartment {
+            kind: 99,
+            ..v1::Compartment::default()
+        };
+        assert!(!are_committed_to(&command, &[unknown]));
     }
 }

@@ -24,10 +24,8 @@ use super::points::{self, Points};
 use super::prepare::{CallKey, Prepared, Preparer};
 use super::receipts::Answers;
 use super::waiters::{Outcome, Waiters};
-use crate::front::failure::Answer;
 use crate::index;
 use crate::node::fatal::{Fatal, disk};
-use crate::node::ledger::Submitted;
 use crate::node::view::StoreState;
 use crate::raft::log::read_meta;
 use crate::raft::types::{self, Entry, LogId, Members, Proposal, invalid};
@@ -106,7 +104,7 @@ pub struct Parts {
     /// Prepares entries ahead.
     pub preparer: Arc<Preparer>,
     /// Callers that wait here.
-    pub waiters: Arc<Waiters<Answer<Submitted>>>,
+    pub waiters: Arc<Waiters>,
     /// Where their answers are made.
     pub answers: Sender<Answers>,
     /// Where views for digests of the state are left.

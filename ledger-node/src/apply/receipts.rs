@@ -12,9 +12,8 @@ use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::signer::Signer;
 use ledger_core::tree::proof::Prover;
 use ledger_proto::v1;
-use tokio::sync::oneshot;
 
-use super::waiters::Outcome;
+use super::waiters::{Caller, Outcome};
 use crate::front::failure::{Answer, Failure};
 use crate::node::fatal::Fatal;
 use crate::node::ledger::Submitted;
@@ -22,7 +21,7 @@ use crate::node::view::StoreState;
 use crate::storage::Store;
 
 /// A caller and what became of its command.
-pub type Answered = (oneshot::Sender<Answer<Submitted>>, Outcome);
+pub type Answered = (Caller, Outcome);
 
 /// Callers that one apply answers, and the ledger after it.
 #[derive(Debug)]
@@ -120,11 +119,12 @@ impl Notary {
             Outcome::Replayed(index, now) => (index, Some(now)),
             Outcome::Refused(refusal) => return Err(refusal.into()),
         };
+        // There is an entry: whatever fails from here on has not undone it.
         Ok(Submitted {
             index,
             replayed,
-            entry: self.prove(prover, index)?,
-            checkpoint: checkpoint.clone()?,
+            entry: self.prove(prover, index).map_err(Failure::once_brought)?,
+            checkpoint: checkpoint.clone().map_err(Failure::once_brought)?,
             level: v1::ReceiptLevel::Committed,
         })
     }
@@ -154,5 +154,47 @@ impl Notary {
             entry,
             path: path.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use ledger_core::hash::TreeSize;
+    use ledger_core::machine::{Liveness, Refusal};
+    use ledger_proto::v1::{CallOutcome, ErrorReason};
+
+    use super::*;
+    use crate::storage::memory::MemoryStore;
+
+    #[test]
+    fn an_entry_that_cannot_be_proven_is_not_said_to_be_nothing() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let log = Arc::new(SigningKey::from_bytes(&[7; 32]));
+        let notary = Notary::new(Arc::clone(&store), "ledger.test/damaged", log);
+        let state = StoreState(&*store);
+        let tiles = StateTiles(&state);
+        let mut prover = Prover::new(&tiles, notary.tree_hash(), TreeSize(1));
+        let checkpoint: Answer<Arc<str>> = Ok("".into());
+        let mut fails = |outcome| {
+            let answer = notary.answer(&mut prover, &checkpoint, outcome);
+            answer.unwrap_err()
+        };
+        let now = Liveness {
+            time_us: 1,
+            permit_lives: false,
+            agent_active: true,
+            session_open: true,
+            halted: false,
+        };
+        let leaf = LeafIndex(0);
+        for outcome in [Outcome::Appended(leaf), Outcome::Replayed(leaf, now)] {
+            let failure = fails(outcome);
+            assert_eq!(failure.reason, ErrorReason::Undetermined, "{failure:?}");
+            assert!(failure.message.contains("is missing on this node"));
+        }
+        let refused = fails(Outcome::Refused(Refusal::Stale));
+        let outcome = refused.to_call_error().outcome();
+        assert_eq!(outcome, CallOutcome::Nothing, "{refused:?}");
     }
 }

@@ -3,14 +3,24 @@
 //! A caller waits where it called, whoever leads: every replica applies every command, so its own replica knows the answer as
 //! soon as anyone may. A change of leader changes nothing for the caller but the time.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ledger_core::hash::LeafIndex;
 use ledger_core::machine::{Liveness, Refusal};
+use ledger_proto::v1::ErrorReason;
 use tokio::sync::oneshot;
 
 use super::prepare::CallKey;
+use crate::front::failure::{Answer, Failure};
+use crate::node::ledger::Submitted;
+
+/// Most callers that wait for one and the same command. Who repeats a call needs a few; with thousands the thread that applies
+/// would answer one command thousands of times.
+pub const MAX_EQUAL_CALLS: usize = 64;
+/// When a caller too many may come again.
+const COME_AGAIN: Duration = Duration::from_millis(200);
 
 /// What became of a command, without its proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,48 +33,154 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
+/// Where a caller hears its answer.
+pub type Caller = oneshot::Sender<Answer<Submitted>>;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Callers of each call by their slot.
+    by_call: HashMap<CallKey, BTreeMap<u64, Caller>>,
+    /// Slots are given once, so that whoever gives up its own never gives up another's.
+    next_slot: u64,
+}
+
 /// The callers.
+#[derive(Debug, Default)]
+pub struct Waiters(Mutex<Waiting>);
+
+/// A place among those who wait, given up on drop.
 #[derive(Debug)]
-pub struct Waiters<T> {
-    waiting: Mutex<HashMap<CallKey, Vec<oneshot::Sender<T>>>>,
+pub struct Place<'w> {
+    waiters: &'w Waiters,
+    key: CallKey,
+    slot: u64,
+    answer: oneshot::Receiver<Answer<Submitted>>,
 }
 
-impl<T> Default for Waiters<T> {
-    fn default() -> Self {
-        Self {
-            waiting: Mutex::default(),
+impl Waiters {
+    /// Takes a place among those who wait for a call's outcome. What was applied before is not heard of here: look whether it
+    /// was once the place is taken.
+    ///
+    /// # Errors
+    /// Too many wait for the same command.
+    pub fn register(&self, key: CallKey) -> Answer<Place<'_>> {
+        let (done, answer) = oneshot::channel();
+        let mut waiting = self.lock();
+        let slot = waiting.next_slot;
+        let same = waiting.by_call.entry(key).or_default();
+        if same.len() >= MAX_EQUAL_CALLS {
+            let what = format!(
+                "{MAX_EQUAL_CALLS} calls with this same command wait on this node already; their answer is this one's"
+            );
+            return Err(Failure::new(ErrorReason::QueueFull, what).after(COME_AGAIN));
         }
-    }
-}
-
-impl<T> Waiters<T> {
-    /// Waits for a call's outcome. Register before the command can be applied.
-    pub fn register(&self, key: CallKey) -> oneshot::Receiver<T> {
-        let (done, waiting) = oneshot::channel();
-        let mut all = self.lock();
-        let same = all.entry(key).or_default();
-        same.retain(|other| !other.is_closed());
-        same.push(done);
-        waiting
+        same.insert(slot, done);
+        waiting.next_slot = slot.wrapping_add(1);
+        Ok(Place {
+            waiters: self,
+            key,
+            slot,
+            answer,
+        })
     }
 
-    /// Forgets those of a call that no longer wait.
-    pub fn forget(&self, key: &CallKey) {
-        let mut all = self.lock();
-        if let Some(same) = all.get_mut(key) {
-            same.retain(|other| !other.is_closed());
+    /// Those who wait for a call, who wait no longer in the table.
+    pub fn take(&self, key: &CallKey) -> Vec<Caller> {
+        let callers = self.lock().by_call.remove(key);
+        callers.unwrap_or_default().into_values().collect()
+    }
+
+    fn forget(&self, key: &CallKey, slot: u64) {
+        let mut waiting = self.lock();
+        if let Some(same) = waiting.by_call.get_mut(key) {
+            same.remove(&slot);
             if same.is_empty() {
-                all.remove(key);
+                waiting.by_call.remove(key);
             }
         }
     }
 
-    /// Those who wait for a call, who wait no longer in the table.
-    pub fn take(&self, key: &CallKey) -> Vec<oneshot::Sender<T>> {
-        self.lock().remove(key).unwrap_or_default()
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// Waits for the answer, which comes once.
+    ///
+    /// # Errors
+    /// What became of the command, or that this node is stopping.
+    pub async fn answer(&mut self) -> Answer<Submitted> {
+        let stopped = |_| {
+            Failure::new(
+                ErrorReason::Undetermined,
+                "this node is stopping; send the same bytes to another node to find out",
+            )
+        };
+        (&mut self.answer).await.map_err(stopped)?
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiters.forget(&self.key, self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: CallKey = [1; 32];
+
+    fn refused() -> Answer<Submitted> {
+        Err(Failure::from(Refusal::Stale))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CallKey, Vec<oneshot::Sender<T>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    #[tokio::test]
+    async fn every_place_hears_the_answer() {
+        let waiters = Waiters::default();
+        let mut places: Vec<Place<'_>> = (0..3).map(|_| waiters.register(KEY).unwrap()).collect();
+        assert!(waiters.take(&[2; 32]).is_empty());
+        for caller in waiters.take(&KEY) {
+            caller.send(refused()).unwrap();
+        }
+        for place in &mut places {
+            assert_eq!(
+                place.answer().await.unwrap_err(),
+                Failure::from(Refusal::Stale)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_the_others_where_they_are() {
+        let waiters = Waiters::default();
+        let given_up = waiters.register(KEY).unwrap();
+        assert!(!waiters.take(&KEY).is_empty());
+        let mut later = waiters.register(KEY).unwrap();
+        // Its place was taken from the table before; the one there now is another's.
+        drop(given_up);
+        let callers = waiters.take(&KEY);
+        assert_eq!(callers.len(), 1);
+        for caller in callers {
+            caller.send(refused()).unwrap();
+        }
+        assert!(later.answer().await.is_err());
+        drop(waiters.register(KEY).unwrap());
+        assert!(waiters.lock().by_call.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn equal_calls_have_a_limit_and_a_place_that_is_given_up_is_free() {
+        let waiters = Waiters::default();
+        let mut places: Vec<Place<'_>> = (0..MAX_EQUAL_CALLS)
+            .map(|_| waiters.register(KEY).unwrap())
+            .collect();
+        let refused = waiters.register(KEY).unwrap_err();
+        assert_eq!(refused.reason, ErrorReason::QueueFull);
+        assert!(waiters.register([2; 32]).is_ok(), "another command");
+        places.pop();
+        assert!(waiters.register(KEY).is_ok());
     }
 }

@@ -150,13 +150,26 @@ impl Authorization {
         let Some(last) = leaves.iter().max() else {
             return Ok(filled(&submitted, Vec::new(), String::new(), level));
         };
-        let size = TreeSize(last.saturating_add(1));
+        let proving = self.prove_all(TreeSize(last.saturating_add(1)), leaves, level, deadline);
+        // Some of them are in the ledger.
+        let (proven, note, level) = proving.await.map_err(Failure::once_brought)?;
+        Ok(filled(&submitted, proven, note, level))
+    }
+
+    /// Entries, proven to one checkpoint of at least that size and of that level, if it comes in time.
+    async fn prove_all(
+        &self,
+        size: TreeSize,
+        leaves: Vec<u64>,
+        level: ReceiptLevel,
+        deadline: Instant,
+    ) -> Answer<(Vec<v1::ProvenEntry>, String, ReceiptLevel)> {
         let proving = self.0.checkpoint(size, level, deadline).await?;
         let origin = self.0.ledger.origin().to_owned();
         let (note, level) = (proving.note.to_string(), proving.level);
         let work = move || prove(&proving.view, &origin, proving.size, &leaves);
         let proven = self.0.work(deadline, work).await?;
-        Ok(filled(&submitted, proven, note, level))
+        Ok((proven, note, level))
     }
 
     /// Reads questions while fewer than the limit wait, and answers each when its answer is there. Ends with the questions, or

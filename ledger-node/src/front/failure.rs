@@ -52,6 +52,23 @@ impl Failure {
         self
     }
 
+    /// The same failure of a call whose command is in the ledger, or may be: that nothing happened must not be said any more.
+    #[must_use]
+    pub fn once_brought(self) -> Self {
+        let (_, outcome, _) = Self::meaning(self.reason);
+        match outcome {
+            CallOutcome::Nothing => Self {
+                reason: ErrorReason::Undetermined,
+                message: format!(
+                    "{}; what was sent is in the ledger or may be: retry with the same request id",
+                    self.message
+                ),
+                retry_after: self.retry_after,
+            },
+            CallOutcome::Unspecified | CallOutcome::Recorded | CallOutcome::Undetermined => self,
+        }
+    }
+
     /// The gRPC code of a reason, what it did, and what to do about it.
     #[must_use]
     pub const fn meaning(reason: ErrorReason) -> (Code, CallOutcome, Retry) {
@@ -206,6 +223,21 @@ mod tests {
             );
             assert_eq!(info.domain, "countersign");
             assert_eq!(format!("ERROR_REASON_{}", info.reason), *name);
+        }
+    }
+
+    #[test]
+    fn once_a_command_was_brought_no_failure_says_that_nothing_happened() {
+        for row in contract().iter().skip(1) {
+            let reason = ErrorReason::from_str_name(&row.0).unwrap();
+            let before = Failure::new(reason, "why").after(Duration::from_secs(1));
+            let after = before.clone().once_brought();
+            let error = after.to_call_error();
+            assert_ne!(error.outcome(), CallOutcome::Nothing, "{reason:?}");
+            assert_eq!(error.retry(), Retry::SameId, "{reason:?}");
+            assert!(after.message.starts_with("why"), "{after:?}");
+            assert_eq!(after.retry_after, before.retry_after);
+            assert_eq!(after.clone().once_brought(), after, "said once");
         }
     }
 

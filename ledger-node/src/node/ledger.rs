@@ -156,12 +156,15 @@ impl Ledger {
         }
         let enough = TreeSize(submitted.index.0 + 1);
         match self.checkpoint(enough, level, deadline).await {
-            Ok((checkpoint, size)) => Ok(Submitted {
-                entry: self.0.reads.prove(submitted.index, size)?,
-                checkpoint,
-                level,
-                ..submitted
-            }),
+            Ok((checkpoint, size)) => {
+                let entry = self.0.reads.prove(submitted.index, size);
+                Ok(Submitted {
+                    entry: entry.map_err(Failure::once_brought)?,
+                    checkpoint,
+                    level,
+                    ..submitted
+                })
+            }
             Err(_) => Ok(submitted),
         }
     }

@@ -50,6 +50,7 @@ use crate::storage::marker::Marker;
 use crate::storage::rocks::{Closed, Memory};
 use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
+use crate::submit::admission::Admission;
 use crate::submit::compile::Compiler;
 use crate::submit::forward::{Forwarder, Receiving};
 use crate::submit::pace::Pace;
@@ -324,6 +325,12 @@ async fn build(
         standing: standing.clone(),
     });
     let compiler = Arc::new(Compiler::new(Arc::clone(&machine), Arc::clone(&reads)));
+    let admission = Arc::new(Admission {
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        preparer,
+        reads: Arc::clone(&reads),
+    });
     let (not_ready, not_ready_receiver) = watch::channel(None);
     let (may_lead, may_lead_receiver) = watch::channel(true);
     let pace = Arc::<Pace>::default();
@@ -333,15 +340,12 @@ async fn build(
         store: Arc::clone(&store),
         machine,
         submitter: Submitter {
-            store: Arc::clone(&store),
-            clock: Arc::clone(&clock),
-            preparer,
+            admission,
             waiters,
             queue: Arc::clone(&queue),
             forwarder: Forwarder::new(Arc::clone(&peers)),
             standing: standing.clone(),
             compiler: Arc::clone(&compiler),
-            reads: Arc::clone(&reads),
         },
         reads,
         cosigner: Arc::clone(&cosigner),
@@ -444,6 +448,8 @@ impl Node {
             receiving: Receiving {
                 queue: Arc::clone(&self.queue),
                 standing: self.standing.clone(),
+                admission: Arc::clone(&self.ledger.0.submitter.admission),
+                pace: Arc::clone(&self.pace),
             },
             cosigner: Arc::clone(&self.cosigner),
             compiler: Arc::clone(&self.compiler),

@@ -293,11 +293,10 @@ impl PeerService for Service {
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
         sender(&self.peers, request.metadata())?;
-        let receiving = self.receiving.clone();
-        let answers = request
+        let requests = request
             .into_inner()
-            .take_until(self.ended.clone().cancelled_owned())
-            .map(move |message| message.map(|message| receiving.take(message)));
+            .take_until(self.ended.clone().cancelled_owned());
+        let answers = self.receiving.clone().answers(requests);
         Ok(Response::new(Box::pin(answers)))
     }
 

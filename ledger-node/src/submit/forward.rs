@@ -2,71 +2,117 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use ledger_core::command::Command;
+use futures_util::{Stream, StreamExt};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, ErrorReason};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::admission::{Admission, Admitted, Candidate};
+use super::pace::Pace;
 use super::queue::{Queue, QueueFull};
 use super::standing::{Leading, Standing};
-use crate::front::failure::Failure;
+use crate::front::failure::{Answer, Failure};
 use crate::raft::peers::{Peers, Purpose};
 
 /// Most submissions on the way to the leader that it has not taken yet.
 const MAX_UNANSWERED: usize = 1_024;
+/// Most forwarded submissions of one stream that are looked at at a time.
+const TAKEN_AT_A_TIME: usize = 16;
+/// How long the leader may take to know what its quorum knows, before it says that it does not lead.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The leader's end.
+/// The leader's end. It takes from another node what it would take from a client, and nothing else: a node can be wrong, and
+/// what cannot be proposed would stand in everybody's way.
 #[derive(Debug, Clone)]
 pub struct Receiving {
     /// Where submissions wait.
     pub queue: Arc<Queue>,
     /// Whether this node leads.
     pub standing: watch::Receiver<Standing>,
+    /// What every command passes first.
+    pub admission: Arc<Admission>,
+    /// Whether this node's clock runs evenly.
+    pub pace: Arc<Pace>,
 }
 
 impl Receiving {
+    /// Answers each request of a stream, in any order.
+    pub fn answers<E>(
+        self,
+        requests: impl Stream<Item = Result<wire::ForwardRequest, E>>,
+    ) -> impl Stream<Item = Result<wire::ForwardResponse, E>> {
+        requests
+            .map(move |request| {
+                let receiving = self.clone();
+                async move { Ok(receiving.take(request?).await) }
+            })
+            .buffer_unordered(TAKEN_AT_A_TIME)
+    }
+
     /// Queues a forwarded submission, or says why not.
-    #[must_use]
-    pub fn take(&self, request: wire::ForwardRequest) -> wire::ForwardResponse {
+    async fn take(&self, request: wire::ForwardRequest) -> wire::ForwardResponse {
         let mut response = wire::ForwardResponse {
             correlation_id: request.correlation_id,
             ..wire::ForwardResponse::default()
         };
-        if self.standing.borrow().leading != Leading::This {
-            response.not_leader = true;
-            return response;
+        match self.queue(request.submission).await {
+            Ok(taken) => response.not_leader = !taken,
+            // A leader without a quorum leads nobody; the sender finds out who does.
+            Err(failure) if failure.reason == ErrorReason::NoQuorum => response.not_leader = true,
+            Err(failure) => response.error = Some(failure.to_call_error()),
         }
-        let taken = request
-            .submission
-            .ok_or_else(|| Failure::new(ErrorReason::CommandMalformed, "no submission"))
-            .and_then(|submission| enqueue(&self.queue, submission));
-        response.error = taken.err().map(|failure| failure.to_call_error());
         response
+    }
+
+    /// False if this node does not lead.
+    async fn queue(&self, submission: Option<v1::Submission>) -> Answer<bool> {
+        if !self.leads() {
+            return Ok(false);
+        }
+        let submission = submission
+            .ok_or_else(|| Failure::new(ErrorReason::CommandMalformed, "no submission"))?;
+        let deadline = Instant::now() + PATIENCE;
+        match self.admission.admit(&submission, deadline).await? {
+            // The sender finds the entry in what it applies itself.
+            Admitted::Known => Ok(true),
+            // It may have lost leadership meanwhile.
+            Admitted::New(_) if !self.leads() => Ok(false),
+            Admitted::New(candidate) => {
+                enqueue(&self.queue, &candidate, submission)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// True if this node leads, and its clock can tell a command that is fresh from one that is not.
+    fn leads(&self) -> bool {
+        let clock = &self.admission.clock;
+        self.standing.borrow().leading == Leading::This
+            && !self.pace.is_broken(clock.now_us(), clock.instant())
     }
 }
 
 /// Puts a submission into the leader's queue under its author.
 ///
 /// # Errors
-/// The queue is full, or there is no author.
-pub fn enqueue(queue: &Queue, submission: v1::Submission) -> Result<(), Failure> {
-    let author = submission
-        .signed
-        .as_ref()
-        .and_then(|signed| Command::parse(signed).ok())
-        .map(|command| command.author.to_string())
-        .ok_or_else(|| {
-            Failure::new(ErrorReason::CommandMalformed, "the command does not decode")
-        })?;
-    queue.push(&author, submission).map_err(|full| {
+/// The queue is full.
+pub fn enqueue(
+    queue: &Queue,
+    candidate: &Candidate,
+    submission: v1::Submission,
+) -> Result<(), Failure> {
+    let author = candidate.author.to_string();
+    let queued = queue.push(&author, candidate.key, submission);
+    queued.map_err(|full| {
         let wait = match full {
-            QueueFull::Author => 200,
+            QueueFull::Author | QueueFull::AuthorBytes => 200,
             QueueFull::Node => 100,
         };
-        Failure::new(ErrorReason::QueueFull, full.to_string())
-            .after(std::time::Duration::from_millis(wait))
+        Failure::new(ErrorReason::QueueFull, full.to_string()).after(Duration::from_millis(wait))
     })
 }
 
@@ -110,11 +156,12 @@ impl Forwarder {
         submission: v1::Submission,
     ) -> Forwarded {
         let (done, answer) = oneshot::channel();
-        let stream = self.stream(leader, address);
-        if stream.send((submission, done)).await.is_err() {
-            return Forwarded::Lost;
+        let sent = self.stream(leader, address).try_send((submission, done));
+        match sent {
+            Ok(()) => answer.await.unwrap_or(Forwarded::Lost),
+            Err(TrySendError::Full(_)) => Forwarded::Refused(too_many().to_call_error()),
+            Err(TrySendError::Closed(_)) => Forwarded::Lost,
         }
-        answer.await.unwrap_or(Forwarded::Lost)
     }
 
     fn stream(&self, leader: u64, address: &str) -> mpsc::Sender<Waiting> {
@@ -134,6 +181,14 @@ impl Forwarder {
         streams.insert(key, stream.clone());
         stream
     }
+}
+
+/// Callers who could do nothing but wait are told at once, as by a full queue.
+fn too_many() -> Failure {
+    let what = format!(
+        "{MAX_UNANSWERED} commands wait on this node for their way to the leader; send the same command again in a moment"
+    );
+    Failure::new(ErrorReason::QueueFull, what).after(Duration::from_millis(100))
 }
 
 /// Serves one stream until it breaks. Whoever waits on it then hears that nobody knows.
@@ -161,6 +216,10 @@ async fn run(
         tokio::select! {
             next = waiting.recv(), if unanswered.len() < MAX_UNANSWERED => {
                 let Some((submission, done)) = next else { return };
+                // Its caller has given up, or goes to another leader.
+                if done.is_closed() {
+                    continue;
+                }
                 next_id += 1;
                 unanswered.insert(next_id, done);
                 let request = wire::ForwardRequest {

@@ -1,5 +1,6 @@
 //! Work that is too much at once: it waits or is refused in words, and nobody else waits with it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,10 +9,16 @@ use countersign_tests::cluster::load::{Load, ask, question};
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, admin};
 use countersign_tests::kit::bundle;
-use ledger_proto::v1;
+use ledger_core::limits::MAX_SUBMISSION_LEN;
+use ledger_node::apply::waiters::MAX_EQUAL_CALLS;
+use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1::{self, authorize_batch_item::Result as Item};
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
+use super::peers::{TO, node_2, one_node, to_node};
+
+const BATCH: &str = "/countersign.v1.AuthorizationService/AuthorizeBatch";
 const FOLLOW: &str = "/countersign.v1.LedgerService/Follow";
 const STATUS: &str = "/countersign.v1.ClusterService/GetNodeStatus";
 
@@ -145,4 +152,116 @@ async fn a_bundle_that_takes_long_to_compile_holds_up_no_decision() {
         longest * 3 < all,
         "no decision for {longest:?} of the {all:?} in which the bundle was published"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_with_one_command_wait_together_up_to_a_limit_and_get_one_entry() {
+    /// More than may wait, and few enough to be looked at long before the deadline.
+    const COPIES: usize = 200;
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<u64> = cluster
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    for node in &followers {
+        cluster.process(*node).signal("STOP");
+    }
+    let submission = cluster.signing.command(question(&actors[0], 0));
+    let request = tonic::Request::new(v1::AuthorizeBatchRequest {
+        submissions: vec![submission.clone(); COPIES],
+        receipt_level: v1::ReceiptLevel::Committed.into(),
+    });
+    let deadline = Duration::from_secs(5);
+    let answer: v1::AuthorizeBatchResponse = cluster
+        .line(leader)
+        .call(BATCH, request, deadline)
+        .await
+        .expect("an answer");
+    let failures = answer.items.into_iter().map(|item| match item.result {
+        Some(Item::Error(error)) => error,
+        other => panic!("nothing can be decided: {other:?}"),
+    });
+    let (full, waited): (Vec<_>, Vec<_>) =
+        failures.partition(|error| error.reason() == v1::ErrorReason::QueueFull);
+    assert_eq!(waited.len(), MAX_EQUAL_CALLS);
+    assert_eq!(full.len(), COPIES - MAX_EQUAL_CALLS);
+    for error in &waited {
+        assert_eq!(error.reason(), v1::ErrorReason::Undetermined, "{error:?}");
+    }
+
+    for node in &followers {
+        cluster.process(*node).signal("CONT");
+    }
+    let mut indexes = BTreeSet::new();
+    for node in cluster.nodes() {
+        let answer = until("it is answered", RECOVERY, async || {
+            ask(cluster.line(node), &submission).await.ok()
+        })
+        .await;
+        let entry = answer.receipt.entry.expect("a receipt has its entry");
+        indexes.insert(entry.index);
+    }
+    assert_eq!(indexes.len(), 1, "{indexes:?}");
+    cluster.must_keep_promises().await;
+}
+
+/// A command that no batch has room for would hold up everybody behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
+    let (cluster, actors) = one_node().await;
+    let peers = node_2(&cluster);
+    let mut client = to_node(&cluster, &peers);
+    let good = cluster.signing.command(question(&actors[0], 0));
+    let mut long = cluster.signing.command(question(&actors[0], 1));
+    long.compartments.push(v1::Compartment {
+        content: vec![b' '; MAX_SUBMISSION_LEN],
+        ..v1::Compartment::default()
+    });
+    let mut spoilt = cluster.signing.command(question(&actors[0], 2));
+    let signed = spoilt.signed.as_mut().expect("signed");
+    signed.signatures[0].signature = vec![7; 64];
+    let mut more = cluster.signing.command(question(&actors[0], 3));
+    more.compartments.push(v1::Compartment {
+        kind: v1::CompartmentKind::Output.into(),
+        ..v1::Compartment::default()
+    });
+    let to_client = ask(cluster.line(TO), &more).await.expect_err("refused");
+    assert_eq!(to_client.reason, "ARGUMENT_INVALID", "{to_client:?}");
+    let sent = [
+        Some(good.clone()),
+        Some(long),
+        Some(spoilt),
+        Some(more),
+        None,
+    ];
+    let requests: Vec<wire::ForwardRequest> = (0..)
+        .zip(sent)
+        .map(|(correlation_id, submission)| wire::ForwardRequest {
+            correlation_id,
+            submission,
+        })
+        .collect();
+    let request = peers.request(TO, tokio_stream::iter(requests));
+    let answers = client.forward(request).await.expect("a peer is heard");
+    let mut answers = answers.into_inner();
+    let mut said = [None; 5];
+    while let Some(answer) = answers.message().await.expect("the stream is sound") {
+        assert!(!answer.not_leader, "{answer:?}");
+        let place = usize::try_from(answer.correlation_id).expect("small");
+        said[place] = answer.error.map(|error| error.reason());
+    }
+    let expected = [
+        None,
+        Some(v1::ErrorReason::CommandMalformed),
+        Some(v1::ErrorReason::SignatureInvalid),
+        Some(v1::ErrorReason::ArgumentInvalid),
+        Some(v1::ErrorReason::CommandMalformed),
+    ];
+    assert_eq!(said, expected);
+
+    let answer = ask(cluster.line(TO), &good).await.expect("it was queued");
+    assert!(answer.receipt.entry.is_some());
+    let _ = cluster.time_to_answer(&actors[0]).await;
 }

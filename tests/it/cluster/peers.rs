@@ -20,17 +20,17 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request};
 
 /// The node that is spoken to.
-const TO: u64 = 1;
+pub(super) const TO: u64 = 1;
 
 /// Somebody who speaks as node 2.
-fn node_2(cluster: &Cluster) -> Peers {
+pub(super) fn node_2(cluster: &Cluster) -> Peers {
     let text = std::fs::read_to_string(cluster.genesis()).expect("a genesis");
     let genesis = genesis_file::from_toml(&text).expect("a genesis");
     let clock = Arc::new(SystemClock);
     Peers::new(2, genesis_digest(&genesis), HashMap::new(), clock)
 }
 
-fn to_node(cluster: &Cluster, peers: &Peers) -> PeerClient {
+pub(super) fn to_node(cluster: &Cluster, peers: &Peers) -> PeerClient {
     let address = cluster.file(TO).peer.to_string();
     peers
         .client(TO, &address, Purpose::Other)
@@ -45,7 +45,7 @@ async fn cosigned(cluster: &Cluster) -> Checkpoint {
     Checkpoint::parse(note.text()).expect("a checkpoint")
 }
 
-async fn one_node() -> (Cluster, Vec<Actor>) {
+pub(super) async fn one_node() -> (Cluster, Vec<Actor>) {
     let options = Options {
         nodes: 1,
         ..Options::default()

@@ -5,8 +5,9 @@ use countersign_tests::cluster::load::{ask, question};
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, wait::until};
 use ledger_core::id::Identity;
 use ledger_proto::v1;
-use tonic::Code;
+use tonic::{Code, Request};
 
+const AUTHORIZE: &str = "/countersign.v1.AuthorizationService/Authorize";
 const TRANSFER: &str = "/countersign.v1.ClusterService/TransferLeadership";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,4 +143,45 @@ async fn one_call_to_one_node_waits_for_the_next_leader() {
     let answer = ask(cluster.line(asked), &submission).await;
     let answer = answer.expect("an answer within the deadline");
     assert!(!answer.replayed);
+}
+
+/// A leader that stands still keeps its connections open: what was sent to it is not lost, and not answered either. Whoever waits
+/// for that must not wait until its own node finds the connection dead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_a_leader_holds_in_its_hands_goes_to_the_next_leader() {
+    /// Asked one after the other, these take a fraction of what it takes to find a connection dead.
+    const QUESTIONS: u64 = 20;
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let (leader, asked) = (cluster.leader().await, cluster.follower().await);
+    let others: Vec<u64> = cluster
+        .nodes()
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    // The way to the leader is open.
+    let first = cluster.signing.command(question(&actors[0], 0));
+    let _ = ask(cluster.line(asked), &first).await.expect("an answer");
+
+    cluster.process(leader).signal("STOP");
+    let request = Request::new(v1::AuthorizeRequest {
+        submission: Some(cluster.signing.command(question(&actors[0], 1))),
+        receipt_level: v1::ReceiptLevel::Committed.into(),
+    });
+    let line = cluster.line(asked).clone();
+    let waiting = tokio::spawn(async move { line.call(AUTHORIZE, request, RECOVERY).await });
+    let next = cluster.leader_among(&others).await;
+    assert_ne!(next, leader);
+    for number in 2..2 + QUESTIONS {
+        let later = cluster.signing.command(question(&actors[0], number));
+        let _ = ask(cluster.line(asked), &later).await.expect("an answer");
+    }
+    assert!(
+        waiting.is_finished(),
+        "the leader that stands still is waited for, although node {next} leads"
+    );
+    let answer: v1::AuthorizeResponse = waiting.await.expect("ends").expect("an answer");
+    assert!(answer.receipt.is_some());
+
+    cluster.process(leader).signal("CONT");
+    cluster.must_keep_promises().await;
 }

@@ -1,0 +1,158 @@
+//! Admission: what a command must pass before it may wait for its turn in the log.
+//!
+//! Here everything is looked at that the machine will look at again, so that the log holds little that makes no entry.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ledger_core::command::are_committed_to;
+use ledger_core::id::{Identity, RequestId};
+use ledger_core::limits::MAX_SUBMISSION_LEN;
+use ledger_core::machine::{Precheck, Refusal, find_request, precheck};
+use ledger_core::state::StateError;
+use ledger_proto::v1::{self, ErrorReason};
+use prost::Message;
+
+use crate::apply::prepare::{CallKey, Preparer, call_key};
+use crate::clock::Clock;
+use crate::front::failure::{Answer, Failure};
+use crate::node::ledger::Submitted;
+use crate::node::reads::Reads;
+use crate::node::view::StoreState;
+use crate::storage::Store;
+
+/// Looks at commands.
+#[derive(Debug)]
+pub struct Admission {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// This node's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Takes over the signature checks.
+    pub preparer: Arc<Preparer>,
+    /// Reads that are as fresh as the cluster.
+    pub reads: Arc<Reads>,
+}
+
+/// What admission says of a command that it does not refuse.
+#[derive(Debug)]
+pub enum Admitted {
+    /// Nothing speaks against it.
+    New(Candidate),
+    /// Its entry is in the ledger.
+    Known,
+}
+
+/// A command that may wait for its turn.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Which call its entry answers.
+    pub key: CallKey,
+    /// In whose line it waits.
+    pub author: Identity,
+    /// Names its entry, together with the author.
+    pub request_id: RequestId,
+}
+
+impl Admission {
+    /// Form, signatures, request id, freshness.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing happened.
+    pub async fn admit(&self, submission: &v1::Submission, deadline: Instant) -> Answer<Admitted> {
+        if submission.encoded_len() > MAX_SUBMISSION_LEN {
+            return Err(Refusal::Undecodable.into());
+        }
+        let mut found = self.look(submission)?;
+        let is_uncertain = matches!(
+            found,
+            Precheck::Refused(
+                Refusal::UnknownKey | Refusal::KeyNotActive | Refusal::RequestIdReused
+            )
+        );
+        if is_uncertain {
+            // This replica may lag: what it does not know may be in the log.
+            self.reads.fully_consistent(deadline).await?;
+            found = self.look(submission)?;
+        }
+        match found {
+            Precheck::Admissible { command, checks } => {
+                if !are_committed_to(&command, &submission.compartments) {
+                    return Err(not_committed_to());
+                }
+                let key = call_key(submission);
+                self.preparer.remember(key, checks);
+                let command = *command;
+                Ok(Admitted::New(Candidate {
+                    key,
+                    author: command.author,
+                    request_id: command.request_id,
+                }))
+            }
+            Precheck::Known { .. } => Ok(Admitted::Known),
+            Precheck::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// The answer to a command whose entry is in the ledger.
+    ///
+    /// # Errors
+    /// There is no quorum until the deadline, the command's keys have ended, or this node is damaged.
+    pub async fn replayed(
+        &self,
+        submission: &v1::Submission,
+        deadline: Instant,
+    ) -> Answer<Submitted> {
+        // What holds now must be what holds in the cluster.
+        self.reads.fully_consistent(deadline).await?;
+        match self.look(submission)? {
+            Precheck::Known { index, now } => {
+                let answer = self.reads.submitted(index, Some(now));
+                answer.map_err(Failure::once_brought)
+            }
+            Precheck::Refused(refusal) => Err(refusal.into()),
+            Precheck::Admissible { .. } => {
+                let what = "an entry that was on this node is gone; ask another node";
+                Err(Failure::new(ErrorReason::DataDamaged, what).once_brought())
+            }
+        }
+    }
+
+    /// The answer to a command that was applied here after it was admitted; None if it was not.
+    ///
+    /// # Errors
+    /// This node is damaged.
+    pub fn applied(
+        &self,
+        candidate: &Candidate,
+        submission: &v1::Submission,
+    ) -> Answer<Option<Submitted>> {
+        let state = StoreState(&*self.store);
+        // Nearly always there is nothing, and one read of one key says so; signatures were checked already.
+        if find_request(&state, &candidate.author, candidate.request_id)?.is_none() {
+            return Ok(None);
+        }
+        match self.look(submission)? {
+            Precheck::Known { index, now } => {
+                let answer = self.reads.submitted(index, Some(now));
+                answer.map(Some).map_err(Failure::once_brought)
+            }
+            // The id names another command, or the keys have ended since: the log says which.
+            Precheck::Admissible { .. } | Precheck::Refused(_) => Ok(None),
+        }
+    }
+
+    fn look(&self, submission: &v1::Submission) -> Result<Precheck, StateError> {
+        tokio::task::block_in_place(|| {
+            precheck(&StoreState(&*self.store), self.clock.now_us(), submission)
+        })
+    }
+}
+
+/// It would travel to every replica and lie in every log, and nobody would ever look at it.
+fn not_committed_to() -> Failure {
+    Failure::new(
+        ErrorReason::ArgumentInvalid,
+        "`compartments` holds content that the command does not commit to, or two of one kind; send what was signed for",
+    )
+}
