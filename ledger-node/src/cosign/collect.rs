@@ -1,6 +1,6 @@
 //! The leader's part: asking every node for its cosignature until the trust policy is met, and spreading the result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use ledger_core::hash::TreeSize;
 use ledger_core::note::signed_note::{Note, NoteSignature};
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::verify_checkpoint;
-use ledger_core::state::{Family, Key, State};
+use ledger_core::state::{Family, Key, State, StateError};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use prost::Message;
 
-use super::Cosigner;
+use super::{Cosigner, TrustPolicies, open_steps};
 use crate::node::view::StoreState;
 use crate::raft::peers::Purpose;
 use crate::submit::standing::Leading;
@@ -134,18 +134,7 @@ impl Cosigner {
             .notary
             .sign(&tip)
             .map_err(|failure| failure.message)?;
-        let policies = self.policies(tip.size).map_err(|error| error.to_string())?;
-        let open = self
-            .open_steps(&policies)
-            .map_err(|error| error.to_string())?;
-        let needed: Vec<&TlogPolicy> = policies
-            .iter()
-            .enumerate()
-            .filter(|(place, (epoch, _))| {
-                place + 1 == policies.len() || open.contains(epoch) || open.contains(&(epoch + 1))
-            })
-            .map(|(_, (_, policy))| policy)
-            .collect();
+        let (current, needed) = self.needed(tip.size).map_err(|error| error.to_string())?;
         let mut note = Note::parse(signed.as_bytes()).map_err(|error| error.to_string())?;
         let own = self.cosign(&signed).await;
         self.add(&mut note, own, &needed);
@@ -167,8 +156,7 @@ impl Cosigner {
         // What is missing then may come in the next round.
         let _ = tokio::time::timeout(ROUND, collect).await;
         drop(answers);
-        let (_, current) = policies.last().ok_or("no trust policy")?;
-        if !is_met(&note, &[current]) {
+        if !is_met(&note, std::slice::from_ref(&current)) {
             return Ok(false);
         }
         let note = note.to_string();
@@ -177,8 +165,24 @@ impl Cosigner {
         Ok(true)
     }
 
+    /// The policy in force for a tree of this size, and all that a checkpoint of it should meet: those of open steps too.
+    fn needed(&self, size: TreeSize) -> std::io::Result<(TlogPolicy, Vec<TlogPolicy>)> {
+        let store = &*self.parts.store;
+        let state = StoreState(store);
+        let policies = TrustPolicies::read(&state, size).map_err(std::io::Error::other)?;
+        let open = open_steps(store, &policies)?;
+        let mut epochs = BTreeSet::from([policies.epoch()]);
+        for epoch in open {
+            epochs.extend([epoch.saturating_sub(1), epoch]);
+        }
+        let needed = epochs.into_iter().map(|epoch| policies.policy(epoch));
+        let needed: Result<Vec<TlogPolicy>, StateError> = needed.collect();
+        let current = policies.in_force().map_err(std::io::Error::other)?;
+        Ok((current, needed.map_err(std::io::Error::other)?))
+    }
+
     /// Adds a cosignature that verifies and that some policy asks for.
-    fn add(&self, note: &mut Note, answer: Result<String, String>, needed: &[&TlogPolicy]) {
+    fn add(&self, note: &mut Note, answer: Result<String, String>, needed: &[TlogPolicy]) {
         let signature = match answer {
             Ok(line) => line,
             Err(refused) => {
@@ -191,7 +195,7 @@ impl Cosigner {
         };
         let keys: Vec<_> = needed
             .iter()
-            .flat_map(|policy| policy.witnesses())
+            .flat_map(TlogPolicy::witnesses)
             .map(|witness| &witness.key)
             .filter(|key| key.name() == signature.name())
             .take(1)
@@ -266,7 +270,7 @@ impl Cosigner {
     }
 }
 
-fn is_met(note: &Note, policies: &[&TlogPolicy]) -> bool {
+fn is_met(note: &Note, policies: &[TlogPolicy]) -> bool {
     let note = note.to_string();
     policies
         .iter()

@@ -6,6 +6,9 @@
 //! copy of another's state signs nothing until most of the others have attested the same state.
 
 mod collect;
+mod policies;
+#[cfg(test)]
+mod test_ledger;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,13 +21,12 @@ use ledger_core::machine::Tip;
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
-use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::verify_checkpoint;
 use ledger_core::signer::Signer;
-use ledger_core::state::{Key, StateError, read};
 use ledger_core::tree::proof::Prover;
-use ledger_proto::v1;
 use tokio::sync::{Notify, watch};
+
+pub(crate) use policies::TrustPolicies;
 
 use crate::apply::receipts::Notary;
 use crate::clock::Clock;
@@ -195,17 +197,19 @@ impl Cosigner {
         let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
         let size = checkpoint.size();
         self.wait_applied(size).await?;
-        let policies = self.policies(size).map_err(|error| error.to_string())?;
-        let (epoch, current) = policies.last().ok_or("no trust policy")?;
-        verify_checkpoint(note.as_bytes(), current).map_err(|error| error.to_string())?;
+        {
+            let state = StoreState(&*self.parts.store);
+            let policies = TrustPolicies::read(&state, size).map_err(|error| error.to_string())?;
+            let current = policies.in_force().map_err(|error| error.to_string())?;
+            verify_checkpoint(note.as_bytes(), &current).map_err(|error| error.to_string())?;
+        }
         if self.root_at(size).map_err(|error| error.to_string())? != checkpoint.root() {
             self.parts.fatal.stop(format!(
                 "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
             ));
             return Err("the root is another one".to_owned());
         }
-        self.keep(note, size, &policies, *epoch)
-            .map_err(|error| error.to_string())?;
+        self.keep(note, size).map_err(|error| error.to_string())?;
         self.latest.send_if_modified(|latest| {
             let newer = latest.as_ref().is_none_or(|latest| latest.size < size);
             if newer {
@@ -219,26 +223,16 @@ impl Cosigner {
         Ok(())
     }
 
-    fn keep(
-        &self,
-        note: &str,
-        size: TreeSize,
-        policies: &[(u64, TlogPolicy)],
-        epoch: u64,
-    ) -> std::io::Result<()> {
+    fn keep(&self, note: &str, size: TreeSize) -> std::io::Result<()> {
         let store = &self.parts.store;
         let mut batch = Batch::new();
         batch.put(Table::Meta, meta::checkpoint_key(size.0), note);
-        for (number, policy) in policies {
-            if *number == 0 || *number > epoch {
-                continue;
-            }
-            let key = meta::trust_step_key(*number);
-            let before = policies.iter().find(|(other, _)| other + 1 == *number);
-            let meets = |policy: &TlogPolicy| verify_checkpoint(note.as_bytes(), policy).is_ok();
-            let carries = meets(policy) && before.is_some_and(|(_, before)| meets(before));
-            if carries && store.get(Table::Meta, &key)?.is_none() {
-                batch.put(Table::Meta, key, note);
+        let state = StoreState(&**store);
+        let policies = TrustPolicies::read(&state, size).map_err(std::io::Error::other)?;
+        for epoch in open_steps(&**store, &policies)? {
+            let step = policies.step(epoch).map_err(std::io::Error::other)?;
+            if step.is_some_and(|step| step.must_be_carried_by(note).is_ok()) {
+                batch.put(Table::Meta, meta::trust_step_key(epoch), note);
             }
         }
         for old in kept(&**store, MAX_KEPT + 8)?.into_iter().skip(MAX_KEPT) {
@@ -261,9 +255,11 @@ impl Cosigner {
     fn check_log_signature(&self, note: &str) -> Result<Checkpoint, String> {
         let parsed = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
         let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
-        let tip = *self.parts.tip.borrow();
-        let policies = self.policies(tip.size).map_err(|error| error.to_string())?;
-        let (_, policy) = policies.last().ok_or("no trust policy")?;
+        let size = self.parts.tip.borrow().size;
+        let state = StoreState(&*self.parts.store);
+        let policy = TrustPolicies::read(&state, size)
+            .and_then(|policies| policies.in_force())
+            .map_err(|error| error.to_string())?;
         let ours = policy
             .logs()
             .iter()
@@ -277,44 +273,15 @@ impl Cosigner {
         Ok(checkpoint)
     }
 
-    /// The trust policies up to the one in force for a tree of this size, by epoch.
-    fn policies(&self, size: TreeSize) -> Result<Vec<(u64, TlogPolicy)>, StateError> {
-        let state = StoreState(&*self.parts.store);
-        let ledger: v1::LedgerRecord =
-            read(&state, &Key::ledger())?.ok_or_else(|| missing(&Key::ledger()))?;
-        let mut policies = Vec::new();
-        for epoch in 0..=ledger.trust_epoch {
-            let key = Key::trust(epoch);
-            let record: v1::TrustRecord = read(&state, &key)?.ok_or_else(|| missing(&key))?;
-            if epoch > 0 && record.leaf >= size.0 {
-                break;
-            }
-            let policy = TlogPolicy::parse(record.trust_policy.as_bytes());
-            policies.push((epoch, policy.map_err(|_| missing(&key))?));
-        }
-        Ok(policies)
-    }
-
-    /// Epochs up to this size whose step no checkpoint carries yet.
-    fn open_steps(&self, policies: &[(u64, TlogPolicy)]) -> std::io::Result<BTreeSet<u64>> {
-        let mut open = BTreeSet::new();
-        for (epoch, _) in policies.iter().filter(|(epoch, _)| *epoch > 0) {
-            let key = meta::trust_step_key(*epoch);
-            if self.parts.store.get(Table::Meta, &key)?.is_none() {
-                open.insert(*epoch);
-            }
-        }
-        Ok(open)
-    }
-
     /// True once a checkpoint carries every change of the trust policy that is applied here.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn steps_are_carried(&self) -> std::io::Result<bool> {
         let size = self.parts.tip.borrow().size;
-        let policies = self.policies(size).map_err(std::io::Error::other)?;
-        Ok(self.open_steps(&policies)?.is_empty())
+        let state = StoreState(&*self.parts.store);
+        let policies = TrustPolicies::read(&state, size).map_err(std::io::Error::other)?;
+        Ok(open_steps(&*self.parts.store, &policies)?.is_empty())
     }
 
     fn root_at(&self, size: TreeSize) -> std::io::Result<Hash> {
@@ -330,11 +297,16 @@ impl Cosigner {
     }
 }
 
-fn missing(key: &Key) -> StateError {
-    StateError {
-        key: key.as_bytes().to_vec(),
-        what: "a record is missing or damaged".to_owned(),
+/// Epochs whose step no checkpoint carries yet.
+fn open_steps(store: &dyn Store, policies: &TrustPolicies<'_>) -> std::io::Result<BTreeSet<u64>> {
+    let mut open = BTreeSet::new();
+    for epoch in 1..=policies.epoch() {
+        let key = meta::trust_step_key(epoch);
+        if store.get(Table::Meta, &key)?.is_none() {
+            open.insert(epoch);
+        }
     }
+    Ok(open)
 }
 
 /// Kept checkpoints, the largest first.
