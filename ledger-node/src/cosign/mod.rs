@@ -9,6 +9,8 @@ mod collect;
 mod policies;
 #[cfg(test)]
 mod test_ledger;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -209,7 +211,8 @@ impl Cosigner {
             ));
             return Err("the root is another one".to_owned());
         }
-        self.keep(note, size).map_err(|error| error.to_string())?;
+        let kept = self.to_keep(note, size);
+        self.write(&kept.map_err(|error| error.to_string())?)?;
         self.latest.send_if_modified(|latest| {
             let newer = latest.as_ref().is_none_or(|latest| latest.size < size);
             if newer {
@@ -223,7 +226,8 @@ impl Cosigner {
         Ok(())
     }
 
-    fn keep(&self, note: &str, size: TreeSize) -> std::io::Result<()> {
+    /// What is written to keep a checkpoint, and the steps of the trust policy that it carries.
+    fn to_keep(&self, note: &str, size: TreeSize) -> std::io::Result<Batch> {
         let store = &self.parts.store;
         let mut batch = Batch::new();
         batch.put(Table::Meta, meta::checkpoint_key(size.0), note);
@@ -238,7 +242,16 @@ impl Cosigner {
         for old in kept(&**store, MAX_KEPT + 8)?.into_iter().skip(MAX_KEPT) {
             batch.delete(Table::Meta, old.0);
         }
-        store.write(&batch)
+        Ok(batch)
+    }
+
+    /// Writes to the store, or stops the node: what comes after a failed write could not be relied on.
+    fn write(&self, batch: &Batch) -> Result<(), String> {
+        self.parts.store.write(batch).map_err(|error| {
+            let what = "a cosigned checkpoint cannot be written";
+            self.parts.fatal.stop(disk(what, &error));
+            error.to_string()
+        })
     }
 
     async fn wait_applied(&self, size: TreeSize) -> Result<(), String> {

@@ -1,0 +1,156 @@
+//! One cosigner by itself: a store in memory, and a tip that the test moves.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use ledger_core::hash::{Hash, TreeSize};
+use ledger_core::machine::Tip;
+use ledger_core::state::Key;
+use ledger_proto::v1;
+use prost::Message as _;
+use tokio::sync::watch;
+
+use super::test_ledger::{ORIGIN, cosigned, key, name, trust_policy};
+use super::{Cosigner, Parts};
+use crate::apply::receipts::Notary;
+use crate::clock::SystemClock;
+use crate::node::fatal::Fatal;
+use crate::raft::flusher::Flusher;
+use crate::raft::peers::Peers;
+use crate::storage::marker::Marker;
+use crate::storage::memory::{MemoryStore, Operation};
+use crate::storage::{Batch, Store, Table, meta};
+use crate::submit::standing::Standing;
+
+/// Node 1, whose cosignature alone meets the trust policy of epoch 0.
+struct World {
+    cosigner: Arc<Cosigner>,
+    store: Arc<MemoryStore>,
+    tip: watch::Sender<Tip>,
+    fatal: Fatal,
+    _standing: watch::Sender<Standing>,
+    _folder: tempfile::TempDir,
+}
+
+/// A tree of this size; its root is as good as any.
+fn tree(size: u8) -> Tip {
+    Tip {
+        size: TreeSize(u64::from(size)),
+        root: root(size),
+        time_us: 0,
+    }
+}
+
+fn root(size: u8) -> Hash {
+    Hash::from_bytes([size; 32])
+}
+
+/// A checkpoint of such a tree, cosigned by these nodes.
+fn note(size: u8, nodes: &[u64]) -> String {
+    cosigned(u64::from(size), root(size), nodes)
+}
+
+impl World {
+    /// With a tree of this size, in a ledger whose trust policy changed at these leaves: node 1, then node 2, and so on.
+    fn new(size: u8, changes: &[u64]) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let mut batch = Batch::new();
+        let epochs = u64::try_from(changes.len()).unwrap();
+        let ledger = v1::LedgerRecord {
+            origin: ORIGIN.to_owned(),
+            tree_hash: "sha256".to_owned(),
+            trust_epoch: epochs,
+            ..v1::LedgerRecord::default()
+        };
+        let mut put = |key: Key, record: Vec<u8>| {
+            batch.put(Table::State, key.into_bytes(), record);
+        };
+        put(Key::ledger(), ledger.encode_to_vec());
+        let leaves = std::iter::once(&0).chain(changes);
+        for (epoch, leaf) in (0..=epochs).zip(leaves) {
+            let record = v1::TrustRecord {
+                leaf: *leaf,
+                trust_policy: trust_policy(&[epoch + 1]),
+            };
+            put(Key::trust(epoch), record.encode_to_vec());
+        }
+        store.write(&batch).unwrap();
+        let fatal = Fatal::default();
+        let folder = tempfile::tempdir().unwrap();
+        let (tip, tip_receiver) = watch::channel(tree(size));
+        let (standing, standing_receiver) = watch::channel(Standing::unknown());
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let (clock, genesis) = (Arc::new(SystemClock), root(0));
+        let cosigner = Cosigner::new(Parts {
+            store: Arc::clone(&shared),
+            notary: Arc::new(Notary::new(Arc::clone(&shared), ORIGIN, Arc::new(key(0)))),
+            signer: Arc::new(key(1)),
+            name: name(1),
+            marker: Arc::new(Marker::create(folder.path(), 1, genesis).unwrap()),
+            flusher: Flusher::start(shared, fatal.clone()).unwrap(),
+            tip: tip_receiver,
+            standing: standing_receiver,
+            peers: Arc::new(Peers::new(1, genesis, HashMap::new(), clock.clone())),
+            clock,
+            fatal: fatal.clone(),
+        });
+        Self {
+            cosigner: Arc::new(cosigner.unwrap()),
+            store,
+            tip,
+            fatal,
+            _standing: standing,
+            _folder: folder,
+        }
+    }
+
+    /// The size of the newest checkpoint that was taken.
+    fn latest(&self) -> Option<u64> {
+        let latest = self.cosigner.latest();
+        let latest = latest.borrow();
+        latest.as_ref().map(|latest| latest.size.0)
+    }
+
+    fn has_written(&self, key: &[u8]) -> bool {
+        use crate::storage::Read as _;
+        self.store.get(Table::Meta, key).unwrap().is_some()
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_written_stops_the_node() {
+    let world = World::new(3, &[]);
+    let refused = world.cosigner.put(&note(3, &[])).await;
+    assert!(refused.is_err(), "nobody has cosigned it");
+    assert_eq!(world.fatal.message(), None);
+
+    let fails = |operation| match operation {
+        Operation::Write => Err(io::Error::from_raw_os_error(5)),
+        Operation::Get(_)
+        | Operation::Range(_)
+        | Operation::Sync
+        | Operation::Checkpoint
+        | Operation::Install => Ok(()),
+    };
+    world.store.set_script(Arc::new(fails));
+    let refused = world.cosigner.put(&note(3, &[1])).await;
+    assert!(refused.is_err());
+    let message = world.fatal.message().expect("the node stops");
+    assert!(
+        message.contains("a cosigned checkpoint cannot be written"),
+        "{message}"
+    );
+    assert_eq!(world.latest(), None, "what is not kept is shown to nobody");
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_kept_with_the_steps_that_it_carries() {
+    let world = World::new(7, &[4]);
+    world.cosigner.put(&note(7, &[2])).await.unwrap();
+    assert!(world.has_written(&meta::checkpoint_key(7)));
+    assert!(!world.has_written(&meta::trust_step_key(1)));
+    world.cosigner.put(&note(7, &[1, 2])).await.unwrap();
+    assert!(world.has_written(&meta::trust_step_key(1)));
+    assert_eq!(world.latest(), Some(7));
+}
