@@ -136,7 +136,7 @@ impl Cosigner {
             .map_err(|failure| failure.message)?;
         let (current, needed) = self.needed(tip.size).map_err(|error| error.to_string())?;
         let mut note = Note::parse(signed.as_bytes()).map_err(|error| error.to_string())?;
-        let own = self.cosign(&signed).await;
+        let own = self.cosign(&signed, self.parts.peers.node_id).await;
         self.add(&mut note, own, &needed);
 
         let nodes = self.nodes()?;

@@ -13,9 +13,9 @@ mod test_ledger;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{Hash, TreeSize};
@@ -43,6 +43,8 @@ use crate::submit::standing::Standing;
 
 /// How long a peer's checkpoint may be ahead of what is applied here before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two complaints about peers that ask for cosignatures of other trees: some ask without end.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 /// Cosigned checkpoints that are kept, besides those of trust steps.
 const MAX_KEPT: usize = 64;
 
@@ -93,6 +95,8 @@ pub struct Cosigner {
     latest: watch::Sender<Option<Cosigned>>,
     wanted: AtomicU64,
     wake: Notify,
+    /// When this node has last complained about a peer.
+    complained: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Cosigner {
@@ -116,6 +120,7 @@ impl Cosigner {
             latest: watch::Sender::new(latest),
             wanted: AtomicU64::new(0),
             wake: Notify::new(),
+            complained: Mutex::default(),
         })
     }
 
@@ -138,11 +143,11 @@ impl Cosigner {
         self.wake.notify_one();
     }
 
-    /// Cosigns a checkpoint with the log's signature, or says why not.
+    /// Cosigns a checkpoint with the log's signature for a node, this one included, or says why not.
     ///
     /// # Errors
     /// One sentence.
-    pub async fn cosign(&self, note: &str) -> Result<String, String> {
+    pub async fn cosign(&self, note: &str, asked_by: u64) -> Result<String, String> {
         let parts = &self.parts;
         let checkpoint = self.check_log_signature(note)?;
         let (size, root) = (checkpoint.size(), checkpoint.root());
@@ -152,10 +157,7 @@ impl Cosigner {
             return Err(why);
         }
         if self.root_at(size).map_err(|error| error.to_string())? != root {
-            parts.fatal.stop(format!(
-                "a peer asks to cosign another root than this node computed for size {size}: one of the two is wrong. Run fsck on both nodes and replace the damaged one under a new node id"
-            ));
-            return Err("the root is another one".to_owned());
+            return Err(self.disagree(size, asked_by));
         }
         let _signing = self.signing.lock().await;
         let last = parts.marker.read().cosigned;
@@ -188,6 +190,39 @@ impl Cosigner {
         let signature = cosign(&checkpoint, time, &parts.name, &*parts.signer)
             .map_err(|error| error.to_string())?;
         Ok(signature.to_string())
+    }
+
+    /// Somebody asks to cosign another root than this node computed. One node's word says nothing about which of the two is
+    /// wrong: a node that stopped over it could be stopped by any other that is damaged or lies. What stops it is a quorum's
+    /// word, in a checkpoint, in the states that the ledger has attested, or in what is committed; and its own.
+    fn disagree(&self, size: TreeSize, asked_by: u64) -> String {
+        let parts = &self.parts;
+        if asked_by == parts.peers.node_id {
+            parts.fatal.stop(format!(
+                "this node has computed two roots for size {size}: it is damaged. Run fsck, and replace it under a new node id"
+            ));
+        } else if self.may_complain() {
+            tracing::error!(
+                node_id = asked_by,
+                %size,
+                "a peer asks to cosign another root than this node computed: one of the two is wrong. Run fsck on both nodes and replace the damaged one under a new node id"
+            );
+        }
+        "the root is another one".to_owned()
+    }
+
+    /// True now and then.
+    fn may_complain(&self) -> bool {
+        let now = self.parts.clock.instant();
+        let mut last = self
+            .complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINTS);
+        if may {
+            *last = Some(now);
+        }
+        may
     }
 
     /// Keeps a checkpoint that meets the trust policy.

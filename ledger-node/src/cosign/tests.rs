@@ -154,3 +154,34 @@ async fn a_checkpoint_is_kept_with_the_steps_that_it_carries() {
     assert!(world.has_written(&meta::trust_step_key(1)));
     assert_eq!(world.latest(), Some(7));
 }
+
+#[tokio::test]
+async fn one_peer_with_another_root_is_refused_and_a_quorum_stops_the_node() {
+    let world = World::new(3, &[]);
+    let (peer, itself) = (2, 1);
+    let forged = cosigned(3, root(9), &[]);
+    let refused = world.cosigner.cosign(&forged, peer).await;
+    assert_eq!(refused, Err("the root is another one".to_owned()));
+    assert_eq!(
+        world.fatal.message(),
+        None,
+        "one node may say what it likes"
+    );
+    assert_eq!(world.cosigner.signed(), TreeSize(0));
+    world.cosigner.cosign(&note(3, &[]), peer).await.unwrap();
+    assert_eq!(world.cosigner.signed(), TreeSize(3));
+
+    let refused = world.cosigner.put(&cosigned(3, root(9), &[1])).await;
+    assert_eq!(refused, Err("the root is another one".to_owned()));
+    let message = world.fatal.message().expect("the node stops");
+    assert!(
+        message.contains("a quorum has cosigned another root"),
+        "{message}"
+    );
+
+    let world = World::new(3, &[]);
+    let refused = world.cosigner.cosign(&forged, itself).await;
+    assert!(refused.is_err());
+    let message = world.fatal.message().expect("the node stops");
+    assert!(message.contains("has computed two roots"), "{message}");
+}

@@ -310,9 +310,9 @@ impl PeerService for Service {
         &self,
         request: Request<wire::CosignRequest>,
     ) -> Result<Response<wire::CosignResponse>, Status> {
-        sender(&self.peers, request.metadata())?;
+        let asked_by = sender(&self.peers, request.metadata())?;
         let checkpoint = request.into_inner().checkpoint;
-        let answer = match self.cosigner.cosign(&checkpoint).await {
+        let answer = match self.cosigner.cosign(&checkpoint, asked_by).await {
             Ok(signature) => wire::CosignResponse {
                 signature,
                 refused: String::new(),
