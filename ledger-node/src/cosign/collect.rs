@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -49,10 +48,10 @@ impl Cosigner {
                     }
                 }
                 Leading::Other { node_id, address } => {
-                    let wanted = self.wanted.load(Ordering::Acquire);
-                    let is_wanted = wanted > have.0;
+                    let wanted = self.wanted.size();
+                    let is_wanted = wanted > have;
                     if is_wanted || (size > have && lacking == Some(have)) {
-                        let wanted = wanted.max(size.0);
+                        let wanted = wanted.max(size);
                         self.ask_leader(node_id, &address, wanted).await;
                     }
                     let have = self.have();
@@ -92,12 +91,14 @@ impl Cosigner {
     }
 
     /// Tells the leader what is wanted, and takes what it has: what it sent to all may not have arrived here.
-    async fn ask_leader(&self, leader: u64, address: &str, tree_size: u64) {
+    async fn ask_leader(&self, leader: u64, address: &str, wanted: TreeSize) {
         let peers = &self.parts.peers;
         let Ok(mut client) = peers.client(leader, address, Purpose::Other) else {
             return;
         };
-        let message = wire::WantCheckpointRequest { tree_size };
+        let message = wire::WantCheckpointRequest {
+            tree_size: wanted.0,
+        };
         let mut request = peers.request(leader, message);
         request.set_timeout(ROUND);
         // The next round of the loop asks again.

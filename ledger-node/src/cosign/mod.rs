@@ -93,10 +93,26 @@ pub struct Cosigner {
     /// Held while signing, so that two requests cannot both be the larger one.
     signing: tokio::sync::Mutex<()>,
     latest: watch::Sender<Option<Cosigned>>,
-    wanted: AtomicU64,
+    wanted: Wanted,
     wake: Notify,
     /// When this node has last complained about a peer.
     complained: Mutex<Option<Instant>>,
+}
+
+/// The largest tree that somebody waits for. It is never lowered, and anybody may ask for anything.
+#[derive(Debug, Default)]
+struct Wanted(AtomicU64);
+
+impl Wanted {
+    /// Raises it, at most to the tree that is there. True if it was less before: whoever asks again hurries nobody.
+    fn raise(&self, size: TreeSize, there: TreeSize) -> bool {
+        let size = size.min(there).0;
+        self.0.fetch_max(size, Ordering::AcqRel) < size
+    }
+
+    fn size(&self) -> TreeSize {
+        TreeSize(self.0.load(Ordering::Acquire))
+    }
 }
 
 impl std::fmt::Debug for Cosigner {
@@ -118,7 +134,7 @@ impl Cosigner {
             parts,
             signing: tokio::sync::Mutex::default(),
             latest: watch::Sender::new(latest),
-            wanted: AtomicU64::new(0),
+            wanted: Wanted::default(),
             wake: Notify::new(),
             complained: Mutex::default(),
         })
@@ -137,10 +153,12 @@ impl Cosigner {
         signed.map_or(TreeSize(0), |tree| tree.size)
     }
 
-    /// Somebody waits for a tree of this size.
-    pub fn want(&self, size: u64) {
-        self.wanted.fetch_max(size, Ordering::AcqRel);
-        self.wake.notify_one();
+    /// Somebody waits for a tree of this size. What has not been applied here cannot be asked for: the next tree is collected,
+    /// and sent to all, without anybody asking.
+    pub fn want(&self, size: TreeSize) {
+        if self.wanted.raise(size, self.parts.tip.borrow().size) {
+            self.wake.notify_one();
+        }
     }
 
     /// Cosigns a checkpoint with the log's signature for a node, this one included, or says why not.

@@ -12,7 +12,7 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::test_ledger::{ORIGIN, cosigned, key, name, trust_policy};
-use super::{Cosigner, Parts};
+use super::{Cosigner, Parts, Wanted};
 use crate::apply::receipts::Notary;
 use crate::clock::SystemClock;
 use crate::node::fatal::Fatal;
@@ -184,4 +184,32 @@ async fn one_peer_with_another_root_is_refused_and_a_quorum_stops_the_node() {
     assert!(refused.is_err());
     let message = world.fatal.message().expect("the node stops");
     assert!(message.contains("has computed two roots"), "{message}");
+}
+
+#[tokio::test]
+async fn nobody_can_want_more_than_there_is() {
+    let world = World::new(3, &[]);
+    world.cosigner.want(TreeSize(u64::MAX));
+    assert_eq!(world.cosigner.wanted.size(), TreeSize(3));
+    world.tip.send_replace(tree(5));
+    assert_eq!(world.cosigner.wanted.size(), TreeSize(3));
+    world.cosigner.want(TreeSize(4));
+    world.cosigner.want(TreeSize(2));
+    assert_eq!(world.cosigner.wanted.size(), TreeSize(4));
+}
+
+#[test]
+fn only_a_larger_wish_hurries() {
+    let wanted = Wanted::default();
+    let raised = [
+        (0, 9),
+        (4, 9),
+        (4, 9),
+        (3, 9),
+        (u64::MAX, 9),
+        (u64::MAX, 9),
+        (u64::MAX, 10),
+    ]
+    .map(|(size, there)| wanted.raise(TreeSize(size), TreeSize(there)));
+    assert_eq!(raised, [false, true, false, false, true, false, true]);
 }

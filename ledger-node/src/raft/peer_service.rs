@@ -342,7 +342,8 @@ impl PeerService for Service {
         request: Request<wire::WantCheckpointRequest>,
     ) -> Result<Response<wire::WantCheckpointResponse>, Status> {
         sender(&self.peers, request.metadata())?;
-        self.cosigner.want(request.into_inner().tree_size);
+        let wanted = TreeSize(request.into_inner().tree_size);
+        self.cosigner.want(wanted);
         let newest = self.cosigner.latest().borrow().clone();
         Ok(Response::new(wire::WantCheckpointResponse {
             checkpoint: newest.map_or_else(String::new, |newest| newest.note.to_string()),
