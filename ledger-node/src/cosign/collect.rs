@@ -30,8 +30,16 @@ const PAUSE_BEHIND: Duration = Duration::from_secs(1);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 impl Cosigner {
-    /// Collects while this node leads; tells the leader of those who wait while another does. Runs until the node ends.
+    /// Collects, and takes what the leader sends before its tree is here. Runs until the node ends.
     pub async fn run(self: Arc<Self>) {
+        tokio::select! {
+            () = self.collect() => {}
+            () = self.take_ahead() => {}
+        }
+    }
+
+    /// Collects while this node leads; tells the leader of those who wait while another does.
+    async fn collect(&self) {
         let mut tip = self.parts.tip.clone();
         let mut standing = self.parts.standing.clone();
         // What this node had when it began to wait for more.
@@ -111,7 +119,7 @@ impl Cosigner {
         };
         if !newest.is_empty()
             && is_new(&self.latest.borrow())
-            && let Err(refused) = self.put(&newest).await
+            && let Err(refused) = self.put(&newest)
         {
             tracing::debug!(%refused, "the leader's checkpoint was not taken");
         }
@@ -161,7 +169,7 @@ impl Cosigner {
             return Ok(false);
         }
         let note = note.to_string();
-        self.put(&note).await?;
+        self.put(&note)?;
         self.spread(nodes, note);
         Ok(true)
     }

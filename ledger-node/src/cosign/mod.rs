@@ -5,6 +5,7 @@
 //! that fact is durable in its marker. So however it crashes, it never vouches for two histories. A node that began with a
 //! copy of another's state signs nothing until most of the others have attested the same state.
 
+mod ahead;
 mod collect;
 mod policies;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use ledger_core::signer::Signer;
 use ledger_core::tree::proof::Prover;
 use tokio::sync::{Notify, watch};
 
+use ahead::Ahead;
 pub(crate) use policies::TrustPolicies;
 
 use crate::apply::receipts::Notary;
@@ -41,7 +43,7 @@ use crate::storage::marker::{MarkedTree, Marker, MarkerError};
 use crate::storage::{Batch, Direction, Store, Table, meta};
 use crate::submit::standing::Standing;
 
-/// How long a peer's checkpoint may be ahead of what is applied here before it is refused.
+/// How long a checkpoint to cosign may be ahead of what is applied here before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two complaints about peers that ask for cosignatures of other trees: some ask without end.
 const COMPLAINTS: Duration = Duration::from_secs(10);
@@ -93,6 +95,7 @@ pub struct Cosigner {
     /// Held while signing, so that two requests cannot both be the larger one.
     signing: tokio::sync::Mutex<()>,
     latest: watch::Sender<Option<Cosigned>>,
+    ahead: watch::Sender<Ahead>,
     wanted: Wanted,
     wake: Notify,
     /// When this node has last complained about a peer.
@@ -134,6 +137,7 @@ impl Cosigner {
             parts,
             signing: tokio::sync::Mutex::default(),
             latest: watch::Sender::new(latest),
+            ahead: watch::Sender::new(Ahead::default()),
             wanted: Wanted::default(),
             wake: Notify::new(),
             complained: Mutex::default(),
@@ -243,21 +247,18 @@ impl Cosigner {
         may
     }
 
-    /// Keeps a checkpoint that meets the trust policy.
+    /// Keeps a checkpoint that meets the trust policy, or puts it off until its tree is here.
     ///
     /// # Errors
     /// It does not, or it cannot be kept.
-    pub async fn put(&self, note: &str) -> Result<(), String> {
+    pub fn put(&self, note: &str) -> Result<(), String> {
         let parsed = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
         let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
         let size = checkpoint.size();
-        self.wait_applied(size).await?;
-        {
-            let state = StoreState(&*self.parts.store);
-            let policies = TrustPolicies::read(&state, size).map_err(|error| error.to_string())?;
-            let current = policies.in_force().map_err(|error| error.to_string())?;
-            verify_checkpoint(note.as_bytes(), &current).map_err(|error| error.to_string())?;
+        if size > self.parts.tip.borrow().size {
+            return self.put_off(note, size);
         }
+        self.must_meet_policy(note, size)?;
         if self.root_at(size).map_err(|error| error.to_string())? != checkpoint.root() {
             self.parts.fatal.stop(format!(
                 "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
@@ -277,6 +278,16 @@ impl Cosigner {
             newer
         });
         Ok(())
+    }
+
+    /// Checks a checkpoint against the trust policy in force for a tree of this size.
+    fn must_meet_policy(&self, note: &str, size: TreeSize) -> Result<(), String> {
+        let state = StoreState(&*self.parts.store);
+        let policy = TrustPolicies::read(&state, size)
+            .and_then(|policies| policies.in_force())
+            .map_err(|error| error.to_string())?;
+        let verified = verify_checkpoint(note.as_bytes(), &policy);
+        verified.map(drop).map_err(|error| error.to_string())
     }
 
     /// What is written to keep a checkpoint, and the steps of the trust policy that it carries.

@@ -121,7 +121,7 @@ impl World {
 #[tokio::test]
 async fn a_checkpoint_that_cannot_be_written_stops_the_node() {
     let world = World::new(3, &[]);
-    let refused = world.cosigner.put(&note(3, &[])).await;
+    let refused = world.cosigner.put(&note(3, &[]));
     assert!(refused.is_err(), "nobody has cosigned it");
     assert_eq!(world.fatal.message(), None);
 
@@ -134,7 +134,7 @@ async fn a_checkpoint_that_cannot_be_written_stops_the_node() {
         | Operation::Install => Ok(()),
     };
     world.store.set_script(Arc::new(fails));
-    let refused = world.cosigner.put(&note(3, &[1])).await;
+    let refused = world.cosigner.put(&note(3, &[1]));
     assert!(refused.is_err());
     let message = world.fatal.message().expect("the node stops");
     assert!(
@@ -147,10 +147,10 @@ async fn a_checkpoint_that_cannot_be_written_stops_the_node() {
 #[tokio::test]
 async fn a_checkpoint_is_kept_with_the_steps_that_it_carries() {
     let world = World::new(7, &[4]);
-    world.cosigner.put(&note(7, &[2])).await.unwrap();
+    world.cosigner.put(&note(7, &[2])).unwrap();
     assert!(world.has_written(&meta::checkpoint_key(7)));
     assert!(!world.has_written(&meta::trust_step_key(1)));
-    world.cosigner.put(&note(7, &[1, 2])).await.unwrap();
+    world.cosigner.put(&note(7, &[1, 2])).unwrap();
     assert!(world.has_written(&meta::trust_step_key(1)));
     assert_eq!(world.latest(), Some(7));
 }
@@ -171,7 +171,7 @@ async fn one_peer_with_another_root_is_refused_and_a_quorum_stops_the_node() {
     world.cosigner.cosign(&note(3, &[]), peer).await.unwrap();
     assert_eq!(world.cosigner.signed(), TreeSize(3));
 
-    let refused = world.cosigner.put(&cosigned(3, root(9), &[1])).await;
+    let refused = world.cosigner.put(&cosigned(3, root(9), &[1]));
     assert_eq!(refused, Err("the root is another one".to_owned()));
     let message = world.fatal.message().expect("the node stops");
     assert!(
@@ -212,4 +212,45 @@ fn only_a_larger_wish_hurries() {
     ]
     .map(|(size, there)| wanted.raise(TreeSize(size), TreeSize(there)));
     assert_eq!(raised, [false, true, false, false, true, false, true]);
+}
+
+#[tokio::test]
+async fn who_is_always_behind_still_gets_newer_checkpoints() {
+    let world = World::new(3, &[]);
+    tokio::spawn(Arc::clone(&world.cosigner).run());
+    for early in [5, 6, 7, 9] {
+        world.cosigner.put(&note(early, &[1])).unwrap();
+    }
+    assert_eq!(world.latest(), None);
+    let mut latest = world.cosigner.latest();
+    let mut is = async |size: u64| {
+        let reached = latest.wait_for(|latest| {
+            let latest = latest.as_ref().map(|latest| latest.size);
+            latest == Some(TreeSize(size))
+        });
+        drop(reached.await.unwrap());
+    };
+    world.tip.send_replace(tree(5));
+    is(5).await;
+    world.cosigner.put(&note(12, &[1])).unwrap();
+    world.tip.send_replace(tree(9));
+    is(9).await;
+    world.tip.send_replace(tree(12));
+    is(12).await;
+    assert_eq!(world.fatal.message(), None);
+}
+
+#[tokio::test]
+async fn what_no_quorum_has_cosigned_is_not_kept_for_later() {
+    let world = World::new(3, &[3]);
+    for refused in [note(9, &[]), note(9, &[2])] {
+        assert!(world.cosigner.put(&refused).is_err());
+        assert_eq!(world.cosigner.ahead.borrow().next(), None);
+    }
+    // Those of both sides of a change are kept.
+    world.cosigner.put(&note(9, &[1, 2])).unwrap();
+    assert_eq!(world.cosigner.ahead.borrow().next(), Some(TreeSize(9)));
+    world.tip.send_replace(tree(4));
+    world.cosigner.put(&note(8, &[2])).unwrap();
+    assert_eq!(world.cosigner.ahead.borrow().next(), Some(TreeSize(8)));
 }

@@ -332,7 +332,6 @@ impl PeerService for Service {
         sender(&self.peers, request.metadata())?;
         self.cosigner
             .put(&request.into_inner().checkpoint)
-            .await
             .map_err(bad)?;
         Ok(Response::new(wire::PutCheckpointResponse {}))
     }
