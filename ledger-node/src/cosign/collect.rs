@@ -15,7 +15,8 @@ use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use prost::Message;
 
-use super::{Cosigner, TrustPolicies, open_steps};
+use super::kept::open_steps;
+use super::{Cosigner, TrustPolicies};
 use crate::node::view::StoreState;
 use crate::raft::peers::Purpose;
 use crate::submit::standing::Leading;

@@ -7,13 +7,13 @@
 
 mod ahead;
 mod collect;
+mod kept;
 mod policies;
 #[cfg(test)]
 mod test_ledger;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,15 +40,13 @@ use crate::node::view::StoreState;
 use crate::raft::flusher::Flusher;
 use crate::raft::peers::Peers;
 use crate::storage::marker::{MarkedTree, Marker, MarkerError};
-use crate::storage::{Batch, Direction, Store, Table, meta};
+use crate::storage::{Batch, Store};
 use crate::submit::standing::Standing;
 
 /// How long a checkpoint to cosign may be ahead of what is applied here before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two complaints about peers that ask for cosignatures of other trees: some ask without end.
 const COMPLAINTS: Duration = Duration::from_secs(10);
-/// Cosigned checkpoints that are kept, besides those of trust steps.
-const MAX_KEPT: usize = 64;
 
 /// A checkpoint that meets the trust policy.
 #[derive(Debug, Clone)]
@@ -132,7 +130,7 @@ impl Cosigner {
     /// # Errors
     /// The store cannot be read.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let latest = newest_kept(&*parts.store)?;
+        let latest = kept::newest(&*parts.store)?;
         Ok(Self {
             parts,
             signing: tokio::sync::Mutex::default(),
@@ -265,7 +263,7 @@ impl Cosigner {
             ));
             return Err("the root is another one".to_owned());
         }
-        let kept = self.to_keep(note, size);
+        let kept = kept::to_keep(&*self.parts.store, note, size);
         self.write(&kept.map_err(|error| error.to_string())?)?;
         self.latest.send_if_modified(|latest| {
             let newer = latest.as_ref().is_none_or(|latest| latest.size < size);
@@ -288,25 +286,6 @@ impl Cosigner {
             .map_err(|error| error.to_string())?;
         let verified = verify_checkpoint(note.as_bytes(), &policy);
         verified.map(drop).map_err(|error| error.to_string())
-    }
-
-    /// What is written to keep a checkpoint, and the steps of the trust policy that it carries.
-    fn to_keep(&self, note: &str, size: TreeSize) -> std::io::Result<Batch> {
-        let store = &self.parts.store;
-        let mut batch = Batch::new();
-        batch.put(Table::Meta, meta::checkpoint_key(size.0), note);
-        let state = StoreState(&**store);
-        let policies = TrustPolicies::read(&state, size).map_err(std::io::Error::other)?;
-        for epoch in open_steps(&**store, &policies)? {
-            let step = policies.step(epoch).map_err(std::io::Error::other)?;
-            if step.is_some_and(|step| step.must_be_carried_by(note).is_ok()) {
-                batch.put(Table::Meta, meta::trust_step_key(epoch), note);
-            }
-        }
-        for old in kept(&**store, MAX_KEPT + 8)?.into_iter().skip(MAX_KEPT) {
-            batch.delete(Table::Meta, old.0);
-        }
-        Ok(batch)
     }
 
     /// Writes to the store, or stops the node: what comes after a failed write could not be relied on.
@@ -358,7 +337,7 @@ impl Cosigner {
         let size = self.parts.tip.borrow().size;
         let state = StoreState(&*self.parts.store);
         let policies = TrustPolicies::read(&state, size).map_err(std::io::Error::other)?;
-        Ok(open_steps(&*self.parts.store, &policies)?.is_empty())
+        Ok(kept::open_steps(&*self.parts.store, &policies)?.is_empty())
     }
 
     fn root_at(&self, size: TreeSize) -> std::io::Result<Hash> {
@@ -372,43 +351,6 @@ impl Cosigner {
             .root()
             .map_err(std::io::Error::other)
     }
-}
-
-/// Epochs whose step no checkpoint carries yet.
-fn open_steps(store: &dyn Store, policies: &TrustPolicies<'_>) -> std::io::Result<BTreeSet<u64>> {
-    let mut open = BTreeSet::new();
-    for epoch in 1..=policies.epoch() {
-        let key = meta::trust_step_key(epoch);
-        if store.get(Table::Meta, &key)?.is_none() {
-            open.insert(epoch);
-        }
-    }
-    Ok(open)
-}
-
-/// Kept checkpoints, the largest first.
-fn kept(store: &dyn Store, limit: usize) -> std::io::Result<Vec<crate::storage::Pair>> {
-    let end = crate::storage::prefix_end(meta::CHECKPOINT);
-    let end = end
-        .as_deref()
-        .map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-    let range = (std::ops::Bound::Included(meta::CHECKPOINT), end);
-    store.range(Table::Meta, range, Direction::Descending, limit)
-}
-
-fn newest_kept(store: &dyn Store) -> std::io::Result<Option<Cosigned>> {
-    let Some((key, note)) = kept(store, 1)?.into_iter().next() else {
-        return Ok(None);
-    };
-    let size = key
-        .last_chunk::<8>()
-        .map(|size| TreeSize(u64::from_be_bytes(*size)))
-        .ok_or_else(|| std::io::Error::other("a checkpoint without a size"))?;
-    let note = String::from_utf8(note).map_err(std::io::Error::other)?;
-    Ok(Some(Cosigned {
-        size,
-        note: note.into(),
-    }))
 }
 
 /// What the peer is told; this node stops unless its marker only refused to take something back. Called where the marker is
