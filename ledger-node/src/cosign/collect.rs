@@ -22,20 +22,32 @@ use crate::raft::peers::Purpose;
 use crate::submit::standing::Leading;
 
 /// How long the nodes have for one checkpoint.
-const ROUND: Duration = Duration::from_millis(800);
+pub(super) const ROUND: Duration = Duration::from_millis(800);
 /// Between two checkpoints, unless somebody waits.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// How long a node that does not lead waits for the checkpoint of its newest tree to be sent before it asks for it.
 const PAUSE_BEHIND: Duration = Duration::from_secs(1);
 /// After a round in which too few answered.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// What a round of collecting has met.
+enum Met {
+    /// Too few have answered.
+    Nothing,
+    /// The policy in force, and not all that an open step needs.
+    PolicyInForce,
+    /// All that is needed.
+    Everything,
+}
 
 impl Cosigner {
-    /// Collects, and takes what the leader sends before its tree is here. Runs until the node ends.
+    /// Collects, takes what the leader sends before its tree is here, and asks for steps that are lacking. Runs until the node
+    /// ends.
     pub async fn run(self: Arc<Self>) {
         tokio::select! {
             () = self.collect() => {}
             () = self.take_ahead() => {}
+            () = self.seek_steps() => {}
         }
     }
 
@@ -49,12 +61,8 @@ impl Cosigner {
             let leading = standing.borrow_and_update().leading.clone();
             let (size, have) = (tip.borrow_and_update().size, self.have());
             let pause = match leading {
-                Leading::This if size > have => {
-                    if self.round().await {
-                        Some(PAUSE)
-                    } else {
-                        Some(PAUSE_AFTER_FAILURE)
-                    }
+                Leading::This if size > have || !self.open_steps_or_none().is_empty() => {
+                    Some(self.collect_once().await)
                 }
                 Leading::Other { node_id, address } => {
                     let wanted = self.wanted.size();
@@ -107,6 +115,7 @@ impl Cosigner {
         };
         let message = wire::WantCheckpointRequest {
             tree_size: wanted.0,
+            lacking_epochs: Vec::new(),
         };
         let mut request = peers.request(leader, message);
         request.set_timeout(ROUND);
@@ -126,18 +135,21 @@ impl Cosigner {
         }
     }
 
-    /// One checkpoint, from the log's signature to all nodes. True if it met the policy.
-    async fn round(&self) -> bool {
-        match self.try_round().await {
-            Ok(met) => met,
-            Err(error) => {
-                tracing::warn!(%error, "cannot collect cosignatures");
-                false
-            }
+    /// One checkpoint, from the log's signature to all nodes. Returns how long to rest afterwards.
+    pub(super) async fn collect_once(&self) -> Duration {
+        let met = self.round().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot collect cosignatures");
+            Met::Nothing
+        });
+        match met {
+            Met::Everything => PAUSE,
+            // A step that is still open must not hold up the trees after it.
+            Met::PolicyInForce if self.parts.tip.borrow().size > self.have() => PAUSE,
+            Met::PolicyInForce | Met::Nothing => PAUSE_AFTER_FAILURE,
         }
     }
 
-    async fn try_round(&self) -> Result<bool, String> {
+    async fn round(&self) -> Result<Met, String> {
         let tip = *self.parts.tip.borrow();
         let signed = self
             .parts
@@ -167,12 +179,17 @@ impl Cosigner {
         let _ = tokio::time::timeout(ROUND, collect).await;
         drop(answers);
         if !is_met(&note, std::slice::from_ref(&current)) {
-            return Ok(false);
+            return Ok(Met::Nothing);
         }
+        let carries_steps = is_met(&note, &needed);
         let note = note.to_string();
         self.put(&note)?;
         self.spread(nodes, note);
-        Ok(true)
+        Ok(if carries_steps {
+            Met::Everything
+        } else {
+            Met::PolicyInForce
+        })
     }
 
     /// The policy in force for a tree of this size, and all that a checkpoint of it should meet: those of open steps too.
@@ -263,7 +280,7 @@ impl Cosigner {
     }
 
     /// All nodes that the ledger knows, past ones included, with the addresses of their peer services.
-    fn nodes(&self) -> Result<BTreeMap<u64, String>, String> {
+    pub(super) fn nodes(&self) -> Result<BTreeMap<u64, String>, String> {
         let state = StoreState(&*self.parts.store);
         let records = state
             .scan(Key::family(Family::Node).as_bytes(), None, usize::MAX)

@@ -9,6 +9,7 @@ mod ahead;
 mod collect;
 mod kept;
 mod policies;
+mod steps;
 #[cfg(test)]
 mod test_ledger;
 #[cfg(test)]
@@ -257,12 +258,7 @@ impl Cosigner {
             return self.put_off(note, size);
         }
         self.must_meet_policy(note, size)?;
-        if self.root_at(size).map_err(|error| error.to_string())? != checkpoint.root() {
-            self.parts.fatal.stop(format!(
-                "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
-            ));
-            return Err("the root is another one".to_owned());
-        }
+        self.must_have_root(&checkpoint)?;
         let kept = kept::to_keep(&*self.parts.store, note, size);
         self.write(&kept.map_err(|error| error.to_string())?)?;
         self.latest.send_if_modified(|latest| {
@@ -276,6 +272,18 @@ impl Cosigner {
             newer
         });
         Ok(())
+    }
+
+    /// Compares a checkpoint that a quorum has cosigned with the tree that was computed here, and stops the node if they differ.
+    fn must_have_root(&self, checkpoint: &Checkpoint) -> Result<(), String> {
+        let size = checkpoint.size();
+        if self.root_at(size).map_err(|error| error.to_string())? == checkpoint.root() {
+            return Ok(());
+        }
+        self.parts.fatal.stop(format!(
+            "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
+        ));
+        Err("the root is another one".to_owned())
     }
 
     /// Checks a checkpoint against the trust policy in force for a tree of this size.
@@ -327,17 +335,6 @@ impl Cosigner {
             return Err("the log has not signed this".to_owned());
         }
         Ok(checkpoint)
-    }
-
-    /// True once a checkpoint carries every change of the trust policy that is applied here.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn steps_are_carried(&self) -> std::io::Result<bool> {
-        let size = self.parts.tip.borrow().size;
-        let state = StoreState(&*self.parts.store);
-        let policies = TrustPolicies::read(&state, size).map_err(std::io::Error::other)?;
-        Ok(kept::open_steps(&*self.parts.store, &policies)?.is_empty())
     }
 
     fn root_at(&self, size: TreeSize) -> std::io::Result<Hash> {

@@ -11,6 +11,8 @@ use ledger_proto::v1;
 use prost::Message as _;
 use tokio::sync::watch;
 
+use super::collect::{PAUSE, PAUSE_AFTER_FAILURE};
+use super::steps::MAX_STEPS;
 use super::test_ledger::{ORIGIN, cosigned, key, name, trust_policy};
 use super::{Cosigner, Parts, Wanted};
 use crate::apply::receipts::Notary;
@@ -54,24 +56,29 @@ fn note(size: u8, nodes: &[u64]) -> String {
 impl World {
     /// With a tree of this size, in a ledger whose trust policy changed at these leaves: node 1, then node 2, and so on.
     fn new(size: u8, changes: &[u64]) -> Self {
+        let leaves = std::iter::once(&0).chain(changes);
+        let policies = leaves.zip(1..).map(|(leaf, node)| (*leaf, node));
+        Self::of(size, &policies.collect::<Vec<_>>())
+    }
+
+    /// The same with the nodes that each policy asks for.
+    fn of(size: u8, policies: &[(u64, u64)]) -> Self {
         let store = Arc::new(MemoryStore::new());
         let mut batch = Batch::new();
-        let epochs = u64::try_from(changes.len()).unwrap();
         let ledger = v1::LedgerRecord {
             origin: ORIGIN.to_owned(),
             tree_hash: "sha256".to_owned(),
-            trust_epoch: epochs,
+            trust_epoch: u64::try_from(policies.len() - 1).unwrap(),
             ..v1::LedgerRecord::default()
         };
         let mut put = |key: Key, record: Vec<u8>| {
             batch.put(Table::State, key.into_bytes(), record);
         };
         put(Key::ledger(), ledger.encode_to_vec());
-        let leaves = std::iter::once(&0).chain(changes);
-        for (epoch, leaf) in (0..=epochs).zip(leaves) {
+        for (epoch, (leaf, node)) in (0..).zip(policies) {
             let record = v1::TrustRecord {
                 leaf: *leaf,
-                trust_policy: trust_policy(&[epoch + 1]),
+                trust_policy: trust_policy(&[*node]),
             };
             put(Key::trust(epoch), record.encode_to_vec());
         }
@@ -253,4 +260,83 @@ async fn what_no_quorum_has_cosigned_is_not_kept_for_later() {
     world.tip.send_replace(tree(4));
     world.cosigner.put(&note(8, &[2])).unwrap();
     assert_eq!(world.cosigner.ahead.borrow().next(), Some(TreeSize(8)));
+}
+
+#[tokio::test]
+async fn a_step_is_taken_that_meets_both_policies_and_is_of_this_tree() {
+    // Node 3 is trusted now, which neither node 1 nor node 2 can speak for.
+    let world = World::new(9, &[4, 6]);
+    let open = || {
+        world
+            .cosigner
+            .open_steps()
+            .unwrap()
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(open(), [1, 2]);
+    for (epoch, refused) in [
+        (1, note(9, &[1])),
+        (1, note(9, &[2])),
+        (1, cosigned(4, root(4), &[1, 2])),
+        (1, note(10, &[1, 2])),
+        (2, note(9, &[1, 2])),
+        (0, note(9, &[1, 2])),
+        (3, note(9, &[1, 2, 3])),
+        (1, "noise".to_owned()),
+    ] {
+        let answer = world.cosigner.put_step(epoch, &refused);
+        assert!(answer.is_err(), "{epoch}: {refused}");
+    }
+    assert_eq!(open(), [1, 2]);
+    assert_eq!(world.cosigner.steps(&[1, 2]).unwrap(), Vec::new());
+
+    let carries = note(9, &[1, 2]);
+    assert!(
+        world.cosigner.put(&carries).is_err(),
+        "it is no newest checkpoint"
+    );
+    world.cosigner.put_step(1, &carries).unwrap();
+    assert_eq!(open(), [2]);
+    let steps = world.cosigner.steps(&[1, 2, 9]).unwrap();
+    let steps: Vec<(u64, String)> = steps
+        .into_iter()
+        .map(|step| (step.epoch, step.checkpoint))
+        .collect();
+    assert_eq!(steps, [(1, carries)]);
+    assert_eq!(world.fatal.message(), None);
+
+    let forged = cosigned(9, root(8), &[2, 3]);
+    assert!(world.cosigner.put_step(2, &forged).is_err());
+    let message = world.fatal.message().expect("the node stops");
+    assert!(
+        message.contains("a quorum has cosigned another root"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_has_a_bounded_number_of_steps() {
+    let changes: Vec<u64> = (1..=20).collect();
+    let world = World::new(30, &changes);
+    for epoch in 1..=20 {
+        let carries = note(30, &[epoch, epoch + 1]);
+        world.cosigner.put_step(epoch, &carries).unwrap();
+    }
+    let steps = world.cosigner.steps(&changes).unwrap();
+    let epochs: Vec<u64> = steps.iter().map(|step| step.epoch).collect();
+    assert_eq!(epochs, changes[..MAX_STEPS]);
+}
+
+#[tokio::test]
+async fn a_step_that_is_open_is_collected_for_without_a_larger_tree() {
+    // Node 1 alone meets the policy in force, and the step needs node 2, which is away.
+    let world = World::of(7, &[(0, 2), (4, 1)]);
+    for _ in 0..2 {
+        assert_eq!(world.cosigner.collect_once().await, PAUSE_AFTER_FAILURE);
+        assert_eq!(world.latest(), Some(7));
+        assert_eq!(world.cosigner.open_steps().unwrap().len(), 1);
+    }
+    world.cosigner.put_step(1, &note(7, &[1, 2])).unwrap();
+    assert_eq!(world.cosigner.collect_once().await, PAUSE);
 }

@@ -341,11 +341,13 @@ impl PeerService for Service {
         request: Request<wire::WantCheckpointRequest>,
     ) -> Result<Response<wire::WantCheckpointResponse>, Status> {
         sender(&self.peers, request.metadata())?;
-        let wanted = TreeSize(request.into_inner().tree_size);
-        self.cosigner.want(wanted);
+        let message = request.into_inner();
+        self.cosigner.want(TreeSize(message.tree_size));
+        let steps = self.cosigner.steps(&message.lacking_epochs);
         let newest = self.cosigner.latest().borrow().clone();
         Ok(Response::new(wire::WantCheckpointResponse {
             checkpoint: newest.map_or_else(String::new, |newest| newest.note.to_string()),
+            steps: steps.map_err(fatal)?,
         }))
     }
 
