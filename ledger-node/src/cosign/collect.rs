@@ -1,8 +1,7 @@
 //! The leader's part: asking every node for its cosignature until the trust policy is met, and spreading the result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,28 +10,49 @@ use ledger_core::hash::TreeSize;
 use ledger_core::note::signed_note::{Note, NoteSignature};
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::verify_checkpoint;
-use ledger_core::state::{Family, Key, State};
+use ledger_core::state::{Family, Key, State, StateError};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use prost::Message;
 
-use super::Cosigner;
+use super::kept::open_steps;
+use super::{Cosigner, TrustPolicies};
 use crate::node::view::StoreState;
 use crate::raft::peers::Purpose;
 use crate::submit::standing::Leading;
 
 /// How long the nodes have for one checkpoint.
-const ROUND: Duration = Duration::from_millis(800);
+pub(super) const ROUND: Duration = Duration::from_millis(800);
 /// Between two checkpoints, unless somebody waits.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// How long a node that does not lead waits for the checkpoint of its newest tree to be sent before it asks for it.
 const PAUSE_BEHIND: Duration = Duration::from_secs(1);
 /// After a round in which too few answered.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// What a round of collecting has met.
+enum Met {
+    /// Too few have answered.
+    Nothing,
+    /// The policy in force, and not all that an open step needs.
+    PolicyInForce,
+    /// All that is needed.
+    Everything,
+}
 
 impl Cosigner {
-    /// Collects while this node leads; tells the leader of those who wait while another does. Runs until the node ends.
+    /// Collects, takes what the leader sends before its tree is here, and asks for steps that are lacking. Runs until the node
+    /// ends.
     pub async fn run(self: Arc<Self>) {
+        tokio::select! {
+            () = self.collect() => {}
+            () = self.take_ahead() => {}
+            () = self.seek_steps() => {}
+        }
+    }
+
+    /// Collects while this node leads; tells the leader of those who wait while another does.
+    async fn collect(&self) {
         let mut tip = self.parts.tip.clone();
         let mut standing = self.parts.standing.clone();
         // What this node had when it began to wait for more.
@@ -41,18 +61,14 @@ impl Cosigner {
             let leading = standing.borrow_and_update().leading.clone();
             let (size, have) = (tip.borrow_and_update().size, self.have());
             let pause = match leading {
-                Leading::This if size > have => {
-                    if self.round().await {
-                        Some(PAUSE)
-                    } else {
-                        Some(PAUSE_AFTER_FAILURE)
-                    }
+                Leading::This if size > have || !self.open_steps_or_none().is_empty() => {
+                    Some(self.collect_once().await)
                 }
                 Leading::Other { node_id, address } => {
-                    let wanted = self.wanted.load(Ordering::Acquire);
-                    let is_wanted = wanted > have.0;
+                    let wanted = self.wanted.size();
+                    let is_wanted = wanted > have;
                     if is_wanted || (size > have && lacking == Some(have)) {
-                        let wanted = wanted.max(size.0);
+                        let wanted = wanted.max(size);
                         self.ask_leader(node_id, &address, wanted).await;
                     }
                     let have = self.have();
@@ -92,12 +108,15 @@ impl Cosigner {
     }
 
     /// Tells the leader what is wanted, and takes what it has: what it sent to all may not have arrived here.
-    async fn ask_leader(&self, leader: u64, address: &str, tree_size: u64) {
+    async fn ask_leader(&self, leader: u64, address: &str, wanted: TreeSize) {
         let peers = &self.parts.peers;
         let Ok(mut client) = peers.client(leader, address, Purpose::Other) else {
             return;
         };
-        let message = wire::WantCheckpointRequest { tree_size };
+        let message = wire::WantCheckpointRequest {
+            tree_size: wanted.0,
+            lacking_epochs: Vec::new(),
+        };
         let mut request = peers.request(leader, message);
         request.set_timeout(ROUND);
         // The next round of the loop asks again.
@@ -110,44 +129,36 @@ impl Cosigner {
         };
         if !newest.is_empty()
             && is_new(&self.latest.borrow())
-            && let Err(refused) = self.put(&newest).await
+            && let Err(refused) = self.put(&newest)
         {
             tracing::debug!(%refused, "the leader's checkpoint was not taken");
         }
     }
 
-    /// One checkpoint, from the log's signature to all nodes. True if it met the policy.
-    async fn round(&self) -> bool {
-        match self.try_round().await {
-            Ok(met) => met,
-            Err(error) => {
-                tracing::warn!(%error, "cannot collect cosignatures");
-                false
-            }
+    /// One checkpoint, from the log's signature to all nodes. Returns how long to rest afterwards.
+    pub(super) async fn collect_once(&self) -> Duration {
+        let met = self.round().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot collect cosignatures");
+            Met::Nothing
+        });
+        match met {
+            Met::Everything => PAUSE,
+            // A step that is still open must not hold up the trees after it.
+            Met::PolicyInForce if self.parts.tip.borrow().size > self.have() => PAUSE,
+            Met::PolicyInForce | Met::Nothing => PAUSE_AFTER_FAILURE,
         }
     }
 
-    async fn try_round(&self) -> Result<bool, String> {
+    async fn round(&self) -> Result<Met, String> {
         let tip = *self.parts.tip.borrow();
         let signed = self
             .parts
             .notary
             .sign(&tip)
             .map_err(|failure| failure.message)?;
-        let policies = self.policies(tip.size).map_err(|error| error.to_string())?;
-        let open = self
-            .open_steps(&policies)
-            .map_err(|error| error.to_string())?;
-        let needed: Vec<&TlogPolicy> = policies
-            .iter()
-            .enumerate()
-            .filter(|(place, (epoch, _))| {
-                place + 1 == policies.len() || open.contains(epoch) || open.contains(&(epoch + 1))
-            })
-            .map(|(_, (_, policy))| policy)
-            .collect();
+        let (current, needed) = self.needed(tip.size).map_err(|error| error.to_string())?;
         let mut note = Note::parse(signed.as_bytes()).map_err(|error| error.to_string())?;
-        let own = self.cosign(&signed).await;
+        let own = self.cosign(&signed, self.parts.peers.node_id).await;
         self.add(&mut note, own, &needed);
 
         let nodes = self.nodes()?;
@@ -167,18 +178,38 @@ impl Cosigner {
         // What is missing then may come in the next round.
         let _ = tokio::time::timeout(ROUND, collect).await;
         drop(answers);
-        let (_, current) = policies.last().ok_or("no trust policy")?;
-        if !is_met(&note, &[current]) {
-            return Ok(false);
+        if !is_met(&note, std::slice::from_ref(&current)) {
+            return Ok(Met::Nothing);
         }
+        let carries_steps = is_met(&note, &needed);
         let note = note.to_string();
-        self.put(&note).await?;
+        self.put(&note)?;
         self.spread(nodes, note);
-        Ok(true)
+        Ok(if carries_steps {
+            Met::Everything
+        } else {
+            Met::PolicyInForce
+        })
+    }
+
+    /// The policy in force for a tree of this size, and all that a checkpoint of it should meet: those of open steps too.
+    fn needed(&self, size: TreeSize) -> std::io::Result<(TlogPolicy, Vec<TlogPolicy>)> {
+        let store = &*self.parts.store;
+        let state = StoreState(store);
+        let policies = TrustPolicies::read(&state, size)?;
+        let open = open_steps(store, &policies)?;
+        let mut epochs = BTreeSet::from([policies.epoch()]);
+        for epoch in open {
+            epochs.extend([epoch.saturating_sub(1), epoch]);
+        }
+        let needed = epochs.into_iter().map(|epoch| policies.policy(epoch));
+        let needed: Result<Vec<TlogPolicy>, StateError> = needed.collect();
+        let current = policies.in_force()?;
+        Ok((current, needed?))
     }
 
     /// Adds a cosignature that verifies and that some policy asks for.
-    fn add(&self, note: &mut Note, answer: Result<String, String>, needed: &[&TlogPolicy]) {
+    fn add(&self, note: &mut Note, answer: Result<String, String>, needed: &[TlogPolicy]) {
         let signature = match answer {
             Ok(line) => line,
             Err(refused) => {
@@ -191,7 +222,7 @@ impl Cosigner {
         };
         let keys: Vec<_> = needed
             .iter()
-            .flat_map(|policy| policy.witnesses())
+            .flat_map(TlogPolicy::witnesses)
             .map(|witness| &witness.key)
             .filter(|key| key.name() == signature.name())
             .take(1)
@@ -249,7 +280,7 @@ impl Cosigner {
     }
 
     /// All nodes that the ledger knows, past ones included, with the addresses of their peer services.
-    fn nodes(&self) -> Result<BTreeMap<u64, String>, String> {
+    pub(super) fn nodes(&self) -> Result<BTreeMap<u64, String>, String> {
         let state = StoreState(&*self.parts.store);
         let records = state
             .scan(Key::family(Family::Node).as_bytes(), None, usize::MAX)
@@ -266,7 +297,7 @@ impl Cosigner {
     }
 }
 
-fn is_met(note: &Note, policies: &[&TlogPolicy]) -> bool {
+fn is_met(note: &Note, policies: &[TlogPolicy]) -> bool {
     let note = note.to_string();
     policies
         .iter()

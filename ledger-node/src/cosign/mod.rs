@@ -5,12 +5,19 @@
 //! that fact is durable in its marker. So however it crashes, it never vouches for two histories. A node that began with a
 //! copy of another's state signs nothing until most of the others have attested the same state.
 
+mod ahead;
 mod collect;
+mod kept;
+mod policies;
+mod steps;
+#[cfg(test)]
+mod test_ledger;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{Hash, TreeSize};
@@ -18,13 +25,13 @@ use ledger_core::machine::Tip;
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
-use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::verify_checkpoint;
 use ledger_core::signer::Signer;
-use ledger_core::state::{Key, StateError, read};
 use ledger_core::tree::proof::Prover;
-use ledger_proto::v1;
 use tokio::sync::{Notify, watch};
+
+use ahead::Ahead;
+pub(crate) use policies::TrustPolicies;
 
 use crate::apply::receipts::Notary;
 use crate::clock::Clock;
@@ -34,13 +41,13 @@ use crate::node::view::StoreState;
 use crate::raft::flusher::Flusher;
 use crate::raft::peers::Peers;
 use crate::storage::marker::{MarkedTree, Marker, MarkerError};
-use crate::storage::{Batch, Direction, Store, Table, meta};
+use crate::storage::{Batch, Store};
 use crate::submit::standing::Standing;
 
-/// How long a peer's checkpoint may be ahead of what is applied here before it is refused.
+/// How long a checkpoint to cosign may be ahead of what is applied here before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Cosigned checkpoints that are kept, besides those of trust steps.
-const MAX_KEPT: usize = 64;
+/// Between two complaints about peers that ask for cosignatures of other trees: some ask without end.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// A checkpoint that meets the trust policy.
 #[derive(Debug, Clone)]
@@ -87,8 +94,27 @@ pub struct Cosigner {
     /// Held while signing, so that two requests cannot both be the larger one.
     signing: tokio::sync::Mutex<()>,
     latest: watch::Sender<Option<Cosigned>>,
-    wanted: AtomicU64,
+    ahead: watch::Sender<Ahead>,
+    wanted: Wanted,
     wake: Notify,
+    /// When this node has last complained about a peer.
+    complained: Mutex<Option<Instant>>,
+}
+
+/// The largest tree that somebody waits for. It is never lowered, and anybody may ask for anything.
+#[derive(Debug, Default)]
+struct Wanted(AtomicU64);
+
+impl Wanted {
+    /// Raises it, at most to the tree that is there. True if it was less before: whoever asks again hurries nobody.
+    fn raise(&self, size: TreeSize, there: TreeSize) -> bool {
+        let size = size.min(there).0;
+        self.0.fetch_max(size, Ordering::AcqRel) < size
+    }
+
+    fn size(&self) -> TreeSize {
+        TreeSize(self.0.load(Ordering::Acquire))
+    }
 }
 
 impl std::fmt::Debug for Cosigner {
@@ -105,13 +131,15 @@ impl Cosigner {
     /// # Errors
     /// The store cannot be read.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
-        let latest = newest_kept(&*parts.store)?;
+        let latest = kept::newest(&*parts.store)?;
         Ok(Self {
             parts,
             signing: tokio::sync::Mutex::default(),
             latest: watch::Sender::new(latest),
-            wanted: AtomicU64::new(0),
+            ahead: watch::Sender::new(Ahead::default()),
+            wanted: Wanted::default(),
             wake: Notify::new(),
+            complained: Mutex::default(),
         })
     }
 
@@ -128,17 +156,19 @@ impl Cosigner {
         signed.map_or(TreeSize(0), |tree| tree.size)
     }
 
-    /// Somebody waits for a tree of this size.
-    pub fn want(&self, size: u64) {
-        self.wanted.fetch_max(size, Ordering::AcqRel);
-        self.wake.notify_one();
+    /// Somebody waits for a tree of this size. What has not been applied here cannot be asked for: the next tree is collected,
+    /// and sent to all, without anybody asking.
+    pub fn want(&self, size: TreeSize) {
+        if self.wanted.raise(size, self.parts.tip.borrow().size) {
+            self.wake.notify_one();
+        }
     }
 
-    /// Cosigns a checkpoint with the log's signature, or says why not.
+    /// Cosigns a checkpoint with the log's signature for a node, this one included, or says why not.
     ///
     /// # Errors
     /// One sentence.
-    pub async fn cosign(&self, note: &str) -> Result<String, String> {
+    pub async fn cosign(&self, note: &str, asked_by: u64) -> Result<String, String> {
         let parts = &self.parts;
         let checkpoint = self.check_log_signature(note)?;
         let (size, root) = (checkpoint.size(), checkpoint.root());
@@ -148,10 +178,7 @@ impl Cosigner {
             return Err(why);
         }
         if self.root_at(size).map_err(|error| error.to_string())? != root {
-            parts.fatal.stop(format!(
-                "a peer asks to cosign another root than this node computed for size {size}: one of the two is wrong. Run fsck on both nodes and replace the damaged one under a new node id"
-            ));
-            return Err("the root is another one".to_owned());
+            return Err(self.disagree(size, asked_by));
         }
         let _signing = self.signing.lock().await;
         let last = parts.marker.read().cosigned;
@@ -186,26 +213,54 @@ impl Cosigner {
         Ok(signature.to_string())
     }
 
-    /// Keeps a checkpoint that meets the trust policy.
+    /// Somebody asks to cosign another root than this node computed. One node's word says nothing about which of the two is
+    /// wrong: a node that stopped over it could be stopped by any other that is damaged or lies. What stops it is a quorum's
+    /// word, in a checkpoint, in the states that the ledger has attested, or in what is committed; and its own.
+    fn disagree(&self, size: TreeSize, asked_by: u64) -> String {
+        let parts = &self.parts;
+        if asked_by == parts.peers.node_id {
+            parts.fatal.stop(format!(
+                "this node has computed two roots for size {size}: it is damaged. Run fsck, and replace it under a new node id"
+            ));
+        } else if self.may_complain() {
+            tracing::error!(
+                node_id = asked_by,
+                %size,
+                "a peer asks to cosign another root than this node computed: one of the two is wrong. Run fsck on both nodes and replace the damaged one under a new node id"
+            );
+        }
+        "the root is another one".to_owned()
+    }
+
+    /// True now and then.
+    fn may_complain(&self) -> bool {
+        let now = self.parts.clock.instant();
+        let mut last = self
+            .complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINTS);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+
+    /// Keeps a checkpoint that meets the trust policy, or puts it off until its tree is here.
     ///
     /// # Errors
     /// It does not, or it cannot be kept.
-    pub async fn put(&self, note: &str) -> Result<(), String> {
+    pub fn put(&self, note: &str) -> Result<(), String> {
         let parsed = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
         let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
         let size = checkpoint.size();
-        self.wait_applied(size).await?;
-        let policies = self.policies(size).map_err(|error| error.to_string())?;
-        let (epoch, current) = policies.last().ok_or("no trust policy")?;
-        verify_checkpoint(note.as_bytes(), current).map_err(|error| error.to_string())?;
-        if self.root_at(size).map_err(|error| error.to_string())? != checkpoint.root() {
-            self.parts.fatal.stop(format!(
-                "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
-            ));
-            return Err("the root is another one".to_owned());
+        if size > self.parts.tip.borrow().size {
+            return self.put_off(note, size);
         }
-        self.keep(note, size, &policies, *epoch)
-            .map_err(|error| error.to_string())?;
+        self.must_meet_policy(note, size)?;
+        self.must_have_root(&checkpoint)?;
+        let kept = kept::to_keep(&*self.parts.store, note, size);
+        self.write(&kept.map_err(|error| error.to_string())?)?;
         self.latest.send_if_modified(|latest| {
             let newer = latest.as_ref().is_none_or(|latest| latest.size < size);
             if newer {
@@ -219,32 +274,35 @@ impl Cosigner {
         Ok(())
     }
 
-    fn keep(
-        &self,
-        note: &str,
-        size: TreeSize,
-        policies: &[(u64, TlogPolicy)],
-        epoch: u64,
-    ) -> std::io::Result<()> {
-        let store = &self.parts.store;
-        let mut batch = Batch::new();
-        batch.put(Table::Meta, meta::checkpoint_key(size.0), note);
-        for (number, policy) in policies {
-            if *number == 0 || *number > epoch {
-                continue;
-            }
-            let key = meta::trust_step_key(*number);
-            let before = policies.iter().find(|(other, _)| other + 1 == *number);
-            let meets = |policy: &TlogPolicy| verify_checkpoint(note.as_bytes(), policy).is_ok();
-            let carries = meets(policy) && before.is_some_and(|(_, before)| meets(before));
-            if carries && store.get(Table::Meta, &key)?.is_none() {
-                batch.put(Table::Meta, key, note);
-            }
+    /// Compares a checkpoint that a quorum has cosigned with the tree that was computed here, and stops the node if they differ.
+    fn must_have_root(&self, checkpoint: &Checkpoint) -> Result<(), String> {
+        let size = checkpoint.size();
+        if self.root_at(size).map_err(|error| error.to_string())? == checkpoint.root() {
+            return Ok(());
         }
-        for old in kept(&**store, MAX_KEPT + 8)?.into_iter().skip(MAX_KEPT) {
-            batch.delete(Table::Meta, old.0);
-        }
-        store.write(&batch)
+        self.parts.fatal.stop(format!(
+            "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
+        ));
+        Err("the root is another one".to_owned())
+    }
+
+    /// Checks a checkpoint against the trust policy in force for a tree of this size.
+    fn must_meet_policy(&self, note: &str, size: TreeSize) -> Result<(), String> {
+        let state = StoreState(&*self.parts.store);
+        let policy = TrustPolicies::read(&state, size)
+            .and_then(|policies| policies.in_force())
+            .map_err(|error| error.to_string())?;
+        let verified = verify_checkpoint(note.as_bytes(), &policy);
+        verified.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Writes to the store, or stops the node: what comes after a failed write could not be relied on.
+    fn write(&self, batch: &Batch) -> Result<(), String> {
+        self.parts.store.write(batch).map_err(|error| {
+            let what = "a cosigned checkpoint cannot be written";
+            self.parts.fatal.stop(disk(what, &error));
+            error.to_string()
+        })
     }
 
     async fn wait_applied(&self, size: TreeSize) -> Result<(), String> {
@@ -261,9 +319,11 @@ impl Cosigner {
     fn check_log_signature(&self, note: &str) -> Result<Checkpoint, String> {
         let parsed = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
         let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
-        let tip = *self.parts.tip.borrow();
-        let policies = self.policies(tip.size).map_err(|error| error.to_string())?;
-        let (_, policy) = policies.last().ok_or("no trust policy")?;
+        let size = self.parts.tip.borrow().size;
+        let state = StoreState(&*self.parts.store);
+        let policy = TrustPolicies::read(&state, size)
+            .and_then(|policies| policies.in_force())
+            .map_err(|error| error.to_string())?;
         let ours = policy
             .logs()
             .iter()
@@ -277,46 +337,6 @@ impl Cosigner {
         Ok(checkpoint)
     }
 
-    /// The trust policies up to the one in force for a tree of this size, by epoch.
-    fn policies(&self, size: TreeSize) -> Result<Vec<(u64, TlogPolicy)>, StateError> {
-        let state = StoreState(&*self.parts.store);
-        let ledger: v1::LedgerRecord =
-            read(&state, &Key::ledger())?.ok_or_else(|| missing(&Key::ledger()))?;
-        let mut policies = Vec::new();
-        for epoch in 0..=ledger.trust_epoch {
-            let key = Key::trust(epoch);
-            let record: v1::TrustRecord = read(&state, &key)?.ok_or_else(|| missing(&key))?;
-            if epoch > 0 && record.leaf >= size.0 {
-                break;
-            }
-            let policy = TlogPolicy::parse(record.trust_policy.as_bytes());
-            policies.push((epoch, policy.map_err(|_| missing(&key))?));
-        }
-        Ok(policies)
-    }
-
-    /// Epochs up to this size whose step no checkpoint carries yet.
-    fn open_steps(&self, policies: &[(u64, TlogPolicy)]) -> std::io::Result<BTreeSet<u64>> {
-        let mut open = BTreeSet::new();
-        for (epoch, _) in policies.iter().filter(|(epoch, _)| *epoch > 0) {
-            let key = meta::trust_step_key(*epoch);
-            if self.parts.store.get(Table::Meta, &key)?.is_none() {
-                open.insert(*epoch);
-            }
-        }
-        Ok(open)
-    }
-
-    /// True once a checkpoint carries every change of the trust policy that is applied here.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn steps_are_carried(&self) -> std::io::Result<bool> {
-        let size = self.parts.tip.borrow().size;
-        let policies = self.policies(size)?;
-        Ok(self.open_steps(&policies)?.is_empty())
-    }
-
     fn root_at(&self, size: TreeSize) -> std::io::Result<Hash> {
         let tip = *self.parts.tip.borrow();
         if tip.size == size {
@@ -328,35 +348,6 @@ impl Cosigner {
             .root()
             .map_err(std::io::Error::from)
     }
-}
-
-fn missing(key: &Key) -> StateError {
-    StateError::damaged(key, "a record is missing or damaged")
-}
-
-/// Kept checkpoints, the largest first.
-fn kept(store: &dyn Store, limit: usize) -> std::io::Result<Vec<crate::storage::Pair>> {
-    let end = crate::storage::prefix_end(meta::CHECKPOINT);
-    let end = end
-        .as_deref()
-        .map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-    let range = (std::ops::Bound::Included(meta::CHECKPOINT), end);
-    store.range(Table::Meta, range, Direction::Descending, limit)
-}
-
-fn newest_kept(store: &dyn Store) -> std::io::Result<Option<Cosigned>> {
-    let Some((key, note)) = kept(store, 1)?.into_iter().next() else {
-        return Ok(None);
-    };
-    let size = key
-        .last_chunk::<8>()
-        .map(|size| TreeSize(u64::from_be_bytes(*size)))
-        .ok_or_else(|| std::io::Error::other("a checkpoint without a size"))?;
-    let note = String::from_utf8(note).map_err(std::io::Error::other)?;
-    Ok(Some(Cosigned {
-        size,
-        note: note.into(),
-    }))
 }
 
 /// What the peer is told; this node stops unless its marker only refused to take something back. Called where the marker is

@@ -21,6 +21,7 @@ use super::gate::{self, Gate, argument, deadline};
 use super::listing::Filter;
 use super::paging::Page;
 use super::proving::unproven;
+use crate::cosign::TrustPolicies;
 use crate::node::ledger::View;
 
 /// The highest level of tiles that a ledger can have.
@@ -240,16 +241,7 @@ fn tile(view: &View, ask: v1::GetTileRequest) -> Answer<v1::GetTileResponse> {
 
 /// The epoch of the trust policy that holds for a tree: that of the last change within it.
 pub(super) fn epoch_at(view: &View, size: TreeSize) -> Answer<u64> {
-    let ledger: v1::LedgerRecord = read(view, &Key::ledger())?.unwrap_or_default();
-    let mut epoch = ledger.trust_epoch;
-    while epoch > 0 {
-        let record: Option<v1::TrustRecord> = read(view, &Key::trust(epoch))?;
-        if record.is_some_and(|record| size.contains(LeafIndex(record.leaf))) {
-            break;
-        }
-        epoch -= 1;
-    }
-    Ok(epoch)
+    Ok(TrustPolicies::read(view, size)?.epoch())
 }
 
 fn trust_steps(

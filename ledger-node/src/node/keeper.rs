@@ -44,6 +44,30 @@ const SEAL_AFTER_US: u64 = 1_000_000;
 /// A new replica votes once it is at most so many log entries behind.
 const MAX_LAG: u64 = 1_000;
 
+/// Looks at steps of the trust policy that stay open before somebody is told: while nodes are well, they do not.
+const LOOKS: u32 = 5;
+/// Looks until somebody is told again.
+const LOOKS_AGAIN: u32 = 300;
+
+/// For how many looks the membership has waited for the same steps of the trust policy.
+#[derive(Debug, Default)]
+struct Waiting {
+    open: BTreeSet<u64>,
+    looks: u32,
+}
+
+impl Waiting {
+    /// Another look. True if it is time to tell somebody.
+    fn is_to_be_told(&mut self, open: &BTreeSet<u64>) -> bool {
+        if self.open != *open {
+            self.open.clone_from(open);
+            self.looks = 0;
+        }
+        self.looks = self.looks.saturating_add(1);
+        self.looks % LOOKS_AGAIN == LOOKS
+    }
+}
+
 /// The keeper of a node.
 pub(super) struct Keeper {
     raft: Raft,
@@ -65,6 +89,7 @@ pub(super) struct Keeper {
     fatal: Fatal,
     snapshot_bytes: u64,
     snapshot_at: u64,
+    waiting: Waiting,
 }
 
 impl Keeper {
@@ -88,6 +113,7 @@ impl Keeper {
             fatal,
             snapshot_bytes,
             snapshot_at: 0,
+            waiting: Waiting::default(),
         }
     }
 
@@ -203,7 +229,7 @@ impl Keeper {
     }
 
     /// The ledger says who the replicas are; Raft follows.
-    async fn reconcile(&self, metrics: &RaftMetrics<Types>) -> Result<(), String> {
+    async fn reconcile(&mut self, metrics: &RaftMetrics<Types>) -> Result<(), String> {
         let wanted = self.members().map_err(|error| error.to_string())?;
         let membership = metrics.membership_config.membership();
         let ids: BTreeSet<u64> = wanted.keys().copied().collect();
@@ -236,8 +262,15 @@ impl Keeper {
             return Ok(());
         }
         // Those who leave must have cosigned their leaving first: afterwards nobody answers for the old trust policy.
-        let carried = self.cosigner.steps_are_carried();
-        if !carried.map_err(|error| error.to_string())? {
+        let open = self.cosigner.open_steps();
+        let open = open.map_err(|error| error.to_string())?;
+        if !open.is_empty() {
+            if self.waiting.is_to_be_told(&open) {
+                tracing::warn!(
+                    epochs = ?open,
+                    "the membership waits for cosignatures of these changes of the trust policy, by the nodes before and those after; start those that are down"
+                );
+            }
             return Ok(());
         }
         tracing::info!(?ids, "the voters change");
@@ -326,5 +359,24 @@ impl Keeper {
                 session_id: session.to_vec(),
             }))
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_that_waits_is_told_of_now_and_then() {
+        let mut waiting = Waiting::default();
+        let mut told = |open: &[u64], looks: u32| {
+            let open = open.iter().copied().collect();
+            (0..looks).filter(|_| waiting.is_to_be_told(&open)).count()
+        };
+        assert_eq!(told(&[3], LOOKS - 1), 0, "it may be about to be carried");
+        assert_eq!(told(&[3], 1), 1);
+        assert_eq!(told(&[3], LOOKS_AGAIN - 1), 0);
+        assert_eq!(told(&[3], 1), 1);
+        assert_eq!(told(&[3, 4], LOOKS), 1, "another one has come");
     }
 }

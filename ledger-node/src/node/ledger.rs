@@ -200,7 +200,7 @@ impl Ledger {
                 .is_some_and(|latest| latest.size >= min_size)
         };
         if !enough(&latest.borrow()) {
-            self.0.cosigner.want(min_size.0);
+            self.0.cosigner.want(min_size);
         }
         let found = tokio::time::timeout_at(deadline.into(), latest.wait_for(enough)).await;
         match found {

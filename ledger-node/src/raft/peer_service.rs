@@ -314,9 +314,9 @@ impl PeerService for Service {
         &self,
         request: Request<wire::CosignRequest>,
     ) -> Result<Response<wire::CosignResponse>, Status> {
-        sender(&self.peers, request.metadata())?;
+        let asked_by = sender(&self.peers, request.metadata())?;
         let checkpoint = request.into_inner().checkpoint;
-        let answer = match self.cosigner.cosign(&checkpoint).await {
+        let answer = match self.cosigner.cosign(&checkpoint, asked_by).await {
             Ok(signature) => wire::CosignResponse {
                 signature,
                 refused: String::new(),
@@ -336,7 +336,6 @@ impl PeerService for Service {
         sender(&self.peers, request.metadata())?;
         self.cosigner
             .put(&request.into_inner().checkpoint)
-            .await
             .map_err(bad)?;
         Ok(Response::new(wire::PutCheckpointResponse {}))
     }
@@ -346,10 +345,13 @@ impl PeerService for Service {
         request: Request<wire::WantCheckpointRequest>,
     ) -> Result<Response<wire::WantCheckpointResponse>, Status> {
         sender(&self.peers, request.metadata())?;
-        self.cosigner.want(request.into_inner().tree_size);
+        let message = request.into_inner();
+        self.cosigner.want(TreeSize(message.tree_size));
+        let steps = self.cosigner.steps(&message.lacking_epochs);
         let newest = self.cosigner.latest().borrow().clone();
         Ok(Response::new(wire::WantCheckpointResponse {
             checkpoint: newest.map_or_else(String::new, |newest| newest.note.to_string()),
+            steps: steps.map_err(fatal)?,
         }))
     }
 

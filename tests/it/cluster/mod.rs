@@ -3,6 +3,7 @@
 mod attestation;
 mod bad_input;
 mod broken_stores;
+mod checkpoints;
 mod client;
 mod clocks;
 mod commands;

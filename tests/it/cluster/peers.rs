@@ -10,6 +10,7 @@ use countersign_tests::cluster::{Cluster, Options, SOON};
 use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::machine::genesis_digest;
 use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
 use ledger_node::clock::SystemClock;
 use ledger_node::genesis_file;
@@ -164,12 +165,28 @@ async fn a_node_vouches_only_for_trees_that_it_computed_and_that_grow() {
     }
     assert_eq!(cluster.must_status(TO).await.tree_size, size.0);
 
-    // The log's key vouches for another tree: this node or whoever has the key is wrong, and it does not go on.
+    // The log's key vouches for another tree. Any node has that key, so that nobody can tell who is wrong: it is refused.
     let forged = tree(size.0, Hash::from_bytes([2; 32]));
     let answer = client.cosign(asked(signed(&forged))).await;
-    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.get_ref().signature.is_empty()));
+    let answer = answer.expect("an answer").into_inner();
+    assert_eq!(answer.signature, "", "{answer:?}");
+    assert!(answer.refused.contains("another one"), "{answer:?}");
+    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
+    assert!(log.contains("asks to cosign another root"), "{log}");
+    let _ = cluster.time_to_answer(&actors[0]).await;
+
+    // A quorum is believed, here the node's own key: the node must be damaged, and it does not go on.
+    let own = cluster.file(TO);
+    let node_key = KeyFile::open(&own.folder.join("node.key")).expect("the node's key");
+    let time = CosignatureTime::from_seconds(1).expect("a time");
+    let line = cosign(&forged, time, &own.card_message().name, &node_key).expect("signs");
+    let mut note = forged.sign(&log_key).expect("signs");
+    note.add(line).expect("there is room");
+    let checkpoint = note.to_string();
+    let put = peers.request(TO, wire::PutCheckpointRequest { checkpoint });
+    client.put_checkpoint(put).await.expect_err("refused");
     let status = cluster.process(TO).must_end(SOON).await;
     assert_eq!(status.code(), Some(70), "{status}");
     let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
-    assert!(log.contains("asks to cosign another root"), "{log}");
+    assert!(log.contains("a quorum has cosigned another root"), "{log}");
 }
