@@ -268,12 +268,14 @@ fn damaged(error: impl std::fmt::Display) -> StartError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prost::Message;
 
     use super::*;
     use crate::cli::init::create_state;
     use crate::genesis_file::tests::genesis;
-    use crate::storage::memory::MemoryStore;
+    use crate::storage::memory::{MemoryStore, Operation};
     use crate::storage::{Batch, Store};
 
     #[test]
@@ -297,5 +299,35 @@ mod tests {
         let refused = require_runnable(&store).unwrap_err().to_string();
         assert!(refused.contains("engine version 99"), "{refused}");
         assert!(refused.contains("start a build that supports"), "{refused}");
+    }
+
+    #[test]
+    fn what_the_disk_withholds_at_a_start_is_not_called_damaged() {
+        let store = MemoryStore::new();
+        create_state(&store, &genesis(), 1, false).unwrap();
+        let own = Own::new(1, &genesis());
+        let dir = tempfile::tempdir().unwrap();
+        let marker = Marker::create(dir.path(), 1, genesis_digest(&genesis())).unwrap();
+        check_store(&store, &marker.read(), &own).unwrap();
+        for table in [Table::Meta, Table::State] {
+            store.set_script(Arc::new(move |operation| {
+                if operation == Operation::Get(table) {
+                    return Err(io::Error::from_raw_os_error(5));
+                }
+                Ok(())
+            }));
+            match check_store(&store, &marker.read(), &own) {
+                Err(StartError::Fatal(why)) => assert!(why.contains("Check the disk"), "{why}"),
+                other => panic!("{table:?}: {other:?}"),
+            }
+        }
+        store.set_script(Arc::new(|_| Ok(())));
+        let mut damage = Batch::new();
+        damage.put(Table::State, Key::ledger().as_bytes(), b"\xff");
+        store.write(&damage).unwrap();
+        match check_store(&store, &marker.read(), &own) {
+            Err(StartError::Data(why)) => assert!(why.contains("ledger-node fsck"), "{why}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Raft: openraft's traits over our store, wire and machine. Its generics stop at this folder.
 
+pub mod acknowledged;
 pub mod clocks;
 #[cfg(test)]
 mod conformance;

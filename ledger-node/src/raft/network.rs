@@ -190,6 +190,7 @@ impl NetStreamAppend<Types> for Connection {
                 let nothing: AppendResults<'s> = Box::pin(futures_util::stream::empty());
                 return Ok(nothing);
             };
+            let term = first.vote.leader_id.term;
             let unanswered: Unanswered = Arc::default();
             let sending = Arc::clone(&unanswered);
             let clock = Arc::clone(&self.peers);
@@ -222,7 +223,8 @@ impl NetStreamAppend<Types> for Connection {
                     Ok(answer) => {
                         let clocks = &peers.clocks;
                         clocks.record(to, answer.sent_at_us, answer.clock_us, peers.now_us());
-                        append_result(answer)
+                        let result = append_result(answer);
+                        has_kept(&peers, to, term, &result).and(result)
                     }
                     Err(error) => Err(error),
                 };
@@ -272,6 +274,25 @@ fn append_to_wire(
         sent_at_us,
         has_quorum,
     }
+}
+
+/// An error if the peer has lost what it had acknowledged. It is not sent to again at once: it would only say the same.
+fn has_kept(
+    peers: &Peers,
+    to: u64,
+    term: u64,
+    result: &Result<StreamAppendResult<Types>, RPCError<Types>>,
+) -> Result<(), RPCError<Types>> {
+    match result {
+        Ok(Ok(Some(last))) => peers.acknowledged.note(to, term, last.index()),
+        Ok(Err(StreamAppendError::Conflict(id)))
+            if peers.acknowledged.is_lost(to, term, id.index()) =>
+        {
+            return Err(unreachable("the peer has lost what it had acknowledged"));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    Ok(())
 }
 
 fn append_result(

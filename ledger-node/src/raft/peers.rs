@@ -14,6 +14,7 @@ use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
+use super::acknowledged::Acknowledged;
 use super::clocks::Clocks;
 use crate::clock::Clock;
 
@@ -60,6 +61,8 @@ pub struct Peers {
     pub overrides: HashMap<u64, String>,
     /// What peers' clocks say.
     pub clocks: Clocks,
+    /// What peers have acknowledged to this node while it led.
+    pub acknowledged: Acknowledged,
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
     channels: Mutex<HashMap<(String, Purpose), Channel>>,
@@ -91,6 +94,7 @@ impl Peers {
             genesis,
             overrides,
             clocks: Clocks::default(),
+            acknowledged: Acknowledged::default(),
             clock,
             channels: Mutex::default(),
             led_at: Mutex::default(),

@@ -76,6 +76,30 @@ async fn a_node_that_lost_its_disk_comes_back_under_a_new_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_disk_under_an_old_id_is_told_by_the_leader() {
+    let (mut cluster, actors) = Cluster::with_actors(options(0, ""), 4).await;
+    let load = Load::start(&cluster, &actors);
+    load.flows(100, RECOVERY).await;
+    let (leader, lost) = (cluster.leader().await, cluster.follower().await);
+    cluster.kill(lost);
+    std::fs::remove_dir_all(cluster.file(lost).data()).expect("the disk is wiped");
+    join(&mut cluster, lost).await;
+    let log = cluster.file(leader).log();
+    until("the leader says what it sees", RECOVERY, async || {
+        let said = std::fs::read_to_string(&log).ok()?;
+        said.lines()
+            .any(|line| line.contains("lost log entries") && line.contains("under a new node id"))
+            .then_some(())
+    })
+    .await;
+    // It has not become a replica that knows nothing.
+    cluster.kill(lost);
+    load.flows(100, RECOVERY).await;
+    load.finish().await;
+    cluster.must_keep_promises().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_is_interrupted_goes_on() {
     let (mut cluster, actors) = Cluster::with_actors(options(0, PURGE_TO_THE_TIP), 8).await;
     let load = Load::start(&cluster, &actors);
