@@ -25,6 +25,8 @@ const MAX_RESERVE: Duration = Duration::from_millis(250);
 /// open reads have places of their own, so that strangers cannot keep others from reading.
 const WORKERS: usize = 16;
 const OPEN_WORKERS: usize = 8;
+/// When a reader for whom there was no room comes again: reads take less than a second, so by then most of them have ended.
+pub(super) const BUSY: Duration = Duration::from_secs(1);
 
 /// The way into the ledger. Clones are the same gate.
 #[derive(Debug, Clone)]
@@ -244,8 +246,9 @@ async fn on<T: Send + 'static>(
     let full = || {
         Failure::new(
             ErrorReason::QueueFull,
-            "this node has too many reads to answer",
+            "this node has too many reads to answer; ask again in a while, or another node",
         )
+        .after(BUSY)
     };
     let waiting = Arc::clone(workers).acquire_owned();
     let place = tokio::time::timeout_at(deadline.into(), waiting)
@@ -391,6 +394,7 @@ mod tests {
         let refused = on(&workers, Instant::now(), || Ok(())).await;
         let refused = refused.expect_err("the only worker is busy");
         assert_eq!(refused.reason, ErrorReason::QueueFull);
+        assert_eq!(refused.retry_after, Some(BUSY), "it hears when to come again");
         release.send(()).expect("it waits");
         first
             .await
