@@ -27,6 +27,9 @@ const WORKERS: usize = 16;
 const OPEN_WORKERS: usize = 8;
 /// When a reader for whom there was no room comes again: reads take less than a second, so by then most of them have ended.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
+/// How long somebody whom this node does not know may have it wait for a fresher state: long enough for a key that was
+/// registered a moment ago to arrive, which takes one heartbeat, and too short to keep calls open for nothing.
+const STRANGERS_WAIT: Duration = Duration::from_secs(2);
 
 /// The way into the ledger. Clones are the same gate.
 #[derive(Debug, Clone)]
@@ -110,18 +113,47 @@ impl Gate {
         let deadline = deadline(request.metadata());
         let signature = ReadSignature::parse(request.metadata())?;
         signature.check_time(self.ledger.now_us())?;
-        let view = self.fresh(consistency, deadline).await?;
+        let asked = Arc::new((signature, request.into_inner()));
+        let requirement = consistency.and_then(|consistency| consistency.requirement);
+        let waits = !matches!(requirement, Some(Requirement::MinimizeLatency(_)));
+        // Freshness may be a minute away, and whoever is nobody must not be waited for.
+        let known = if waits {
+            let view = self.ledger.view();
+            self.identify(&asked, view, deadline).await.is_ok()
+        } else {
+            true
+        };
+        let until = if known {
+            deadline
+        } else {
+            deadline.min(Instant::now() + STRANGERS_WAIT)
+        };
+        let view = self.fresh(requirement, until).await?;
+        // A key can be registered or retired meanwhile: what counts is the state that the answer comes from.
+        let (reader, view) = self.identify(&asked, view, deadline).await?;
+        let (_, request) = Arc::unwrap_or_clone(asked);
+        Ok(Opened {
+            request,
+            reader,
+            view,
+            deadline,
+        })
+    }
+
+    /// Who asks, in this state.
+    async fn identify<R: ReadRequest>(
+        &self,
+        asked: &Arc<(ReadSignature, R)>,
+        view: View,
+        deadline: Instant,
+    ) -> Answer<(Reader, View)> {
         let (origin, now_us) = (self.ledger.origin().to_owned(), self.ledger.now_us());
-        let request = request.into_inner();
+        let asked = Arc::clone(asked);
         self.work(deadline, move || {
-            let identity = signature.authenticate(&view, &origin, now_us, &request)?;
+            let (signature, request) = asked.as_ref();
+            let identity = signature.authenticate(&view, &origin, now_us, request)?;
             let reader = Reader::load(&view, identity)?.ok_or_else(invalid)?;
-            Ok(Opened {
-                request,
-                reader,
-                view,
-                deadline,
-            })
+            Ok((reader, view))
         })
         .await
     }
@@ -141,7 +173,7 @@ impl Gate {
     }
 
     /// The state, at least as fresh as asked for.
-    async fn fresh(&self, consistency: Option<v1::Consistency>, deadline: Instant) -> Answer<View> {
+    async fn fresh(&self, requirement: Option<Requirement>, deadline: Instant) -> Answer<View> {
         let stated = |set: bool| {
             if set {
                 Ok(())
@@ -149,7 +181,7 @@ impl Gate {
                 Err(argument("a requirement of `consistency` must be true"))
             }
         };
-        match consistency.and_then(|consistency| consistency.requirement) {
+        match requirement {
             None => self.ledger.fully_consistent(deadline).await?,
             Some(Requirement::FullyConsistent(set)) => {
                 stated(set)?;
@@ -394,7 +426,11 @@ mod tests {
         let refused = on(&workers, Instant::now(), || Ok(())).await;
         let refused = refused.expect_err("the only worker is busy");
         assert_eq!(refused.reason, ErrorReason::QueueFull);
-        assert_eq!(refused.retry_after, Some(BUSY), "it hears when to come again");
+        assert_eq!(
+            refused.retry_after,
+            Some(BUSY),
+            "it hears when to come again"
+        );
         release.send(()).expect("it waits");
         first
             .await

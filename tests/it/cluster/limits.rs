@@ -1,18 +1,20 @@
 //! Work that is too much at once: it waits or is refused in words, and nobody else waits with it.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::client::{Failed, Line};
 use countersign_tests::cluster::load::{Load, ask, question};
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, admin};
 use countersign_tests::kit::bundle;
-use ledger_proto::v1;
+use ledger_core::id::Identity;
+use ledger_proto::v1::{self, consistency::Requirement};
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
 const FOLLOW: &str = "/countersign.v1.LedgerService/Follow";
+const AGENT: &str = "/countersign.v1.IdentityService/GetAgent";
 const STATUS: &str = "/countersign.v1.ClusterService/GetNodeStatus";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,4 +147,36 @@ async fn a_bundle_that_takes_long_to_compile_holds_up_no_decision() {
         longest * 3 < all,
         "no decision for {longest:?} of the {all:?} in which the bundle was published"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_cannot_have_a_node_wait_for_a_state_that_never_comes() {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let options = Options {
+        nodes: 1,
+        ..Options::default()
+    };
+    let (cluster, actors) = Cluster::with_actors(options, 1).await;
+    let get = async |who: &Identity, requirement: Requirement| {
+        let message = v1::GetAgentRequest {
+            id: actors[0].agent.clone(),
+            consistency: Some(v1::Consistency {
+                requirement: Some(requirement),
+            }),
+        };
+        let request = cluster.signing.read(who, AGENT, message);
+        let answer: Result<v1::GetAgentResponse, Failed> =
+            cluster.line(1).call(AGENT, request, PATIENCE).await;
+        answer
+    };
+    let stranger = Identity::Agent("stranger".to_owned());
+    let begun = Instant::now();
+    let never = Requirement::AtLeastAsFresh(u64::MAX);
+    let failed = get(&stranger, never).await.expect_err("nobody's question");
+    let waited = begun.elapsed();
+    assert!(waited < PATIENCE / 2, "{waited:?}, {failed:?}");
+    let fresh = Requirement::FullyConsistent(true);
+    let failed = get(&stranger, fresh).await.expect_err("nobody's question");
+    assert_eq!(failed.reason, "READ_SIGNATURE_INVALID", "{failed:?}");
+    let _ = get(&admin(), fresh).await.expect("somebody's question");
 }
