@@ -3,6 +3,7 @@
 pub mod attested;
 mod attester;
 mod check;
+mod connections;
 pub mod eraser;
 pub mod fatal;
 mod keeper;

@@ -1,28 +1,22 @@
 //! The two servers: one for peers, one for everybody else.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
 use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
 use ledger_proto::v1;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
+use super::connections::{OPENING, limited};
 use super::ledger::Ledger;
 use crate::config::LimitsConfig;
 use crate::front;
@@ -36,8 +30,6 @@ const MAX_CONNECTIONS: usize = 4_096;
 const MAX_PEER_CONNECTIONS: usize = 256;
 /// Most calls of one peer at a time, on one connection.
 const MAX_PEER_CALLS: u32 = 1_024;
-/// Between two words on connections that are refused.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// A connection that does not answer a ping for so long is closed.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Longest list of headers in bytes.
@@ -101,7 +93,7 @@ pub(super) fn start(
         .http2_max_header_list_size(MAX_HEADERS)
         .add_routes(Routes::from(peers))
         .serve_with_incoming_shutdown(
-            limited(listeners.peer, MAX_PEER_CONNECTIONS),
+            limited(listeners.peer, MAX_PEER_CONNECTIONS, OPENING),
             peers_ended.cancelled_owned(),
         );
     let client_server = Server::builder()
@@ -112,7 +104,7 @@ pub(super) fn start(
         .http2_max_header_list_size(MAX_HEADERS)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            limited(listeners.client, MAX_CONNECTIONS),
+            limited(listeners.client, MAX_CONNECTIONS, OPENING),
             ended.cancelled_owned(),
         );
     Ok(Servers {
@@ -125,83 +117,6 @@ pub(super) fn start(
 async fn running(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
     if let Err(error) = server.await {
         tracing::warn!(%error, "a server ended");
-    }
-}
-
-/// A connection that counts.
-struct Counted {
-    stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-fn limited(listener: TcpListener, most: usize) -> impl Stream<Item = std::io::Result<Counted>> {
-    let room = Arc::new(Semaphore::new(most));
-    let mut said: Option<Instant> = None;
-    TcpListenerStream::new(listener).filter_map(move |accepted| {
-        let counted = match accepted {
-            Ok(stream) => {
-                let permit = Arc::clone(&room).try_acquire_owned().ok();
-                if permit.is_none() && said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
-                    said = Some(Instant::now());
-                    tracing::warn!(most, "connections are refused: as many as may be are open");
-                }
-                permit.map(|permit| {
-                    // Small answers should not wait for more.
-                    let _ = stream.set_nodelay(true);
-                    Ok(Counted {
-                        stream,
-                        _permit: permit,
-                    })
-                })
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                None
-            }
-        };
-        std::future::ready(counted)
-    })
-}
-
-impl Connected for Counted {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

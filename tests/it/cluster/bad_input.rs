@@ -1,13 +1,14 @@
 //! Strangers at the ports: whatever they send gets a clear error or nothing, and everybody else is served.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use countersign_tests::cluster::client::Signing;
+use countersign_tests::cluster::client::{Line, Signing};
 use countersign_tests::cluster::load::{ask, question};
 use countersign_tests::cluster::people::Actor;
-use countersign_tests::cluster::{Cluster, Options};
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, SOON};
 use ledger_proto::v1;
 use tonic::Code;
 
@@ -15,6 +16,8 @@ use tonic::Code;
 const GROWTH: u64 = 128 * 1024 * 1024;
 /// Connections at once.
 const CONNECTIONS: usize = 4_096;
+/// The same for the port of the peers.
+const PEER_CONNECTIONS: usize = 256;
 /// What every HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
@@ -111,6 +114,51 @@ async fn idle_connections_in_thousands_do_not_shut_others_out() {
         .collect();
     must_serve(&mut cluster, &actors[0], before).await;
     drop(held);
+    must_serve(&mut cluster, &actors[0], before).await;
+}
+
+/// True once the other end has closed; what it said before does not count.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut said = [0; 1024];
+    loop {
+        match stream.read(&mut said) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_on_which_nothing_is_said_make_room_for_others() {
+    let (mut cluster, actors) = Cluster::with_actors(single(), 1).await;
+    let before: u64 = cluster.resident_bytes().into_iter().sum();
+    let ports = [
+        (cluster.file(1).client, CONNECTIONS),
+        (cluster.file(1).peer, PEER_CONNECTIONS),
+    ];
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for (port, most) in ports {
+        for number in 0..most {
+            let mut stream = connect(port);
+            // All but the last byte of what would make it a connection.
+            let _ = stream.write_all(&PREFACE[..number % PREFACE.len()]);
+            stream.set_nonblocking(true).expect("a socket can wait");
+            silent.push(stream);
+        }
+    }
+    until("the silent ones are shown out", SOON, async || {
+        silent.retain_mut(|stream| !is_closed(stream));
+        silent.is_empty().then_some(())
+    })
+    .await;
+    // Somebody who was not there before gets in.
+    let line = Line::new(1, &cluster.file(1).client.to_string());
+    let question = cluster.signing.command(question(&actors[0], 0));
+    until("a new connection is served", SOON, async || {
+        ask(&line, &question).await.ok()
+    })
+    .await;
     must_serve(&mut cluster, &actors[0], before).await;
 }
 
