@@ -18,6 +18,7 @@ pub mod rights;
 pub mod session;
 #[cfg(test)]
 pub(crate) mod test_world;
+mod workers;
 
 use ledger_proto::v1;
 use tonic::service::{Routes, RoutesBuilder};

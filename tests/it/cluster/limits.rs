@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use countersign_tests::cluster::client::{Failed, Line};
 use countersign_tests::cluster::load::{Load, ask, question};
 use countersign_tests::cluster::wait::until;
-use countersign_tests::cluster::{Cluster, Options, RECOVERY, admin};
+use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON, admin};
 use countersign_tests::kit::bundle;
 use ledger_core::id::Identity;
 use ledger_proto::v1::{self, consistency::Requirement};
@@ -110,6 +110,41 @@ async fn calls_past_the_limit_of_a_connection_wait_and_hold_up_no_other_connecti
     let _ = status(cluster.line(1)).await.expect("another connection");
     open.pop();
     let _ = status(&line).await.expect("there is room again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_follows_as_often_as_it_may_leaves_room_to_others() {
+    const MAY: usize = 16;
+    let options = Options {
+        nodes: 1,
+        ..Options::default()
+    };
+    let (cluster, actors) = Cluster::with_actors(options, 1).await;
+    let follow = async |who: &Identity| {
+        let request = cluster
+            .signing
+            .read(who, FOLLOW, v1::FollowRequest::default());
+        let stream: Result<Streaming<v1::FollowResponse>, Failed> =
+            cluster.line(1).listen(FOLLOW, request).await;
+        stream
+    };
+    let mut open = Vec::new();
+    for _ in 0..MAY {
+        open.push(follow(&admin()).await.expect("there is room"));
+    }
+    let failed = follow(&admin()).await.expect_err("there is none");
+    assert_eq!(
+        (failed.code, failed.reason.as_str()),
+        (Code::ResourceExhausted, "QUEUE_FULL"),
+        "{failed:?}"
+    );
+    let agent = Identity::Agent(actors[0].agent.clone());
+    let _own = follow(&agent).await.expect("others have room");
+    open.pop();
+    until("there is room again", SOON, async || {
+        follow(&admin()).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
