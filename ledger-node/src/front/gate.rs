@@ -13,6 +13,7 @@ use super::failure::{Answer, Failure, Reply};
 use super::follow::Follows;
 use super::read_auth::{ReadRequest, ReadSignature, invalid};
 use super::rights::Reader;
+use super::sending::Room;
 use super::workers::Workers;
 use crate::node::ledger::{Ledger, Submitted, View};
 
@@ -22,9 +23,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most of a call's time that is kept back, so that the answer about a deadline comes before the deadline.
 const MAX_RESERVE: Duration = Duration::from_millis(250);
-/// Most reads that run at a time, signed ones and open ones. Each may hold a page (3 MiB), evidence (64 MiB) only rarely;
-/// open reads have places of their own, so that strangers cannot keep others from reading, and so have those who follow, because
-/// one of them can look at thousands of entries without a pause that it may not read.
+/// Most reads that run at a time. Each may hold a page (3 MiB); evidence has a room of its own. Open reads have places of their
+/// own, so that strangers cannot keep others from reading, and so have those who follow, because one of them can look without a
+/// pause at thousands of entries that it may not read.
 const WORKERS: usize = 16;
 const OPEN_WORKERS: usize = 8;
 const FOLLOW_WORKERS: usize = 4;
@@ -39,6 +40,8 @@ pub struct Gate {
     pub ledger: Ledger,
     /// Who follows.
     pub(super) follows: Follows,
+    /// Room for evidence.
+    pub(super) evidence: Room,
     workers: Workers,
     open_workers: Workers,
     follow_workers: Workers,
@@ -64,6 +67,7 @@ impl Gate {
         Self {
             ledger,
             follows: Follows::default(),
+            evidence: Room::default(),
             workers: Workers::new(WORKERS),
             open_workers: Workers::new(OPEN_WORKERS),
             follow_workers: Workers::new(FOLLOW_WORKERS),

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod proving;
 pub mod read_auth;
 pub mod rights;
+mod sending;
 pub mod session;
 #[cfg(test)]
 pub(crate) mod test_world;
