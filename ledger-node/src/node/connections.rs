@@ -24,10 +24,22 @@ const PREFACE_LEN: usize = 24;
 /// Between two words on connections that are refused.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
+/// The calls of one connection that may go on asking share so many places. Clones are the same places.
+#[derive(Debug, Clone)]
+pub(super) struct Share(pub(super) Arc<Semaphore>);
+
+impl Share {
+    /// So many places.
+    pub(super) fn new(places: usize) -> Self {
+        Self(Arc::new(Semaphore::new(places)))
+    }
+}
+
 /// A connection that counts.
 #[derive(Debug)]
 pub(super) struct Counted {
     stream: TcpStream,
+    share: Share,
     opening: Option<Opening>,
     _permit: OwnedSemaphorePermit,
 }
@@ -39,10 +51,12 @@ struct Opening {
     late: Pin<Box<Sleep>>,
 }
 
-/// The connections of a port, at most so many at a time; their first words come within `opening`.
+/// The connections of a port, at most so many at a time, each with so many calls that may go on asking; their first words come
+/// within `opening`.
 pub(super) fn limited(
     listener: TcpListener,
     most: usize,
+    streams: usize,
     opening: Duration,
 ) -> impl Stream<Item = std::io::Result<Counted>> {
     let room = Arc::new(Semaphore::new(most));
@@ -60,6 +74,7 @@ pub(super) fn limited(
                     let _ = stream.set_nodelay(true);
                     Ok(Counted {
                         stream,
+                        share: Share::new(streams),
                         opening: Some(Opening {
                             missing: PREFACE_LEN,
                             late: Box::pin(tokio::time::sleep(opening)),
@@ -78,10 +93,10 @@ pub(super) fn limited(
 }
 
 impl Connected for Counted {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+    type ConnectInfo = Share;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+        self.share.clone()
     }
 }
 
@@ -154,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_without_first_words_ends_and_its_place_is_free() {
         let (listener, address) = listener().await;
-        let mut connections = pin!(limited(listener, 1, Duration::from_millis(20)));
+        let mut connections = pin!(limited(listener, 1, 1, Duration::from_millis(20)));
         for said in [0, 1, PREFACE_LEN - 1] {
             let mut client = TcpStream::connect(address).await.unwrap();
             client.write_all(&vec![b'P'; said]).await.unwrap();
@@ -169,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_has_begun_may_be_silent() {
         let (listener, address) = listener().await;
-        let mut connections = pin!(limited(listener, 1, Duration::from_millis(20)));
+        let mut connections = pin!(limited(listener, 1, 1, Duration::from_millis(20)));
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(&[b'P'; PREFACE_LEN]).await.unwrap();
         let mut server = connections.next().await.unwrap().unwrap();

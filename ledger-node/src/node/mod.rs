@@ -2,6 +2,7 @@
 
 pub mod attested;
 mod attester;
+mod bodies;
 mod check;
 mod connections;
 pub mod eraser;

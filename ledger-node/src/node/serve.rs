@@ -16,14 +16,47 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
+use super::bodies::{Bounded, Bounds};
 use super::connections::{OPENING, limited};
 use super::ledger::Ledger;
 use crate::config::LimitsConfig;
 use crate::front;
 use crate::raft::peer_requests::NOT_FOR_CLIENTS;
 use crate::raft::peer_service::Service;
+use crate::raft::peers::MAX_PEER_MESSAGE;
 use crate::submit::standing::{Leading, Standing};
 
+/// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
+/// 256 MiB, half of what a node may use, and only while somebody means it ill: questions that come are not counted any more. A call
+/// that goes on asking takes up to 40 KiB while it is silent: 160 MiB for 4,096. Of parts of messages 64 MiB are kept, that
+/// is 20 of the longest or 256 of those that are as long as an input may be.
+const FROM_CLIENTS: Bounds = Bounds {
+    calls: 16_384,
+    streams: 4_096,
+    bytes: 64 << 20,
+    longest: front::MAX_MESSAGE_LEN,
+    patience: Duration::from_secs(30),
+    asking: &[
+        "/countersign.v1.AuthorizationService/AuthorizeStream",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ],
+};
+/// The same for peers. A ledger has at most nine nodes: each of the eight others may be sending one of the longest messages at
+/// the same time, and have as many calls open as it may. A message of 16 MiB in a minute is 280 KiB a second.
+const FROM_PEERS: Bounds = Bounds {
+    calls: 8 * MAX_PEER_CALLS as usize,
+    streams: 8 * MAX_PEER_CALLS as usize,
+    bytes: 8 * MAX_PEER_MESSAGE,
+    longest: MAX_PEER_MESSAGE,
+    patience: Duration::from_secs(60),
+    asking: &[
+        "/countersign.peer.v1.PeerService/Append",
+        "/countersign.peer.v1.PeerService/SendSnapshot",
+        "/countersign.peer.v1.PeerService/Forward",
+    ],
+};
+/// Most calls that go on asking on one connection of a client: each takes any number of questions.
+const MAX_STREAMS: usize = 64;
 /// Most connections of clients. One more is closed at once.
 const MAX_CONNECTIONS: usize = 4_096;
 /// Most connections of peers.
@@ -91,9 +124,15 @@ pub(super) fn start(
         // Calls that have run out of time wait here while this node stands still. Going on, it must not drop the connection.
         .http2_max_pending_accept_reset_streams(Some(MAX_PEER_CALLS as usize))
         .http2_max_header_list_size(MAX_HEADERS)
+        .layer(Bounded::new(FROM_PEERS))
         .add_routes(Routes::from(peers))
         .serve_with_incoming_shutdown(
-            limited(listeners.peer, MAX_PEER_CONNECTIONS, OPENING),
+            limited(
+                listeners.peer,
+                MAX_PEER_CONNECTIONS,
+                MAX_PEER_CALLS as usize,
+                OPENING,
+            ),
             peers_ended.cancelled_owned(),
         );
     let client_server = Server::builder()
@@ -102,9 +141,10 @@ pub(super) fn start(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(limits.calls_per_connection)
         .http2_max_header_list_size(MAX_HEADERS)
+        .layer(Bounded::new(FROM_CLIENTS))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            limited(listeners.client, MAX_CONNECTIONS, OPENING),
+            limited(listeners.client, MAX_CONNECTIONS, MAX_STREAMS, OPENING),
             ended.cancelled_owned(),
         );
     Ok(Servers {
@@ -199,3 +239,46 @@ impl Health {
 
 // The names above are constants of generated code; this keeps them the names that tonic routes by.
 const _: fn() -> &'static str = || <PeerServiceServer<Service> as NamedService>::NAME;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The full paths of all calls whose requests are streams, as the descriptors have them.
+    fn asking() -> Vec<String> {
+        let mut found = Vec::new();
+        let folders = ["countersign/v1", "countersign/peer/v1"];
+        for folder in folders {
+            let path = format!("{}/../proto/proto/{folder}", env!("CARGO_MANIFEST_DIR"));
+            for file in std::fs::read_dir(path).unwrap() {
+                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                let mut service = String::new();
+                for line in text.lines().map(str::trim) {
+                    if let Some(name) = line.strip_prefix("service ") {
+                        let package = folder.replace('/', ".");
+                        service = format!("/{package}.{}", name.split(' ').next().unwrap());
+                    }
+                    let rpc = line
+                        .strip_prefix("rpc ")
+                        .and_then(|rpc| rpc.split_once('('));
+                    if let Some((name, _)) = rpc.filter(|(_, rest)| rest.starts_with("stream ")) {
+                        found.push(format!("{service}/{name}"));
+                    }
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn exactly_the_calls_that_go_on_asking_may_be_silent() {
+        let ours = FROM_CLIENTS.asking.iter().chain(FROM_PEERS.asking);
+        let mut ours: Vec<&str> = ours
+            .copied()
+            .filter(|path| !path.starts_with("/grpc."))
+            .collect();
+        ours.sort_unstable();
+        assert_eq!(ours, asking());
+    }
+}
