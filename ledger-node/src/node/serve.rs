@@ -27,12 +27,12 @@ use crate::raft::peers::MAX_PEER_MESSAGE;
 use crate::submit::standing::{Leading, Standing};
 
 /// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
-/// 256 MiB, half of what a node may use, and only while somebody means it ill: questions that come are not counted any more. A call
-/// that goes on asking takes up to 40 KiB while it is silent: 160 MiB for 4,096. Of parts of messages 64 MiB are kept, that
-/// is 20 of the longest or 256 of those that are as long as an input may be.
+/// 256 MiB, half of what a node may use, and only while somebody means it ill, because a question that has come is not counted
+/// any more. A call that goes on asking takes up to 40 KiB while it is silent, and its window when its answers are not read:
+/// 168 MiB for 1,024. Of parts of messages 64 MiB are kept, 20 of the longest or 256 that are as long as an input may be.
 const FROM_CLIENTS: Bounds = Bounds {
     calls: 16_384,
-    streams: 4_096,
+    streams: 1_024,
     bytes: 64 << 20,
     longest: front::MAX_MESSAGE_LEN,
     patience: Duration::from_secs(30),
@@ -56,7 +56,10 @@ const FROM_PEERS: Bounds = Bounds {
     ],
 };
 /// Most calls that go on asking on one connection of a client: each takes any number of questions.
-const MAX_STREAMS: usize = 64;
+const MAX_STREAMS: usize = 16;
+/// What a client may send on one call before any of it was taken, in bytes: 4 Mbit/s on a line whose answers take a quarter of a
+/// second, and far more on a shorter one.
+const WINDOW: u32 = 128 << 10;
 /// Most connections of clients. One more is closed at once.
 const MAX_CONNECTIONS: usize = 4_096;
 /// Most connections of peers.
@@ -139,6 +142,7 @@ pub(super) fn start(
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .initial_stream_window_size(WINDOW)
         .max_concurrent_streams(limits.calls_per_connection)
         .http2_max_header_list_size(MAX_HEADERS)
         .layer(Bounded::new(FROM_CLIENTS))
