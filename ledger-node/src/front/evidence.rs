@@ -7,22 +7,27 @@ use ledger_core::evidence::{self, BuildError, Sources};
 use ledger_core::hash::{LeafIndex, TreeSize};
 use ledger_core::id::SessionId;
 use ledger_core::ledger;
-use ledger_core::state::{Key, read};
+use ledger_core::state::{Key, State as _, read};
 use ledger_proto::v1::{self, CompartmentKind, ErrorReason, ReceiptLevel, get_evidence_request};
+use prost::Message as _;
 use tonic::Request;
 
-use super::failure::{Answer, Failure, Pieces};
+use super::failure::{Answer, Failure};
 use super::gate::{Gate, Opened, argument, not_found};
 use super::proving::unproven;
 use super::rights::permitted;
+use super::sending::File;
+pub(super) use super::sending::pieces;
 use crate::index::{self, List, Span};
 use crate::node::ledger::{Ledger, View};
 use crate::storage::Direction;
 
-/// Most bytes of a part.
-const PIECE_LEN: usize = 1024 * 1024;
 /// Most entries of a session's evidence: with 1 KiB each, as many as a file can hold.
 const MAX_SESSION_LEAVES: usize = 65_536;
+
+/// Length for which room is made when the evidence of a decision is: a bundle of 8 MiB in 171 entries of up to 60,000 bytes, which
+/// are 10 MiB, with proofs and what else is in it.
+const DECISION_LEN: usize = 16 * 1024 * 1024;
 
 /// Whom or what evidence is about.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +37,7 @@ enum Subject {
 }
 
 /// The file.
-pub(super) async fn get(gate: &Gate, request: Request<v1::GetEvidenceRequest>) -> Answer<Vec<u8>> {
+pub(super) async fn get(gate: &Gate, request: Request<v1::GetEvidenceRequest>) -> Answer<File> {
     let asked = request.get_ref();
     // Content may have been erased meanwhile, which a node that is cut off does not know.
     let consistency = asked.consistency.filter(|_| asked.compartments.is_empty());
@@ -42,14 +47,16 @@ pub(super) async fn get(gate: &Gate, request: Request<v1::GetEvidenceRequest>) -
         let kinds = kinds(&opened.request.compartments)?;
         let subject = subject(&opened.request)?;
         let last = last_leaf(&opened, subject, !kinds.is_empty(), now_us)?;
-        Ok((subject, kinds, last, opened.request.trust_epoch))
+        let len = length(&opened.view, subject, &kinds)?;
+        Ok((subject, kinds, last, opened.request.trust_epoch, len))
     };
-    let (subject, kinds, last, epoch) = gate.work(deadline, look).await?;
+    let (subject, kinds, last, epoch, len) = gate.work(deadline, look).await?;
     let min = TreeSize(last.saturating_add(1));
     let level = ReceiptLevel::Cosigned;
     let ledger = gate.ledger.clone();
     let (note, size) = ledger.checkpoint(min, level, deadline).await?;
     ledger.at_least(size, deadline).await?;
+    let share = gate.evidence.take(len, deadline).await?;
     let build = move || {
         let view = ledger.view();
         let trust_checkpoints = trust_checkpoints(&ledger, &view, epoch, size)?;
@@ -65,9 +72,9 @@ pub(super) async fn get(gate: &Gate, request: Request<v1::GetEvidenceRequest>) -
         };
         let file = evidence::encode(&built.map_err(unbuilt)?);
         if file.len() > evidence::MAX_EVIDENCE_LEN {
-            return Err(argument("this session is too long for one evidence file"));
+            return Err(too_long());
         }
-        Ok(file)
+        Ok(File::within(file, share))
     };
     gate.work(deadline, build).await
 }
@@ -135,12 +142,43 @@ fn session_leaves(view: &View, id: SessionId) -> Answer<Vec<LeafIndex>> {
     };
     let leaves = index::leaves(view, &List::session(id), all, MAX_SESSION_LEAVES)?;
     if leaves.len() >= MAX_SESSION_LEAVES {
-        return Err(argument("this session is too long for one evidence file"));
+        return Err(too_long());
     }
     Ok(leaves
         .into_iter()
         .map(|(leaf, _)| LeafIndex(leaf))
         .collect())
+}
+
+/// About how long a file will be. Refuses one that is too long before it is in memory: entries and content of a long session may be
+/// gigabytes.
+fn length(view: &View, subject: Subject, kinds: &[CompartmentKind]) -> Answer<usize> {
+    let id = match subject {
+        Subject::Decision(_) => return Ok(DECISION_LEN),
+        Subject::Session(id) => id,
+    };
+    let mut len = 0_usize;
+    for leaf in session_leaves(view, id)? {
+        let entry = ledger::entry(view, leaf)?;
+        // Late entries are in no evidence of their session.
+        let late = |entry: &v1::Entry| ledger_core::entry::chain(entry).is_some_and(|at| at.late);
+        let Some(entry) = entry.filter(|entry| !late(entry)) else {
+            continue;
+        };
+        len = len.saturating_add(entry.encoded_len());
+        for kind in kinds {
+            let stored = view.get(Key::compartment(leaf, *kind).as_bytes())?;
+            len = len.saturating_add(stored.map_or(0, |stored| stored.len()));
+        }
+        if len > evidence::MAX_EVIDENCE_LEN {
+            return Err(too_long());
+        }
+    }
+    Ok(len)
+}
+
+fn too_long() -> Failure {
+    argument("this session is too long for one evidence file")
 }
 
 /// The changes of the trust policy from the verifier's epoch to the checkpoint's.
@@ -181,18 +219,4 @@ pub(super) fn unbuilt(error: BuildError) -> Failure {
             )
         }
     }
-}
-
-/// Bytes in parts, made one at a time as they are taken.
-pub(super) fn pieces<T: Send + 'static>(
-    bytes: Vec<u8>,
-    mut make: impl FnMut(Vec<u8>) -> T + Send + 'static,
-) -> Pieces<T> {
-    let mut rest = bytes::Bytes::from(bytes);
-    let parts = std::iter::from_fn(move || {
-        (!rest.is_empty()).then(|| rest.split_to(PIECE_LEN.min(rest.len())))
-    });
-    Box::pin(tokio_stream::iter(
-        parts.map(move |part| Ok(make(part.to_vec()))),
-    ))
 }

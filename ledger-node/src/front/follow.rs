@@ -1,29 +1,97 @@
 //! Entries as they come: one task for each follower, which waits while the follower does not take what it has.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledger_core::hash::TreeSize;
-use ledger_proto::v1::{self, ReceiptLevel};
+use ledger_core::id::Identity;
+use ledger_proto::v1::{self, ErrorReason, ReceiptLevel};
 use prost::Message;
 use tokio::sync::mpsc;
 
 use super::failure::{Answer, Failure};
 use super::gate::{Gate, Proving};
 use super::listing::{Filter, find};
-use super::paging::{MAX_LOOKED_AT, MAX_PAGE_BYTES};
+use super::paging::MAX_PAGE_BYTES;
 use super::proving::prove;
 use super::read_auth::invalid;
 use super::rights::Reader;
 use crate::index::Span;
 use crate::storage::Direction;
 
+/// Most followers. While nobody reads, each holds three responses: one that is made, one that waits and one on its way. Of
+/// 256 KiB that is 192 MiB for all of them.
+const MAX_FOLLOWERS: usize = 256;
+/// Most followers of one identity, so that one of them leaves places to others.
+const MAX_FOLLOWERS_OF_ONE: usize = 16;
 /// Most entries of one response.
 const MAX_ENTRIES: usize = 256;
+/// Most bytes of the entries of one response, four of the longest. Most entries are so short that 256 of them fit.
+const MAX_RESPONSE_BYTES: usize = 256 * 1024;
+/// Most entries that are looked at for one response. 256 followers who may read none of them share four workers: each waits for
+/// 64 others who look at so many in about 10 ms, far less than the time of a heartbeat.
+const MAX_LOOKED_AT: usize = 2_000;
 /// A response comes at least this often; below the 10 s that are promised, because it takes time to arrive.
 const HEARTBEAT: Duration = Duration::from_secs(8);
 /// Responses made and not taken yet.
-pub(super) const BUFFER: usize = 2;
+pub(super) const BUFFER: usize = 1;
+
+/// Who follows now. Clones are the same followers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Follows(Arc<Mutex<BTreeMap<Identity, usize>>>);
+
+/// The place of one follower; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    follows: Follows,
+    who: Identity,
+}
+
+impl Follows {
+    /// A place for one more.
+    ///
+    /// # Errors
+    /// `QUEUE_FULL`
+    pub(super) fn enter(&self, who: &Identity) -> Answer<Place> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |message: &str| {
+            // Nobody knows when another one leaves.
+            Failure::new(ErrorReason::QueueFull, message).after(HEARTBEAT)
+        };
+        let of_one = all.get(who).copied().unwrap_or_default();
+        if of_one >= MAX_FOLLOWERS_OF_ONE {
+            return Err(full(
+                "this identity follows as often as it may; end one, or ask another node",
+            ));
+        }
+        if all.values().sum::<usize>() >= MAX_FOLLOWERS {
+            return Err(full(
+                "this node has as many followers as it may; ask another one",
+            ));
+        }
+        all.insert(who.clone(), of_one + 1);
+        Ok(Place {
+            follows: self.clone(),
+            who: who.clone(),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self
+            .follows
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let left = all.remove(&self.who).and_then(|open| open.checked_sub(1));
+        if let Some(left @ 1..) = left {
+            all.insert(self.who.clone(), left);
+        }
+    }
+}
 
 /// Somebody who follows the ledger.
 #[derive(Debug)]
@@ -33,6 +101,8 @@ pub(super) struct Follower {
     pub(super) filter: Filter,
     pub(super) level: ReceiptLevel,
     pub(super) next: u64,
+    /// Given back when it ends.
+    pub(super) _place: Place,
 }
 
 impl Follower {
@@ -103,7 +173,7 @@ impl Follower {
         let (view, identity) = (self.gate.ledger.view(), self.reader.identity.clone());
         let until = Instant::now() + HEARTBEAT;
         let load = move || Reader::load(&view, identity)?.ok_or_else(invalid).map(drop);
-        self.gate.work(until, load).await
+        self.gate.work_following(until, load).await
     }
 
     /// Looks at what the checkpoint covers, with the rights that the follower has now.
@@ -112,13 +182,14 @@ impl Follower {
         let origin = self.gate.ledger.origin().to_owned();
         let (now_us, next) = (self.gate.ledger.now_us(), self.next);
         let work = move || respond(&proving, identity, &filter, &origin, now_us, next);
-        self.gate.work(Instant::now() + HEARTBEAT, work).await
+        let until = Instant::now() + HEARTBEAT;
+        self.gate.work_following(until, work).await
     }
 }
 
 fn respond(
     proving: &Proving,
-    identity: ledger_core::id::Identity,
+    identity: Identity,
     filter: &Filter,
     origin: &str,
     now_us: u64,
@@ -142,7 +213,7 @@ fn respond(
     )?;
     let mut next_index = found.rest.map_or(size.0, |rest| rest.from).max(next);
     let mut entries = prove(view, origin, size, &found.leaves)?;
-    let fits = fitting(&entries);
+    let fits = within(&entries, MAX_RESPONSE_BYTES);
     if let Some(cut) = entries.get(fits) {
         next_index = cut.index;
         entries.truncate(fits);
@@ -162,12 +233,56 @@ fn respond(
 /// How many of these entries fit into one message.
 #[must_use]
 pub(super) fn fitting(entries: &[v1::ProvenEntry]) -> usize {
+    within(entries, MAX_PAGE_BYTES)
+}
+
+fn within(entries: &[v1::ProvenEntry], most: usize) -> usize {
     let mut bytes = 0;
     entries
         .iter()
         .take_while(|entry| {
             bytes += entry.encoded_len() + 8;
-            bytes <= MAX_PAGE_BYTES
+            bytes <= most
         })
         .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(number: usize) -> Identity {
+        Identity::Agent(format!("agent-{number}"))
+    }
+
+    #[test]
+    fn one_follower_leaves_room_to_others_and_all_together_are_bounded() {
+        let follows = Follows::default();
+        let mut places: Vec<Place> = (0..MAX_FOLLOWERS_OF_ONE)
+            .map(|_| follows.enter(&agent(0)).unwrap())
+            .collect();
+        let refused = follows.enter(&agent(0)).unwrap_err();
+        assert_eq!(refused.reason, ErrorReason::QueueFull);
+        assert!(refused.retry_after.is_some());
+        places.pop();
+        places.push(follows.enter(&agent(0)).unwrap());
+
+        for number in places.len()..MAX_FOLLOWERS {
+            places.push(follows.enter(&agent(number)).unwrap());
+        }
+        let refused = follows.enter(&agent(MAX_FOLLOWERS)).unwrap_err();
+        assert_eq!(refused.reason, ErrorReason::QueueFull);
+        drop(places);
+        assert!(follows.0.lock().unwrap().is_empty(), "nobody is left");
+    }
+
+    #[test]
+    fn the_longest_entry_fits_into_a_response() {
+        let entry = v1::ProvenEntry {
+            index: u64::MAX,
+            entry: vec![7; ledger_core::limits::MAX_ENTRY_LEN],
+            path: vec![vec![7; 32]; 64],
+        };
+        assert!(within(&vec![entry; 8], MAX_RESPONSE_BYTES) >= 4);
+    }
 }

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use ledger_core::hash::TreeSize;
 use ledger_core::machine::{self, Liveness};
 use ledger_proto::v1::{self, ErrorReason, ReceiptLevel, command::Body, consistency::Requirement};
-use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response};
 
 use super::failure::{Answer, Failure, Reply};
+use super::follow::Follows;
 use super::read_auth::{ReadRequest, ReadSignature, invalid};
 use super::rights::Reader;
+use super::sending::Room;
+use super::workers::Workers;
 use crate::node::ledger::{Ledger, Submitted, View};
 
 /// Time of a call that states no deadline.
@@ -21,18 +23,28 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most of a call's time that is kept back, so that the answer about a deadline comes before the deadline.
 const MAX_RESERVE: Duration = Duration::from_millis(250);
-/// Most reads that run at a time, signed ones and open ones. Each may hold a page (3 MiB), evidence (64 MiB) only rarely;
-/// open reads have places of their own, so that strangers cannot keep others from reading.
+/// Most reads that run at a time. Each may hold a page (3 MiB); evidence has a room of its own. Open reads have places of their
+/// own, so that strangers cannot keep others from reading, and so have those who follow, because one of them can look without a
+/// pause at thousands of entries that it may not read.
 const WORKERS: usize = 16;
 const OPEN_WORKERS: usize = 8;
+const FOLLOW_WORKERS: usize = 4;
+/// How long somebody whom this node does not know may have it wait for a fresher state: long enough for a key that was
+/// registered a moment ago to arrive, which takes one heartbeat, and too short to keep calls open for nothing.
+const STRANGERS_WAIT: Duration = Duration::from_secs(2);
 
 /// The way into the ledger. Clones are the same gate.
 #[derive(Debug, Clone)]
 pub struct Gate {
     /// The ledger behind it.
     pub ledger: Ledger,
-    workers: Arc<Semaphore>,
-    open_workers: Arc<Semaphore>,
+    /// Who follows.
+    pub(super) follows: Follows,
+    /// Room for evidence.
+    pub(super) evidence: Room,
+    workers: Workers,
+    open_workers: Workers,
+    follow_workers: Workers,
 }
 
 /// A read whose signature holds, on a state that is as fresh as asked for.
@@ -54,8 +66,11 @@ impl Gate {
     pub fn new(ledger: Ledger) -> Self {
         Self {
             ledger,
-            workers: Arc::new(Semaphore::new(WORKERS)),
-            open_workers: Arc::new(Semaphore::new(OPEN_WORKERS)),
+            follows: Follows::default(),
+            evidence: Room::default(),
+            workers: Workers::new(WORKERS),
+            open_workers: Workers::new(OPEN_WORKERS),
+            follow_workers: Workers::new(FOLLOW_WORKERS),
         }
     }
 
@@ -108,18 +123,47 @@ impl Gate {
         let deadline = deadline(request.metadata());
         let signature = ReadSignature::parse(request.metadata())?;
         signature.check_time(self.ledger.now_us())?;
-        let view = self.fresh(consistency, deadline).await?;
+        let asked = Arc::new((signature, request.into_inner()));
+        let requirement = consistency.and_then(|consistency| consistency.requirement);
+        let waits = !matches!(requirement, Some(Requirement::MinimizeLatency(_)));
+        // Freshness may be a minute away, and whoever is nobody must not be waited for.
+        let known = if waits {
+            let view = self.ledger.view();
+            self.identify(&asked, view, deadline).await.is_ok()
+        } else {
+            true
+        };
+        let until = if known {
+            deadline
+        } else {
+            deadline.min(Instant::now() + STRANGERS_WAIT)
+        };
+        let view = self.fresh(requirement, until).await?;
+        // A key can be registered or retired meanwhile: what counts is the state that the answer comes from.
+        let (reader, view) = self.identify(&asked, view, deadline).await?;
+        let (_, request) = Arc::unwrap_or_clone(asked);
+        Ok(Opened {
+            request,
+            reader,
+            view,
+            deadline,
+        })
+    }
+
+    /// Who asks, in this state.
+    async fn identify<R: ReadRequest>(
+        &self,
+        asked: &Arc<(ReadSignature, R)>,
+        view: View,
+        deadline: Instant,
+    ) -> Answer<(Reader, View)> {
         let (origin, now_us) = (self.ledger.origin().to_owned(), self.ledger.now_us());
-        let request = request.into_inner();
+        let asked = Arc::clone(asked);
         self.work(deadline, move || {
-            let identity = signature.authenticate(&view, &origin, now_us, &request)?;
+            let (signature, request) = asked.as_ref();
+            let identity = signature.authenticate(&view, &origin, now_us, request)?;
             let reader = Reader::load(&view, identity)?.ok_or_else(invalid)?;
-            Ok(Opened {
-                request,
-                reader,
-                view,
-                deadline,
-            })
+            Ok((reader, view))
         })
         .await
     }
@@ -139,7 +183,7 @@ impl Gate {
     }
 
     /// The state, at least as fresh as asked for.
-    async fn fresh(&self, consistency: Option<v1::Consistency>, deadline: Instant) -> Answer<View> {
+    async fn fresh(&self, requirement: Option<Requirement>, deadline: Instant) -> Answer<View> {
         let stated = |set: bool| {
             if set {
                 Ok(())
@@ -147,7 +191,7 @@ impl Gate {
                 Err(argument("a requirement of `consistency` must be true"))
             }
         };
-        match consistency.and_then(|consistency| consistency.requirement) {
+        match requirement {
             None => self.ledger.fully_consistent(deadline).await?,
             Some(Requirement::FullyConsistent(set)) => {
                 stated(set)?;
@@ -170,7 +214,7 @@ impl Gate {
         deadline: Instant,
         work: impl FnOnce() -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
-        on(&self.workers, deadline, work).await
+        self.workers.run(deadline, work).await
     }
 
     /// The same for reads that are open to strangers.
@@ -182,7 +226,19 @@ impl Gate {
         deadline: Instant,
         work: impl FnOnce() -> Answer<T> + Send + 'static,
     ) -> Answer<T> {
-        on(&self.open_workers, deadline, work).await
+        self.open_workers.run(deadline, work).await
+    }
+
+    /// The same for those who follow.
+    ///
+    /// # Errors
+    /// Those of [`Gate::work`].
+    pub(super) async fn work_following<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        work: impl FnOnce() -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        self.follow_workers.run(deadline, work).await
     }
 
     /// A checkpoint of at least that size, and a view that covers it. If COSIGNED does not come in time, one that is only
@@ -234,35 +290,6 @@ pub struct Proving {
     pub size: TreeSize,
     /// What the note is worth.
     pub level: ReceiptLevel,
-}
-
-async fn on<T: Send + 'static>(
-    workers: &Arc<Semaphore>,
-    deadline: Instant,
-    work: impl FnOnce() -> Answer<T> + Send + 'static,
-) -> Answer<T> {
-    let full = || {
-        Failure::new(
-            ErrorReason::QueueFull,
-            "this node has too many reads to answer",
-        )
-    };
-    let waiting = Arc::clone(workers).acquire_owned();
-    let place = tokio::time::timeout_at(deadline.into(), waiting)
-        .await
-        .map_err(|_| full())?
-        .map_err(|_| full())?;
-    let done = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        work()
-    });
-    done.await.map_err(|error| {
-        tracing::error!(%error, "a read did not end");
-        Failure::new(
-            ErrorReason::Internal,
-            "a defect of this node; ask another one",
-        )
-    })?
 }
 
 /// Refuses a command of another kind than the rpc takes. Everything else about it is checked where it is submitted.
@@ -369,39 +396,4 @@ pub fn not_found(what: &str) -> Failure {
 
 fn malformed(message: &str) -> Failure {
     Failure::new(ErrorReason::CommandMalformed, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_read_that_finds_no_worker_is_refused_and_one_that_fails_gives_its_place_back() {
-        let workers = Arc::new(Semaphore::new(1));
-        let soon = || Instant::now() + Duration::from_secs(60);
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let first = {
-            let workers = Arc::clone(&workers);
-            let work = move || Ok(held.recv());
-            tokio::spawn(async move { on(&workers, soon(), work).await })
-        };
-        while workers.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
-        let refused = on(&workers, Instant::now(), || Ok(())).await;
-        let refused = refused.expect_err("the only worker is busy");
-        assert_eq!(refused.reason, ErrorReason::QueueFull);
-        release.send(()).expect("it waits");
-        first
-            .await
-            .expect("ends")
-            .expect("is answered")
-            .expect("was released");
-
-        let broken = on::<()>(&workers, soon(), || panic!("a defect")).await;
-        let broken = broken.expect_err("it never answered");
-        assert_eq!(broken.reason, ErrorReason::Internal);
-        let next = on(&workers, soon(), || Ok(7)).await;
-        assert_eq!(next.expect("is answered"), 7);
-    }
 }

@@ -55,6 +55,7 @@ impl LedgerService for Log {
         let opened = self.0.open(request, entries::any()).await?;
         let follower = Follower {
             gate: self.0.clone(),
+            _place: self.0.follows.enter(&opened.reader.identity)?,
             reader: opened.reader,
             filter: Filter::parse(opened.request.filter)?,
             level: gate::level(opened.request.receipt_level)?,

@@ -2,7 +2,9 @@
 
 pub mod attested;
 mod attester;
+mod bodies;
 mod check;
+mod connections;
 pub mod eraser;
 pub mod fatal;
 mod keeper;

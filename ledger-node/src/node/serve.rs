@@ -1,43 +1,71 @@
 //! The two servers: one for peers, one for everybody else.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
 use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
 use ledger_proto::v1;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
+use super::bodies::{Bounded, Bounds};
+use super::connections::{OPENING, limited};
 use super::ledger::Ledger;
 use crate::config::LimitsConfig;
 use crate::front;
 use crate::raft::peer_requests::NOT_FOR_CLIENTS;
 use crate::raft::peer_service::Service;
+use crate::raft::peers::MAX_PEER_MESSAGE;
 use crate::submit::standing::{Leading, Standing};
 
+/// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
+/// 256 MiB, half of what a node may use, and only while somebody means it ill, because a question that has come is not counted
+/// any more. A call that goes on asking takes up to 40 KiB while it is silent, and its window when its answers are not read:
+/// 168 MiB for 1,024. Of parts of messages 64 MiB are kept, 20 of the longest or 256 that are as long as an input may be.
+const FROM_CLIENTS: Bounds = Bounds {
+    calls: 16_384,
+    streams: 1_024,
+    bytes: 64 << 20,
+    longest: front::MAX_MESSAGE_LEN,
+    patience: Duration::from_secs(30),
+    asking: &[
+        "/countersign.v1.AuthorizationService/AuthorizeStream",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ],
+};
+/// The same for peers. A ledger has at most nine nodes: each of the eight others may be sending one of the longest messages at
+/// the same time, and have as many calls open as it may. A message of 16 MiB in a minute is 280 KiB a second.
+const FROM_PEERS: Bounds = Bounds {
+    calls: 8 * MAX_PEER_CALLS as usize,
+    streams: 8 * MAX_PEER_CALLS as usize,
+    bytes: 8 * MAX_PEER_MESSAGE,
+    longest: MAX_PEER_MESSAGE,
+    patience: Duration::from_secs(60),
+    asking: &[
+        "/countersign.peer.v1.PeerService/Append",
+        "/countersign.peer.v1.PeerService/SendSnapshot",
+        "/countersign.peer.v1.PeerService/Forward",
+    ],
+};
+/// Most calls that go on asking on one connection of a client: each takes any number of questions.
+const MAX_STREAMS: usize = 16;
+/// What a client may send on one call before any of it was taken, in bytes: 4 Mbit/s on a line whose answers take a quarter of a
+/// second, and far more on a shorter one.
+const WINDOW: u32 = 128 << 10;
 /// Most connections of clients. One more is closed at once.
 const MAX_CONNECTIONS: usize = 4_096;
 /// Most connections of peers.
 const MAX_PEER_CONNECTIONS: usize = 256;
 /// Most calls of one peer at a time, on one connection.
 const MAX_PEER_CALLS: u32 = 1_024;
-/// Between two words on connections that are refused.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// A connection that does not answer a ping for so long is closed.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Longest list of headers in bytes.
@@ -99,20 +127,28 @@ pub(super) fn start(
         // Calls that have run out of time wait here while this node stands still. Going on, it must not drop the connection.
         .http2_max_pending_accept_reset_streams(Some(MAX_PEER_CALLS as usize))
         .http2_max_header_list_size(MAX_HEADERS)
+        .layer(Bounded::new(FROM_PEERS))
         .add_routes(Routes::from(peers))
         .serve_with_incoming_shutdown(
-            limited(listeners.peer, MAX_PEER_CONNECTIONS),
+            limited(
+                listeners.peer,
+                MAX_PEER_CONNECTIONS,
+                MAX_PEER_CALLS as usize,
+                OPENING,
+            ),
             peers_ended.cancelled_owned(),
         );
     let client_server = Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .initial_stream_window_size(WINDOW)
         .max_concurrent_streams(limits.calls_per_connection)
         .http2_max_header_list_size(MAX_HEADERS)
+        .layer(Bounded::new(FROM_CLIENTS))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            limited(listeners.client, MAX_CONNECTIONS),
+            limited(listeners.client, MAX_CONNECTIONS, MAX_STREAMS, OPENING),
             ended.cancelled_owned(),
         );
     Ok(Servers {
@@ -125,83 +161,6 @@ pub(super) fn start(
 async fn running(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
     if let Err(error) = server.await {
         tracing::warn!(%error, "a server ended");
-    }
-}
-
-/// A connection that counts.
-struct Counted {
-    stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-fn limited(listener: TcpListener, most: usize) -> impl Stream<Item = std::io::Result<Counted>> {
-    let room = Arc::new(Semaphore::new(most));
-    let mut said: Option<Instant> = None;
-    TcpListenerStream::new(listener).filter_map(move |accepted| {
-        let counted = match accepted {
-            Ok(stream) => {
-                let permit = Arc::clone(&room).try_acquire_owned().ok();
-                if permit.is_none() && said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
-                    said = Some(Instant::now());
-                    tracing::warn!(most, "connections are refused: as many as may be are open");
-                }
-                permit.map(|permit| {
-                    // Small answers should not wait for more.
-                    let _ = stream.set_nodelay(true);
-                    Ok(Counted {
-                        stream,
-                        _permit: permit,
-                    })
-                })
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                None
-            }
-        };
-        std::future::ready(counted)
-    })
-}
-
-impl Connected for Counted {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -284,3 +243,46 @@ impl Health {
 
 // The names above are constants of generated code; this keeps them the names that tonic routes by.
 const _: fn() -> &'static str = || <PeerServiceServer<Service> as NamedService>::NAME;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The full paths of all calls whose requests are streams, as the descriptors have them.
+    fn asking() -> Vec<String> {
+        let mut found = Vec::new();
+        let folders = ["countersign/v1", "countersign/peer/v1"];
+        for folder in folders {
+            let path = format!("{}/../proto/proto/{folder}", env!("CARGO_MANIFEST_DIR"));
+            for file in std::fs::read_dir(path).unwrap() {
+                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                let mut service = String::new();
+                for line in text.lines().map(str::trim) {
+                    if let Some(name) = line.strip_prefix("service ") {
+                        let package = folder.replace('/', ".");
+                        service = format!("/{package}.{}", name.split(' ').next().unwrap());
+                    }
+                    let rpc = line
+                        .strip_prefix("rpc ")
+                        .and_then(|rpc| rpc.split_once('('));
+                    if let Some((name, _)) = rpc.filter(|(_, rest)| rest.starts_with("stream ")) {
+                        found.push(format!("{service}/{name}"));
+                    }
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn exactly_the_calls_that_go_on_asking_may_be_silent() {
+        let ours = FROM_CLIENTS.asking.iter().chain(FROM_PEERS.asking);
+        let mut ours: Vec<&str> = ours
+            .copied()
+            .filter(|path| !path.starts_with("/grpc."))
+            .collect();
+        ours.sort_unstable();
+        assert_eq!(ours, asking());
+    }
+}
