@@ -71,7 +71,7 @@ impl Head {
         let bytes = entry.encode_to_vec();
         if bytes.len() > MAX_ENTRY_LEN {
             return Err(StateError::damaged(
-                &Key::entry(leaf),
+                Key::entry(leaf),
                 "the new entry is over its limit",
             ));
         }

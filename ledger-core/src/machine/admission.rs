@@ -149,7 +149,7 @@ pub(super) fn admit(
             .and_then(|identity| Identity::parse(identity).ok())
             .ok_or_else(|| {
                 StateError::damaged(
-                    &Key::public_key(signature.key_id),
+                    Key::public_key(signature.key_id),
                     "a key without an identity",
                 )
             })?;
@@ -216,5 +216,5 @@ fn stored_key(key_id: KeyId, record: &v1::KeyRecord) -> Result<PublicKey, StateE
         .key
         .as_ref()
         .and_then(|key| PublicKey::parse(key).ok());
-    key.ok_or_else(|| StateError::damaged(&Key::public_key(key_id), "not a public key"))
+    key.ok_or_else(|| StateError::damaged(Key::public_key(key_id), "not a public key"))
 }

@@ -162,7 +162,7 @@ pub fn attested_with(
 fn digest_of(node: u64, record: &v1::AttestationRecord) -> Result<Hash, StateError> {
     Hash::from_slice(&record.digest).ok_or_else(|| {
         StateError::damaged(
-            &Key::attestation(node),
+            Key::attestation(node),
             "an attested digest does not have 32 bytes",
         )
     })

@@ -108,7 +108,7 @@ impl<'s, T: Borrow<Txn<'s>>> Records for InState<T> {
     }
 
     fn damaged(&self, key: &[u8]) -> StateError {
-        StateError::damaged(&self.partition.in_partition(key), NotCanonical.to_string())
+        StateError::damaged(self.partition.in_partition(key), NotCanonical.to_string())
     }
 }
 

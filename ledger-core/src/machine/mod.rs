@@ -387,7 +387,7 @@ fn settle(
     if let Some(link) = entry::chain(entry).filter(|link| !link.late) {
         let key = SessionId::from_slice(&link.session_id)
             .map(Key::session)
-            .map_err(|error| StateError::damaged(&Key::entry(leaf), error.to_string()))?;
+            .map_err(|error| StateError::damaged(Key::entry(leaf), error.to_string()))?;
         let mut session: v1::SessionRecord = txn.must_read(&key)?;
         session.count = link.number;
         session.head = leaf_hash.as_bytes().to_vec();

@@ -222,7 +222,7 @@ pub(super) fn chunk_bytes(state: &dyn State, leaf: LeafIndex) -> Result<Vec<u8>,
     match command {
         Some(Body::PublishBundle(chunk)) => Ok(chunk.chunk),
         _ => Err(StateError::damaged(
-            &Key::entry(leaf),
+            Key::entry(leaf),
             "not a chunk of a bundle",
         )),
     }

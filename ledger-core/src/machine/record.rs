@@ -100,7 +100,7 @@ fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, S
     let Some(v1::entry::Body::Decision(decision)) = &found.body else {
         return Ok(None);
     };
-    let damaged = || StateError::damaged(&Key::entry(leaf), "a decision without its request");
+    let damaged = || StateError::damaged(Key::entry(leaf), "a decision without its request");
     let command = entry::command(&found).ok().flatten().ok_or_else(damaged)?;
     let Some(v1::command::Body::Authorize(request)) = command.body else {
         return Err(damaged());

@@ -128,7 +128,7 @@ pub(super) fn is_gone(stored: &v1::Compartment) -> bool {
 
 fn gone(leaf: LeafIndex) -> StateError {
     StateError::damaged(
-        &Key::entry(leaf),
+        Key::entry(leaf),
         "the content of a compartment is needed and gone; run fsck",
     )
 }

@@ -42,7 +42,7 @@ pub struct Tip {
 /// [`StateError`] if there is no genesis or the state is damaged.
 pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
     let ledger: v1::LedgerRecord = read(state, &Key::ledger())?
-        .ok_or_else(|| StateError::damaged(&Key::ledger(), "the ledger has no genesis"))?;
+        .ok_or_else(|| StateError::damaged(Key::ledger(), "the ledger has no genesis"))?;
     let head = read_head(state, &ledger)?;
     Ok(Tip {
         size: head.size(),
@@ -53,7 +53,7 @@ pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
 
 pub(super) fn read_head(state: &dyn State, ledger: &v1::LedgerRecord) -> Result<Head, StateError> {
     let tree_hash = TreeHash::parse(&ledger.tree_hash)
-        .map_err(|error| StateError::damaged(&Key::ledger(), error.to_string()))?;
+        .map_err(|error| StateError::damaged(Key::ledger(), error.to_string()))?;
     Head::read(state, tree_hash)
 }
 

@@ -10,9 +10,9 @@ use super::fatal::{Fatal, disk};
 use crate::storage::{Direction, Store, Table};
 
 /// From the start to the first round: a start has enough to read.
-const FIRST: Duration = Duration::from_hours(1);
+const FIRST: Duration = Duration::from_secs(3_600);
 /// From the end of a round to the next.
-const BETWEEN: Duration = Duration::from_hours(7 * 24);
+const BETWEEN: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Pairs read at once; with values of at most 640 KiB, 40 MiB at the very most, and some 10 KiB as a rule.
 const PAGE: usize = 64;
 /// Between two pages: a thousand million pairs take a day, and whoever waits for the disk waits for one page.

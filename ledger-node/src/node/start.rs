@@ -294,7 +294,9 @@ async fn build(
     )
     .await
     // Whoever failed under openraft has said why in plain words.
-    .map_err(|error| StartError::Fatal(fatal_switch.message().unwrap_or(error.to_string())))?;
+    .map_err(|error| {
+        StartError::Fatal(fatal_switch.message().unwrap_or_else(|| error.to_string()))
+    })?;
     let (standing_sender, standing) = watch::channel(Standing::unknown());
     let queue = Arc::new(Queue::new(
         config.limits.queue_commands,

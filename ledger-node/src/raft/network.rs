@@ -31,7 +31,7 @@ use super::types::{self, Peer, Types, Vote};
 /// Least time that a short call may take; openraft's own limit can be less.
 const MIN_TTL: Duration = Duration::from_millis(400);
 /// How long a peer may take none of a snapshot until the sending is given up; it goes on where it broke off.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_mins(1);
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
 
 type StreamOf<'s, T> = Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 /// Results of appends, one by one.
