@@ -1,7 +1,6 @@
-//! Time and randomness, as things that a node is given.
+//! The time of day, and randomness, as things that a node is given.
 //!
-//! A node that asked the operating system wherever it wants to know the time could not be simulated, and its behaviour with a
-//! wrong clock could not be tested. So whoever starts a node hands it a [`Clock`] and an [`Entropy`].
+//! A node that asked the operating system wherever it wants to know what time it is could not be tested with a wrong clock. So whoever starts a node hands it a [`Clock`] and an [`Entropy`].
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

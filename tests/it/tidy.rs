@@ -7,6 +7,7 @@
 mod decisions;
 mod dependencies;
 mod manifests;
+mod modules;
 mod sources;
 mod tree;
 

@@ -24,11 +24,11 @@ use super::points::{self, Points};
 use super::prepare::{CallKey, Prepared, Preparer};
 use super::receipts::Answers;
 use super::waiters::{Outcome, Waiters};
+use crate::fatal::{Fatal, disk};
 use crate::index;
-use crate::node::fatal::{Fatal, disk};
-use crate::node::view::StoreState;
 use crate::raft::log::read_meta;
 use crate::raft::types::{self, Entry, LogId, Members, Proposal, invalid};
+use crate::storage::view::StoreState;
 use crate::storage::{Batch, Read, Store, Table, meta};
 
 /// The stack of the thread in bytes; the machine asks for 2 MiB.

@@ -8,16 +8,16 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use ledger_core::command::Command;
 use ledger_core::machine::{Machine, SignatureChecks, check_signatures};
-use ledger_proto::v1;
+use ledger_proto::v1::{self, command::Body};
 use openraft::EntryPayload;
 use prost::Message;
 
-use crate::node::fatal::Fatal;
-use crate::node::view::StoreState;
+use crate::fatal::Fatal;
 use crate::raft::types::{Entry, LogId, Proposal, invalid};
 use crate::storage::Store;
-use crate::submit::compile::needs_bundle;
+use crate::storage::view::StoreState;
 
 /// Most entries prepared ahead of the applier. Past it the applier prepares for itself.
 const MAX_PREPARED: usize = 256;
@@ -225,4 +225,17 @@ impl Preparer {
 fn next(waiting: &Mutex<Receiver<Job>>) -> Option<Job> {
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     waiting.recv().ok()
+}
+
+/// True if applying the command can need a compiled bundle.
+#[must_use]
+pub fn needs_bundle(submission: &v1::Submission) -> bool {
+    let signed = submission.signed.as_ref();
+    let command = signed.and_then(|signed| Command::parse(signed).ok());
+    command.is_some_and(|command| {
+        matches!(
+            command.body,
+            Body::PublishBundle(_) | Body::ActivateBundle(_)
+        )
+    })
 }

@@ -7,18 +7,32 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{LeafIndex, TreeHash};
 use ledger_core::ledger;
-use ledger_core::machine::Tip;
+use ledger_core::machine::{Liveness, Tip};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::signer::Signer;
 use ledger_core::tree::proof::Prover;
 use ledger_proto::v1;
 
 use super::waiters::{Caller, Outcome};
-use crate::front::failure::{Answer, Failure};
-use crate::node::fatal::Fatal;
-use crate::node::ledger::Submitted;
-use crate::node::view::StoreState;
+use crate::failure::{Answer, Failure};
+use crate::fatal::Fatal;
 use crate::storage::Store;
+use crate::storage::view::StoreState;
+
+/// A command that is in the ledger.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Where its entry is.
+    pub index: LeafIndex,
+    /// Set if the entry is of an earlier call with the same bytes: what holds now.
+    pub replayed: Option<Liveness>,
+    /// The entry, proven to `checkpoint`.
+    pub entry: v1::ProvenEntry,
+    /// A signed note; shared by all that were proven to it.
+    pub checkpoint: Arc<str>,
+    /// What the checkpoint is worth.
+    pub level: v1::ReceiptLevel,
+}
 
 /// A caller and what became of its command.
 pub type Answered = (Caller, Outcome);

@@ -13,8 +13,8 @@ use ledger_proto::v1::ErrorReason;
 use tokio::sync::oneshot;
 
 use super::prepare::CallKey;
-use crate::front::failure::{Answer, Failure};
-use crate::node::ledger::Submitted;
+use crate::apply::receipts::Submitted;
+use crate::failure::{Answer, Failure};
 
 /// Most callers that wait for one and the same command. Who repeats a call needs a few; with thousands the thread that applies
 /// would answer one command thousands of times.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Exit, Failure, unwritable};
 use crate::config::{Config, Overrides};
-use crate::fsck::{self, ADVICE, Finding, Place, Report, table_name};
+use crate::fatal::ADVICE;
+use crate::fsck::{self, Finding, Place, Report, table_name};
 use crate::storage::marker::{Marker, MarkerError, MarkerRecord};
 use crate::storage::rocks::RocksStore;
 use crate::storage::{Read, Table};

@@ -15,9 +15,9 @@ use crate::config::{Config, Overrides};
 use crate::genesis_file;
 use crate::index;
 use crate::keyfile::KeyFile;
-use crate::node::view::StoreState;
 use crate::storage::marker::Marker;
 use crate::storage::rocks::RocksStore;
+use crate::storage::view::StoreState;
 use crate::storage::{Batch, Store, Table, meta};
 
 #[derive(Debug, Args)]

@@ -17,9 +17,9 @@ use prost::Message;
 
 use super::kept::open_steps;
 use super::{Cosigner, TrustPolicies};
-use crate::node::view::StoreState;
 use crate::raft::peers::Purpose;
-use crate::submit::standing::Leading;
+use crate::raft::standing::Leading;
+use crate::storage::view::StoreState;
 
 /// How long the nodes have for one checkpoint.
 pub(super) const ROUND: Duration = Duration::from_millis(800);

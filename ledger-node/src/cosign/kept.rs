@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::Bound;
 
 use ledger_core::hash::TreeSize;
 
 use super::{Cosigned, TrustPolicies};
-use crate::node::view::StoreState;
-use crate::storage::{Batch, Direction, Pair, Store, Table, meta, prefix_end};
+use crate::storage::view::StoreState;
+use crate::storage::{Batch, Direction, Pair, Store, Table, meta, scan};
 
 /// Cosigned checkpoints that are kept, besides those of trust steps.
 const MAX_KEPT: usize = 64;
@@ -64,8 +63,6 @@ pub(super) fn open_steps(
 
 /// Kept checkpoints, the largest first.
 fn largest(store: &dyn Store, limit: usize) -> io::Result<Vec<Pair>> {
-    let end = prefix_end(meta::CHECKPOINT);
-    let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    let range = (Bound::Included(meta::CHECKPOINT), end);
-    store.range(Table::Meta, range, Direction::Descending, limit)
+    let (prefix, direction) = (meta::CHECKPOINT, Direction::Descending);
+    scan(store, Table::Meta, prefix, None, direction, limit)
 }

@@ -6,6 +6,7 @@
 //! copy of another's state signs nothing until most of the others have attested the same state.
 
 mod ahead;
+pub mod attested;
 mod collect;
 mod kept;
 mod policies;
@@ -35,14 +36,14 @@ pub(crate) use policies::TrustPolicies;
 
 use crate::apply::receipts::Notary;
 use crate::clock::Clock;
-use crate::node::attested::not_cosigning;
-use crate::node::fatal::{Fatal, disk};
-use crate::node::view::StoreState;
+use crate::cosign::attested::not_cosigning;
+use crate::fatal::{Fatal, disk};
 use crate::raft::flusher::Flusher;
 use crate::raft::peers::Peers;
+use crate::raft::standing::Standing;
 use crate::storage::marker::{MarkedTree, Marker, MarkerError};
+use crate::storage::view::StoreState;
 use crate::storage::{Batch, Store};
-use crate::submit::standing::Standing;
 
 /// How long a checkpoint to cosign may be ahead of what is applied here before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);

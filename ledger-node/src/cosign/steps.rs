@@ -13,10 +13,10 @@ use ledger_proto::peer::v1 as wire;
 use super::collect::ROUND;
 use super::kept::open_steps;
 use super::{Cosigner, TrustPolicies};
-use crate::node::view::StoreState;
 use crate::raft::peers::Purpose;
+use crate::raft::standing::Leading;
+use crate::storage::view::StoreState;
 use crate::storage::{Batch, Table, meta};
-use crate::submit::standing::Leading;
 
 /// Most steps of one answer: 16 notes of up to 512 KiB are half of the largest message between peers.
 pub(super) const MAX_STEPS: usize = 16;

@@ -17,13 +17,13 @@ use super::test_ledger::{ORIGIN, cosigned, key, name, trust_policy};
 use super::{Cosigner, Parts, Wanted};
 use crate::apply::receipts::Notary;
 use crate::clock::SystemClock;
-use crate::node::fatal::Fatal;
+use crate::fatal::Fatal;
 use crate::raft::flusher::Flusher;
 use crate::raft::peers::Peers;
+use crate::raft::standing::Standing;
 use crate::storage::marker::Marker;
 use crate::storage::memory::{MemoryStore, Operation};
 use crate::storage::{Batch, Store, Table, meta};
-use crate::submit::standing::Standing;
 
 /// Node 1, whose cosignature alone meets the trust policy of epoch 0.
 struct World {

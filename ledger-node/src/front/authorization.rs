@@ -19,11 +19,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Streaming};
 
-use super::failure::{Answer, Failure, Pieces, Reply};
 use super::gate::{self, Gate, Opened, argument, as_of, deadline};
 use super::paging::MAX_PAGE_BYTES;
 use super::proving::prove;
-use crate::node::ledger::Submitted;
+use crate::apply::receipts::Submitted;
+use crate::failure::{Answer, Failure, Pieces, Reply};
 
 /// Most questions of a batch.
 const MAX_BATCH: usize = 1_000;
@@ -275,7 +275,7 @@ fn too_large() -> v1::CallError {
 }
 
 fn simulate(
-    ledger: &crate::node::ledger::Ledger,
+    ledger: &crate::ledger::Ledger,
     opened: &Opened<v1::SimulateRequest>,
 ) -> Answer<v1::SimulateResponse> {
     let request = &opened.request;

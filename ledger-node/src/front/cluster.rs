@@ -7,9 +7,9 @@ use ledger_proto::v1::{
 use prost::Message;
 use tonic::{Request, Response};
 
-use super::failure::{Answer, Failure, Reply};
 use super::gate::{Gate, Opened, as_of};
-use crate::node::ledger::View;
+use crate::failure::{Answer, Failure, Reply};
+use crate::storage::view::View;
 
 /// Most nodes read for one answer: members, and nodes that were members once.
 const MAX_NODES_READ: usize = 10_000;

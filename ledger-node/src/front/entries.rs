@@ -14,16 +14,16 @@ use ledger_proto::v1::{
 use tonic::Request;
 
 use super::evidence::unbuilt;
-use super::failure::Answer;
 use super::follow::fitting;
 use super::gate::{Gate, Opened, Proving, argument, as_of, level, not_found};
 use super::listing::{Filter, Found, find};
 use super::paging::{MAX_LOOKED_AT, Page, foreign};
 use super::proving::prove;
 use super::rights::{Reader, permitted};
+use crate::failure::Answer;
 use crate::index::{self, Span};
-use crate::node::ledger::View;
 use crate::storage::Direction;
+use crate::storage::view::View;
 
 /// No freshness: for reads that are answered from a checkpoint.
 pub(super) const fn any() -> Option<v1::Consistency> {

@@ -12,15 +12,16 @@ use ledger_proto::v1::{self, CompartmentKind, ErrorReason, ReceiptLevel, get_evi
 use prost::Message as _;
 use tonic::Request;
 
-use super::failure::{Answer, Failure};
 use super::gate::{Gate, Opened, argument, not_found};
 use super::proving::unproven;
 use super::rights::permitted;
 use super::sending::File;
 pub(super) use super::sending::pieces;
+use crate::failure::{Answer, Failure};
 use crate::index::{self, List, Span};
-use crate::node::ledger::{Ledger, View};
+use crate::ledger::Ledger;
 use crate::storage::Direction;
+use crate::storage::view::View;
 
 /// Most entries of a session's evidence: with 1 KiB each, as many as a file can hold.
 const MAX_SESSION_LEAVES: usize = 65_536;

@@ -11,13 +11,13 @@ use ledger_proto::v1::{self, ErrorReason, ReceiptLevel};
 use prost::Message;
 use tokio::sync::mpsc;
 
-use super::failure::{Answer, Failure};
 use super::gate::{Gate, Proving};
 use super::listing::{Filter, find};
 use super::paging::MAX_PAGE_BYTES;
 use super::proving::prove;
 use super::read_auth::invalid;
 use super::rights::Reader;
+use crate::failure::{Answer, Failure};
 use crate::index::Span;
 use crate::storage::Direction;
 

@@ -9,13 +9,15 @@ use ledger_proto::v1::{self, ErrorReason, ReceiptLevel, command::Body, consisten
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response};
 
-use super::failure::{Answer, Failure, Reply};
 use super::follow::Follows;
 use super::read_auth::{ReadRequest, ReadSignature, invalid};
 use super::rights::Reader;
 use super::sending::Room;
 use super::workers::Workers;
-use crate::node::ledger::{Ledger, Submitted, View};
+use crate::apply::receipts::Submitted;
+use crate::failure::{Answer, Failure, Reply};
+use crate::ledger::Ledger;
+use crate::storage::view::View;
 
 /// Time of a call that states no deadline.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

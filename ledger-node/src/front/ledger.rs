@@ -15,14 +15,14 @@ use tonic::{Request, Response};
 
 use super::entries;
 use super::evidence;
-use super::failure::{Answer, Failure, Pieces, Reply};
 use super::follow::{BUFFER, Follower};
 use super::gate::{self, Gate, argument, deadline};
 use super::listing::Filter;
 use super::paging::Page;
 use super::proving::unproven;
 use crate::cosign::TrustPolicies;
-use crate::node::ledger::View;
+use crate::failure::{Answer, Failure, Pieces, Reply};
+use crate::storage::view::View;
 
 /// The highest level of tiles that a ledger can have.
 const MAX_LEVEL: u32 = 7;
@@ -246,7 +246,7 @@ pub(super) fn epoch_at(view: &View, size: TreeSize) -> Answer<u64> {
 }
 
 fn trust_steps(
-    ledger: &crate::node::ledger::Ledger,
+    ledger: &crate::ledger::Ledger,
     request: &v1::ListTrustStepsRequest,
 ) -> Answer<v1::ListTrustStepsResponse> {
     let page = Page::of(request)?;

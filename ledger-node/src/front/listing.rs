@@ -6,11 +6,11 @@ use ledger_core::ledger;
 use ledger_core::state::StateError;
 use ledger_proto::v1::{self, EntryKind, entry::Body};
 
-use super::failure::Answer;
 use super::gate::argument;
 use super::rights::Reader;
+use crate::failure::Answer;
 use crate::index::{self, About, List, Span};
-use crate::node::ledger::View;
+use crate::storage::view::View;
 
 /// Leaves fetched from a list at a time.
 const FETCH: usize = 256;

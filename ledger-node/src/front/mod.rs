@@ -4,7 +4,6 @@ pub mod authorization;
 pub mod cluster;
 mod entries;
 mod evidence;
-pub mod failure;
 mod follow;
 pub mod gate;
 pub mod identity;
@@ -26,7 +25,7 @@ use ledger_proto::v1;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use crate::node::ledger::Ledger;
+use crate::ledger::Ledger;
 
 /// Longest message either way: 3 MiB, and 64 KiB for what frames the content that the limits count.
 pub const MAX_MESSAGE_LEN: usize = 3 * 1024 * 1024 + 64 * 1024;

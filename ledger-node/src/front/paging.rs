@@ -9,8 +9,8 @@ use ledger_core::state::{Key, State};
 use ledger_proto::v1::{self, ErrorReason};
 use prost::Message;
 
-use super::failure::{Answer, Failure};
 use super::read_auth::ReadRequest;
+use crate::failure::{Answer, Failure};
 
 /// Items of a page that states no size.
 const DEFAULT_PAGE: usize = 100;

@@ -10,10 +10,11 @@ use policy_engine::BundleDigest;
 use tonic::{Request, Response};
 
 use super::evidence::pieces;
-use super::failure::{Answer, Failure, Pieces, Reply};
 use super::gate::{Gate, Opened, argument, as_of, not_found};
 use super::paging::{Page, records};
-use crate::node::ledger::{Ledger, View};
+use crate::failure::{Answer, Failure, Pieces, Reply};
+use crate::ledger::Ledger;
+use crate::storage::view::View;
 
 /// Who may read rules.
 const READERS: [Role; 2] = [Role::Policy, Role::Auditor];

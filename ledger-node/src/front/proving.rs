@@ -6,9 +6,9 @@ use ledger_core::ledger;
 use ledger_core::tree::proof::{ProveError, Prover};
 use ledger_proto::v1::{self, ErrorReason};
 
-use super::failure::{Answer, Failure};
 use super::gate::not_found;
-use crate::node::ledger::View;
+use crate::failure::{Answer, Failure};
+use crate::storage::view::View;
 
 /// Entries of a view, in the order that is asked for, proven to the tree of a size that the view covers. Ascending or
 /// descending leaves share most of the work.

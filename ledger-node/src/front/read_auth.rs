@@ -11,7 +11,7 @@ use ledger_proto::v1::{self, ErrorReason};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 
-use super::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure};
 
 /// How far the time of a read may be from the node's clock, in microseconds: 60 s.
 const MAX_SKEW_US: u64 = 60_000_000;

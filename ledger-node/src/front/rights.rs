@@ -7,7 +7,7 @@ use ledger_core::id::Identity;
 use ledger_core::state::{Key, State, read};
 use ledger_proto::v1::{self, ErrorReason, IdentityStatus, Role, Verdict, entry::Body};
 
-use super::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure};
 use crate::index::About;
 
 /// In a role grant: the whole ledger.

@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::failure::{Answer, Failure, Pieces};
 use super::workers::BUSY;
+use crate::failure::{Answer, Failure, Pieces};
 
 /// Most bytes of a part.
 const PIECE_LEN: usize = 1024 * 1024;

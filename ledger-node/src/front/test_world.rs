@@ -12,8 +12,8 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use super::read_auth::ReadRequest;
 use crate::index;
-use crate::node::ledger::View;
 use crate::storage::memory::MemoryStore;
+use crate::storage::view::View;
 use crate::storage::{Batch, Store as _, Table};
 
 pub(crate) const ORIGIN: &str = "ledger.test/prod";

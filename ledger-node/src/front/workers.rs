@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ledger_proto::v1::ErrorReason;
 use tokio::sync::Semaphore;
 
-use super::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure};
 
 /// When somebody for whom there was no room comes again: reads take less than a second, so by then most of them have ended.
 pub(super) const BUSY: Duration = Duration::from_secs(1);

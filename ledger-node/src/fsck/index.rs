@@ -10,7 +10,7 @@ use prost::Message as _;
 
 use super::{Check, Go, Seen, family_of};
 use crate::index::{self, Family as ListFamily};
-use crate::node::view::StoreState;
+use crate::storage::view::StoreState;
 use crate::storage::{Batch, Change, Table};
 
 /// The state as a derivation saw it when its entry was new: sessions and keys that came later are not there yet. What it

@@ -25,18 +25,12 @@ use ledger_core::state::{Family, Key, state_digest};
 use ledger_proto::v1;
 use prost::Message;
 
-use crate::node::view::StoreState;
 use crate::storage::marker::MarkerRecord;
+use crate::storage::view::StoreState;
 use crate::storage::{Read, Table};
 
 /// After so many findings nothing more is looked for: what was found is enough to replace the node.
 pub const MAX_FINDINGS: usize = 32;
-
-/// What to do with a store that something was found in.
-pub const ADVICE: &str = "do not start this node on this data, and keep a copy of it; the other nodes are not concerned. Make \
-                          a key for a new node id with `ledger-node key new`, let an admin add it with `ledger-client \
-                          cluster add` and remove this one with `ledger-client cluster remove`, and `ledger-node init` an \
-                          empty data directory without --first";
 
 /// Where something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,10 +14,10 @@ use prost::Message as _;
 
 use super::log::{Standing, number_after, order};
 use super::{Check, Go, Ground, Place};
-use crate::node::view::StoreState;
 use crate::storage::marker::{
     MarkedLogId, MarkedVote, MarkerRecord, Recovered, RecoveredTree, behind,
 };
+use crate::storage::view::StoreState;
 use crate::storage::{Table, meta};
 
 /// The trust policy of an epoch, and the leaf that it began with.

@@ -12,8 +12,8 @@ use prost::Message;
 
 use super::{Check, Enough, Go, Ground, Seen, family_of};
 use crate::index;
-use crate::node::view::StoreState;
 use crate::storage::Table;
+use crate::storage::view::StoreState;
 
 pub(super) fn check(check: &mut Check<'_>, ground: &Ground, seen: &Seen) -> Go {
     let mut requests = 0;

@@ -16,7 +16,7 @@ use ledger_proto::v1::{self, DecisionReason, EntryKind, Verdict, entry::Body};
 use about::session;
 pub use about::{About, about, action_id, kind};
 
-use crate::node::ledger::View;
+use crate::storage::view::View;
 use crate::storage::{Batch, Direction, Table};
 
 /// The lists, each with its byte. The bytes are stored on disk and are never used again.

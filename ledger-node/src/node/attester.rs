@@ -14,12 +14,12 @@ use ledger_core::state::{Key, Pair, State, StateError, read, state_digest};
 use ledger_proto::v1::{self, command::Body};
 use tokio_util::sync::CancellationToken;
 
-use super::attested::{comparison, copied_at, differing, outvoted};
-use super::fatal::{Fatal, disk};
 use super::own_commands::OwnCommands;
-use super::view::StoreState;
 use super::vouched::is_vouched_for;
 use crate::apply::points::{Point, Points, StoreNumber};
+use crate::cosign::attested::{comparison, copied_at, differing, outvoted};
+use crate::fatal::{Fatal, disk};
+use crate::storage::view::StoreState;
 use crate::storage::{Batch, Read, Store, Table, meta};
 
 /// Between two looks at what the others have said.

@@ -22,7 +22,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::connections::Share;
-use crate::front::failure::Failure;
+use crate::failure::Failure;
 
 /// Bytes before each message: whether it is compressed, and its length.
 const HEADER_LEN: usize = 5;

@@ -11,17 +11,17 @@ use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 
-use super::attested::{comparison, outvoted};
-use super::fatal::{self, disk};
 use super::start::StartError;
-use super::view::StoreState;
 use crate::apply::applier::AppliedState;
+use crate::cosign::attested::{comparison, outvoted};
+use crate::fatal::{self, disk};
 use crate::raft::log::{last_log_id, log_len, read_meta};
 use crate::raft::types::{self, Vote};
 use crate::storage::marker::{
     MarkedLogId, MarkedVote, Marker, MarkerError, MarkerRecord, Recovered, RecoveredTree, behind,
 };
 use crate::storage::rocks::{Closed, Memory, RocksStore, Unusable};
+use crate::storage::view::StoreState;
 use crate::storage::{Read, Table, meta};
 
 /// The newest entries that are compared with the tree at a start, at most: what a disk can have lost was written last.

@@ -13,16 +13,16 @@ use ledger_core::hash::LeafIndex;
 use ledger_core::state::Key;
 use ledger_core::{entry, ledger};
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1::{ErasureState, command::Body};
+use ledger_proto::v1::command::Body;
 
-use super::fatal::{Fatal, disk};
-use super::view::StoreState;
+use crate::fatal::{Fatal, disk};
 use crate::raft::Raft;
 use crate::raft::log::read_meta;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::types::invalid;
 use crate::storage::meta::{self, log_key};
-use crate::storage::{Batch, OwnedRange, Pair, Read, Store, Table};
+use crate::storage::view::StoreState;
+use crate::storage::{Batch, OwnedRange, Pair, Store, Table};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -184,19 +184,4 @@ fn place((_, value): &Pair) -> u64 {
 
 fn number(bytes: &[u8]) -> u64 {
     <[u8; 8]>::try_from(bytes).map_or(0, u64::from_be_bytes)
-}
-
-/// How far this node has come with an erasure; unspecified if it has not applied it yet.
-///
-/// # Errors
-/// The store cannot be read.
-pub fn erasure_state(store: &dyn Read, leaf: LeafIndex) -> io::Result<ErasureState> {
-    // In this order: the two come with one write, and the list only gets shorter after it.
-    let applied = ledger::entry(&StoreState(store), leaf)?;
-    let listed = store.get(Table::Meta, &meta::erasing_key(leaf.0))?;
-    Ok(match (applied, listed) {
-        (None, _) => ErasureState::Unspecified,
-        (Some(_), Some(_)) => ErasureState::Logical,
-        (Some(_), None) => ErasureState::Physical,
-    })
 }

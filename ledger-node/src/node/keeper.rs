@@ -14,13 +14,13 @@ use openraft::{ChangeMembers, RaftMetrics};
 use prost::Message;
 use tokio::sync::watch;
 
-use super::fatal::{Fatal, disk};
-use super::ledger::Ledger;
 use super::own_commands::OwnCommands;
 use super::start::Node;
 use crate::clock::Clock;
 use crate::cosign::Cosigner;
+use crate::fatal::{Fatal, disk};
 use crate::index;
+use crate::ledger::Ledger;
 use crate::raft::Raft;
 use crate::raft::clocks::MAX_OFFSET_US;
 use crate::raft::flusher::Flusher;
@@ -28,10 +28,10 @@ use crate::raft::hand_over::successor;
 use crate::raft::log::Log;
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
+use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Peer, Types};
 use crate::storage::marker::{MarkedLogId, Marker};
 use crate::submit::pace::Pace;
-use crate::submit::standing::{Leading, Standing};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -6,12 +6,12 @@ use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::ErrorReason;
 use tonic::Code;
 
-use super::ledger::Ledger;
-use crate::front::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure};
 use crate::front::gate::argument;
+use crate::ledger::Ledger;
 use crate::raft::hand_over::hand_over;
 use crate::raft::peers::Purpose;
-use crate::submit::standing::Leading;
+use crate::raft::standing::Leading;
 
 /// How long the leader may take to say that it has begun.
 const TRY: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ impl Ledger {
         }
         let moved = async {
             match &address {
-                None => hand_over(&self.0.reads.raft.0, to)
+                None => hand_over(&self.0.reads.raft, to)
                     .await
                     .map_err(|error| cannot(error.to_string()))?,
                 Some(address) => self.ask_leader(before, address, to).await?,

@@ -9,9 +9,9 @@ use ledger_core::signer::Signer;
 use ledger_proto::v1::{self, command::Body};
 use prost::Message;
 
-use super::ledger::Ledger;
 use crate::clock::{Clock, Entropy};
 use crate::keyfile::KeyFile;
+use crate::ledger::Ledger;
 
 /// How long one of them may take; whoever sends it tries again later.
 const PATIENCE: Duration = Duration::from_secs(5);

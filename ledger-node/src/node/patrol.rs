@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fatal::{Fatal, disk};
+use crate::fatal::{Fatal, disk};
 use crate::storage::{Direction, Store, Table};
 
 /// From the start to the first round: a start has enough to read.

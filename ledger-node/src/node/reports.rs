@@ -7,11 +7,11 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
 
-use super::fatal::Fatal;
+use crate::fatal::Fatal;
 use crate::raft::Raft;
 use crate::raft::peers::Peers;
+use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::Types;
-use crate::submit::standing::{Leading, Standing};
 
 /// What is reported, and what else the standing is made of.
 pub(super) struct Reports {

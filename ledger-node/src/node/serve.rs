@@ -18,13 +18,13 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use super::bodies::{Bounded, Bounds};
 use super::connections::{OPENING, limited};
-use super::ledger::Ledger;
 use crate::config::LimitsConfig;
 use crate::front;
-use crate::raft::peer_requests::NOT_FOR_CLIENTS;
-use crate::raft::peer_service::Service;
+use crate::ledger::Ledger;
+use crate::peer::requests::NOT_FOR_CLIENTS;
+use crate::peer::service::Service;
 use crate::raft::peers::MAX_PEER_MESSAGE;
-use crate::submit::standing::{Leading, Standing};
+use crate::raft::standing::{Leading, Standing};
 
 /// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
 /// 256 MiB, half of what a node may use, and only while somebody means it ill, because a question that has come is not counted

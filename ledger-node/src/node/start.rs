@@ -17,15 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::attester::{self, Attester};
 use super::check::{Own, check_store, marked_vote, open_marker, open_store, unreadable};
 use super::eraser::Eraser;
-use super::fatal::Fatal;
 use super::keeper::Keeper;
-use super::ledger::{Ledger, Parts};
 use super::own_commands::OwnCommands;
 use super::patrol::Patrol;
-use super::reads::Reads;
 use super::reports::Reports;
 use super::serve;
-use super::view::StoreState;
 use crate::apply::applier;
 use crate::apply::applier::Applier;
 use crate::apply::points::Points;
@@ -35,19 +31,24 @@ use crate::apply::waiters::Waiters;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::cosign::{self, Cosigner};
+use crate::fatal::Fatal;
 use crate::keyfile::KeyFile;
+use crate::ledger::{Ledger, Parts};
+use crate::peer::service::Service;
 use crate::raft::flusher::Flusher;
 use crate::raft::hand_over::hand_over;
 use crate::raft::log::{Log, OnVote, log_len};
 use crate::raft::machine::StateMachine;
 use crate::raft::network::Network;
-use crate::raft::peer_service::{RaftHandle, Service};
 use crate::raft::peers::{MAX_PEER_MESSAGE, Peers};
 use crate::raft::snapshot::Snapshots;
+use crate::raft::standing::Standing;
 use crate::raft::types::Peer;
 use crate::raft::{Raft, Timings, raft_config};
+use crate::reads::Reads;
 use crate::storage::marker::Marker;
 use crate::storage::rocks::{Closed, Memory};
+use crate::storage::view::StoreState;
 use crate::storage::{Batch, Store, Table, meta};
 use crate::submit::Submitter;
 use crate::submit::admission::Admission;
@@ -56,7 +57,6 @@ use crate::submit::forward::{Forwarder, Receiving};
 use crate::submit::pace::Pace;
 use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
-use crate::submit::standing::Standing;
 
 /// How long a node that stops has to hand leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -321,7 +321,7 @@ async fn build(
     let reads = Arc::new(Reads {
         store: Arc::clone(&store),
         notary,
-        raft: RaftHandle(raft.clone()),
+        raft: raft.clone(),
         applier: applier.clone(),
         peers: Arc::clone(&peers),
         standing: standing.clone(),
@@ -443,7 +443,7 @@ async fn begin_cluster(
 impl Node {
     fn peer_service(&self, fatal: Fatal, ended: CancellationToken) -> PeerServiceServer<Service> {
         PeerServiceServer::new(Service {
-            raft: RaftHandle(self.raft.clone()),
+            raft: self.raft.clone(),
             peers: Arc::clone(&self.peers),
             snapshots: Arc::clone(&self.snapshots),
             incoming: Arc::default(),

@@ -12,7 +12,7 @@ use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::state::{Key, StateError, read};
 use ledger_proto::v1;
 
-use super::view::StoreState;
+use crate::storage::view::StoreState;
 use crate::storage::{Read, Table, meta};
 
 /// True if most of the other nodes of the trust policy have attested this state at this size. The policy is the last one to

@@ -11,7 +11,7 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{oneshot, watch};
 
 use super::types::{LogId, Types};
-use crate::node::fatal::{Fatal, disk};
+use crate::fatal::{Fatal, disk};
 use crate::storage::Store;
 
 enum Job {

@@ -393,7 +393,7 @@ mod tests {
     use openraft::EntryPayload;
 
     use super::*;
-    use crate::node::fatal::Fatal;
+    use crate::fatal::Fatal;
     use crate::raft::types::{Proposal, Term};
     use crate::storage::memory::MemoryStore;
 

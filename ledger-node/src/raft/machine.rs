@@ -12,7 +12,7 @@ use openraft::storage::{
 use super::snapshot::{SnapshotDir, Snapshots};
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
 use crate::apply::Applier;
-use crate::node::fatal::{Fatal, disk};
+use crate::fatal::{Fatal, disk};
 
 /// Most bytes of entries applied with one write.
 const APPLY_LEN: usize = 8 << 20;

@@ -1,4 +1,4 @@
-//! Raft: openraft's traits over our store, wire and machine. Its generics stop at this folder.
+//! Raft: openraft's traits over our store, wire and machine.
 
 pub mod acknowledged;
 pub mod clocks;
@@ -11,12 +11,11 @@ pub mod log;
 pub mod machine;
 pub mod network;
 mod own;
-pub(crate) mod peer_requests;
-pub mod peer_service;
 pub mod peers;
 mod received;
 mod send_snapshot;
 pub mod snapshot;
+pub mod standing;
 mod tail;
 pub mod types;
 

@@ -16,9 +16,9 @@ use ledger_proto::v1::{self, entry::Body};
 
 use super::types::{self, invalid};
 use crate::apply::applier::AppliedState;
-use crate::node::view::StoreState;
 use crate::storage::Read;
 use crate::storage::marker::MarkerRecord;
+use crate::storage::view::StoreState;
 
 /// Entries read at once; a page has at most 4 MiB.
 const ENTRIES: usize = 64;

@@ -1,9 +1,8 @@
 //! The keys of [`Table::Meta`], and those of the log.
 
 use std::io;
-use std::ops::Bound;
 
-use super::{Direction, Pair, Read, Table, prefix_end};
+use super::{Direction, Pair, Read, Table, scan};
 
 /// u32: the version of the disk format.
 pub const FORMAT: &[u8] = b"format";
@@ -58,10 +57,8 @@ pub fn trust_step_key(epoch: u64) -> Vec<u8> {
 /// # Errors
 /// The store cannot be read.
 pub fn erasing(store: &dyn Read) -> io::Result<Vec<Pair>> {
-    let end = prefix_end(ERASING);
-    let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    let range = (Bound::Included(ERASING), end);
-    store.range(Table::Meta, range, Direction::Ascending, usize::MAX)
+    let direction = Direction::Ascending;
+    scan(store, Table::Meta, ERASING, None, direction, usize::MAX)
 }
 
 /// The key of an erasure that is not physical yet.

@@ -11,6 +11,7 @@ pub mod meta;
 pub mod rocks;
 #[cfg(test)]
 mod tests;
+pub mod view;
 
 use std::io;
 use std::ops::Bound;
@@ -196,6 +197,42 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// Up to `limit` pairs of a table under a prefix, beyond `after` in the direction of reading.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn scan(
+    read: &dyn Read,
+    table: Table,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    direction: Direction,
+    limit: usize,
+) -> io::Result<Vec<Pair>> {
+    let end = prefix_end(prefix);
+    let mut from = Bound::Included(prefix);
+    let mut until = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    // A position outside the prefix bounds nothing on one side and everything on the other.
+    match (direction, after) {
+        (Direction::Ascending, Some(after)) if after >= prefix => {
+            if end.as_deref().is_some_and(|end| after >= end) {
+                return Ok(Vec::new());
+            }
+            from = Bound::Excluded(after);
+        }
+        (Direction::Descending, Some(after)) => {
+            if after <= prefix {
+                return Ok(Vec::new());
+            }
+            if end.as_deref().is_none_or(|end| after < end) {
+                until = Bound::Excluded(after);
+            }
+        }
+        (Direction::Ascending, _) | (Direction::Descending, None) => {}
+    }
+    read.range(table, (from, until), direction, limit)
 }
 
 /// True if no key can be in the range: a bound below the other, which a map would not take.

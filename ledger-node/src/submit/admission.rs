@@ -14,12 +14,12 @@ use ledger_proto::v1::{self, ErrorReason};
 use prost::Message;
 
 use crate::apply::prepare::{CallKey, Preparer, call_key};
+use crate::apply::receipts::Submitted;
 use crate::clock::Clock;
-use crate::front::failure::{Answer, Failure};
-use crate::node::ledger::Submitted;
-use crate::node::reads::Reads;
-use crate::node::view::StoreState;
+use crate::failure::{Answer, Failure};
+use crate::reads::Reads;
 use crate::storage::Store;
+use crate::storage::view::StoreState;
 
 /// Looks at commands.
 #[derive(Debug)]

@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use ledger_core::command::Command;
 use ledger_core::hash::TreeSize;
 use ledger_core::machine::Machine;
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1::{self, ErrorReason, command::Body};
+use ledger_proto::v1::{self, ErrorReason};
 use tokio::sync::Semaphore;
 
-use crate::front::failure::{Answer, Failure};
-use crate::node::reads::Reads;
-use crate::node::view::StoreState;
+use crate::apply::prepare::needs_bundle;
+use crate::failure::{Answer, Failure};
 use crate::raft::peers::Purpose;
+use crate::reads::Reads;
+use crate::storage::view::StoreState;
 
 /// How long a replica may take to get at the chunks before.
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -99,7 +99,7 @@ impl Compiler {
             }
             Err(_) => return Err(not_yet()),
         }
-        let voters: BTreeSet<u64> = self.reads.raft.0.voter_ids().collect();
+        let voters: BTreeSet<u64> = self.reads.raft.voter_ids().collect();
         let mut compiled = BTreeSet::from([self.reads.peers.node_id]);
         let mut asked: FuturesUnordered<_> = self
             .reads
@@ -151,19 +151,6 @@ fn not_yet() -> Failure {
     let what =
         "a quorum has not compiled the bundle yet; nothing was done, send the same command again";
     Failure::new(ErrorReason::NoQuorum, what).after(Duration::from_secs(1))
-}
-
-/// True if applying the command can need a compiled bundle.
-#[must_use]
-pub fn needs_bundle(submission: &v1::Submission) -> bool {
-    let signed = submission.signed.as_ref();
-    let command = signed.and_then(|signed| Command::parse(signed).ok());
-    command.is_some_and(|command| {
-        matches!(
-            command.body,
-            Body::PublishBundle(_) | Body::ActivateBundle(_)
-        )
-    })
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::admission::{Admission, Admitted, Candidate};
 use super::pace::Pace;
 use super::queue::{Queue, QueueFull};
-use super::standing::{Leading, Standing};
-use crate::front::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure};
 use crate::raft::peers::{Peers, Purpose};
+use crate::raft::standing::{Leading, Standing};
 
 /// Most submissions on the way to the leader that it has not taken yet.
 const MAX_UNANSWERED: usize = 1_024;

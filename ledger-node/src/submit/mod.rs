@@ -9,7 +9,6 @@ pub mod forward;
 pub mod pace;
 pub mod proposer;
 pub mod queue;
-pub mod standing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +20,10 @@ use self::admission::{Admission, Admitted, Candidate};
 use self::compile::Compiler;
 use self::forward::{Forwarded, Forwarder, enqueue};
 use self::queue::Queue;
-use self::standing::{Leading, Standing};
+use crate::apply::receipts::Submitted;
 use crate::apply::waiters::{Place, Waiters};
-use crate::front::failure::{Answer, Failure};
-use crate::node::ledger::Submitted;
+use crate::failure::{Answer, Failure};
+use crate::raft::standing::{Leading, Standing};
 
 /// How long a caller waits for its entry before it brings the command to the leader again.
 const BRING_AGAIN: Duration = Duration::from_secs(1);

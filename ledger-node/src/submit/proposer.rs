@@ -15,9 +15,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::pace::Pace;
 use super::queue::Queue;
-use super::standing::{Leading, Standing};
 use crate::clock::Clock;
 use crate::raft::Raft;
+use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Proposal, Types};
 
 /// Most proposals on their way.

@@ -5,9 +5,9 @@ use ledger_core::hash::{Hash, TreeHash, TreeSize};
 use ledger_core::id::Identity;
 use ledger_core::machine::{Comparison, compare};
 use ledger_core::state::{Key, State, read};
-use ledger_node::node::view::StoreState;
 use ledger_node::node::vouched::is_vouched_for;
 use ledger_node::storage::memory::MemoryStore;
+use ledger_node::storage::view::StoreState;
 use ledger_node::storage::{Batch, Read, Store, Table};
 use ledger_proto::v1::{self, command::Body};
 

@@ -28,10 +28,6 @@ const LONG_FILES: &[(&str, &str)] = &[
         "one file format, written and read",
     ),
     (
-        "ledger-node/src/node/ledger.rs",
-        "what a running node offers its services, one method each",
-    ),
-    (
         "ledger-node/src/node/start.rs",
         "the order of a start, from the disk to the open ports, read from top to bottom",
     ),

@@ -7,7 +7,11 @@ use std::io;
 
 use tokio::sync::watch;
 
-use crate::fsck::ADVICE;
+/// What to do with a store that something was found in.
+pub const ADVICE: &str = "do not start this node on this data, and keep a copy of it; the other nodes are not concerned. Make \
+                          a key for a new node id with `ledger-node key new`, let an admin add it with `ledger-client \
+                          cluster add` and remove this one with `ledger-client cluster remove`, and `ledger-node init` an \
+                          empty data directory without --first";
 
 /// What cannot be done because of what is on the disk, or because of the disk itself, why, and what to do about it.
 #[must_use]

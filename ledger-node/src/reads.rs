@@ -13,16 +13,16 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
-use super::ledger::Submitted;
-use super::view::StoreState;
 use crate::apply::Applier;
 use crate::apply::receipts::Notary;
-use crate::front::failure::{Answer, Failure};
-use crate::raft::peer_service::RaftHandle;
+use crate::apply::receipts::Submitted;
+use crate::failure::{Answer, Failure};
+use crate::raft::Raft;
 use crate::raft::peers::{Peers, Purpose};
+use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{self, LogId};
 use crate::storage::Store;
-use crate::submit::standing::{Leading, Standing};
+use crate::storage::view::StoreState;
 
 /// Between tries to find a leader with a quorum.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -37,7 +37,7 @@ pub struct Reads {
     /// Signs and proves.
     pub notary: Arc<Notary>,
     /// openraft.
-    pub raft: RaftHandle,
+    pub raft: Raft,
     /// What was applied.
     pub applier: Applier,
     /// The way to the leader.
@@ -77,7 +77,7 @@ impl Reads {
         let leading = self.standing.borrow().leading.clone();
         match leading {
             Leading::This => {
-                let read = self.raft.0.get_read_log_id(ReadPolicy::ReadIndex);
+                let read = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
                 let read = tokio::time::timeout(TRY, read).await.ok()?;
                 read.ok().map(|(id, _)| *id.log_id())
             }
@@ -120,7 +120,7 @@ impl Reads {
     /// The other replicas as Raft has them, with their addresses.
     #[must_use]
     pub fn others(&self) -> Vec<(u64, String)> {
-        let metrics = self.raft.0.metrics();
+        let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let nodes = metrics.membership_config.nodes();
         nodes

@@ -6,8 +6,8 @@ use ledger_core::hash::Hash;
 use ledger_core::machine::{Comparison, compare};
 use ledger_core::state::StateError;
 
-use super::view::StoreState;
-use crate::fsck::ADVICE;
+use crate::fatal::ADVICE;
+use crate::storage::view::StoreState;
 use crate::storage::{Read, Table, meta};
 
 /// The size of the tree in the copy that this node began with, while the others have not confirmed what came of it.
@@ -26,7 +26,7 @@ pub fn copied_at(read: &dyn Read) -> Result<Option<u64>, StateError> {
 ///
 /// # Errors
 /// [`StateError`] if the store cannot be read.
-pub(super) fn comparison(read: &dyn Read, node: u64) -> Result<Option<Comparison>, StateError> {
+pub(crate) fn comparison(read: &dyn Read, node: u64) -> Result<Option<Comparison>, StateError> {
     let copied_at = copied_at(read)?;
     let comparison = compare(&StoreState(read), node)?;
     // What it attested before it got the copy was about another state.
@@ -35,7 +35,7 @@ pub(super) fn comparison(read: &dyn Read, node: u64) -> Result<Option<Comparison
 
 /// Why this node must not go on, if most of the voters have another state.
 #[must_use]
-pub(super) fn outvoted(comparison: &Comparison) -> Option<String> {
+pub(crate) fn outvoted(comparison: &Comparison) -> Option<String> {
     let theirs = comparison.outvoted_by()?;
     let (size, own) = (comparison.size, comparison.digest);
     Some(format!(
@@ -72,7 +72,7 @@ pub fn not_cosigning(read: &dyn Read, node: u64) -> Result<Option<String>, State
 }
 
 /// Who differs, for a log.
-pub(super) fn differing(different: &BTreeMap<Hash, Vec<u64>>) -> String {
+pub(crate) fn differing(different: &BTreeMap<Hash, Vec<u64>>) -> String {
     let each = different
         .iter()
         .map(|(digest, nodes)| format!("{} have {digest}", list(nodes)));

@@ -7,8 +7,8 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::peers::{Peers, keys};
-use super::types::{self, Types};
+use crate::raft::peers::{Peers, keys};
+use crate::raft::types::{self, Types};
 
 /// A request that makes no sense.
 pub(super) fn bad(what: impl std::fmt::Display) -> Status {

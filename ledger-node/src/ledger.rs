@@ -1,52 +1,35 @@
 //! The running ledger as the services see it: submit, wait, read, checkpoint.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ledger_core::hash::{LeafIndex, TreeSize};
-use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Liveness, Machine, Tip};
-use ledger_core::state::{Key, Pair, State, StateError, read};
+use ledger_core::ledger;
+use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Machine, Tip};
+use ledger_core::state::{Key, read};
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1::{self, ErrorReason};
+use ledger_proto::v1::{self, ErasureState, ErrorReason};
 use policy_engine::BundleDigest;
 use tokio::sync::watch;
 
-use super::attested::not_cosigning;
-use super::eraser::erasure_state;
-use super::reads::Reads;
-use super::view::StoreState;
+use crate::apply::receipts::Submitted;
 use crate::clock::Clock;
+use crate::cosign::attested::not_cosigning;
 use crate::cosign::{Cosigned, Cosigner};
-use crate::front::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure};
 use crate::raft::peers::Purpose;
-use crate::storage::{Direction, Read, Store, Table, meta, prefix_end};
+use crate::raft::standing::{Leading, Standing};
+use crate::reads::Reads;
+use crate::storage::view::StoreState;
+use crate::storage::view::View;
+use crate::storage::{Read, Store, Table, meta};
 use crate::submit::Submitter;
 use crate::submit::pace::Pace;
-use crate::submit::standing::{Leading, Standing};
 
 /// How long another node has to answer.
 const ASK: Duration = Duration::from_secs(2);
-
-/// One frozen moment of the ledger: state, entries, and the index over them.
-#[derive(Clone)]
-pub struct View(Arc<dyn Read>);
-
-/// A command that is in the ledger.
-#[derive(Debug, Clone)]
-pub struct Submitted {
-    /// Where its entry is.
-    pub index: LeafIndex,
-    /// Set if the entry is of an earlier call with the same bytes: what holds now.
-    pub replayed: Option<Liveness>,
-    /// The entry, proven to `checkpoint`.
-    pub entry: v1::ProvenEntry,
-    /// A signed note; shared by all that were proven to it.
-    pub checkpoint: Arc<str>,
-    /// What the checkpoint is worth.
-    pub level: v1::ReceiptLevel,
-}
 
 /// A handle on the running ledger. Clones are the same ledger.
 #[derive(Debug, Clone)]
@@ -240,7 +223,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn erasure_states(&self, leaf: LeafIndex) -> Answer<BTreeMap<u64, v1::ErasureState>> {
+    pub async fn erasure_states(&self, leaf: LeafIndex) -> Answer<BTreeMap<u64, ErasureState>> {
         let own = erasure_state(&*self.0.store, leaf)
             .map_err(|error| Failure::new(ErrorReason::DataDamaged, error.to_string()))?;
         let peers = &self.0.reads.peers;
@@ -258,7 +241,7 @@ impl Ledger {
                 Some((id, answer.into_inner().state()))
             });
         let asked = futures_util::future::join_all(asked).await;
-        let mut states: BTreeMap<u64, v1::ErasureState> = asked.into_iter().flatten().collect();
+        let mut states: BTreeMap<u64, ErasureState> = asked.into_iter().flatten().collect();
         states.insert(self.node_id(), own);
         Ok(states)
     }
@@ -355,7 +338,7 @@ impl Ledger {
     /// The voters as Raft has them, ascending.
     #[must_use]
     pub fn voters(&self) -> Vec<u64> {
-        self.0.reads.raft.0.voter_ids().collect()
+        self.0.reads.raft.voter_ids().collect()
     }
 
     /// The leader as this node sees it.
@@ -369,85 +352,21 @@ impl Ledger {
     }
 }
 
-impl View {
-    /// A view on what a reader sees.
-    #[must_use]
-    pub fn new(read: Arc<dyn Read>) -> Self {
-        Self(read)
-    }
-
-    /// Pairs of the index under a prefix, beyond `after` in the direction of reading.
-    ///
-    /// # Errors
-    /// [`StateError`] if the store cannot be read.
-    pub fn index(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        direction: Direction,
-        limit: usize,
-    ) -> Result<Vec<Pair>, StateError> {
-        self.pairs(Table::Index, prefix, after, direction, limit)
-    }
-
-    fn pairs(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        direction: Direction,
-        limit: usize,
-    ) -> Result<Vec<Pair>, StateError> {
-        let end = prefix_end(prefix);
-        let mut from = Bound::Included(prefix);
-        let mut until = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        // A position outside the prefix bounds nothing on one side and everything on the other.
-        match (direction, after) {
-            (Direction::Ascending, Some(after)) if after >= prefix => {
-                if end.as_deref().is_some_and(|end| after >= end) {
-                    return Ok(Vec::new());
-                }
-                from = Bound::Excluded(after);
-            }
-            (Direction::Descending, Some(after)) => {
-                if after <= prefix {
-                    return Ok(Vec::new());
-                }
-                if end.as_deref().is_none_or(|end| after < end) {
-                    until = Bound::Excluded(after);
-                }
-            }
-            (Direction::Ascending, _) | (Direction::Descending, None) => {}
-        }
-        self.0
-            .range(table, (from, until), direction, limit)
-            .map_err(|error| StateError::unreadable(prefix, &error))
-    }
+/// How far this node has come with an erasure; unspecified if it has not applied it yet.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn erasure_state(store: &dyn Read, leaf: LeafIndex) -> io::Result<ErasureState> {
+    // In this order: the two come with one write, and the list only gets shorter after it.
+    let applied = ledger::entry(&StoreState(store), leaf)?;
+    let listed = store.get(Table::Meta, &meta::erasing_key(leaf.0))?;
+    Ok(match (applied, listed) {
+        (None, _) => ErasureState::Unspecified,
+        (Some(_), Some(_)) => ErasureState::Logical,
+        (Some(_), None) => ErasureState::Physical,
+    })
 }
 
 fn not_ready(why: String) -> Failure {
     Failure::new(ErrorReason::NotReady, why).after(Duration::from_secs(1))
-}
-
-impl std::fmt::Debug for View {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("View")
-    }
-}
-
-impl State for View {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        self.0
-            .get(Table::State, key)
-            .map_err(|error| StateError::unreadable(key, &error))
-    }
-
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<Pair>, StateError> {
-        self.pairs(Table::State, prefix, after, Direction::Ascending, limit)
-    }
 }

@@ -16,16 +16,16 @@ use openraft::storage::Snapshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Raft;
-use super::hand_over::{hand_over, successor};
-use super::incoming::{Incoming, is_of_disk};
-use super::peer_requests::{append_request, bad, sender, vote_request};
-use super::peers::Peers;
-use super::snapshot::Snapshots;
-use super::types::{self, Types};
+use super::requests::{append_request, bad, sender, vote_request};
 use crate::cosign::Cosigner;
-use crate::node::eraser::erasure_state;
-use crate::node::fatal::{Fatal, disk};
+use crate::fatal::{Fatal, disk};
+use crate::ledger::erasure_state;
+use crate::raft::Raft;
+use crate::raft::hand_over::{hand_over, successor};
+use crate::raft::incoming::{Incoming, is_of_disk};
+use crate::raft::peers::Peers;
+use crate::raft::snapshot::Snapshots;
+use crate::raft::types::{self, Types};
 use crate::submit::compile::Compiler;
 use crate::submit::forward::Receiving;
 
@@ -36,7 +36,7 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Service {
     /// openraft.
-    pub raft: RaftHandle,
+    pub raft: Raft,
     /// Who this node is.
     pub peers: Arc<Peers>,
     /// Where snapshots arrive.
@@ -53,16 +53,6 @@ pub struct Service {
     pub fatal: Fatal,
     /// Ends the streams of peers, which never end by themselves.
     pub ended: CancellationToken,
-}
-
-/// openraft's handle, printable.
-#[derive(Clone)]
-pub struct RaftHandle(pub Raft);
-
-impl std::fmt::Debug for RaftHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Raft")
-    }
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -93,7 +83,7 @@ impl PeerService for Service {
         sender(&self.peers, request.metadata())?;
         let sent: Arc<Mutex<VecDeque<(u64, Option<types::LogId>)>>> = Arc::default();
         let noting = Arc::clone(&sent);
-        let (peers, metrics) = (Arc::clone(&self.peers), self.raft.0.metrics());
+        let (peers, metrics) = (Arc::clone(&self.peers), self.raft.metrics());
         let requests = request
             .into_inner()
             .take_until(self.ended.clone().cancelled_owned())
@@ -116,7 +106,7 @@ impl PeerService for Service {
                 request
             });
         let peers = Arc::clone(&self.peers);
-        let answers = self.raft.0.stream_append(requests).map(move |result| {
+        let answers = self.raft.stream_append(requests).map(move |result| {
             let result = result.map_err(fatal)?;
             let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
             let (sent_at_us, _) = sent.pop_front().unwrap_or_default();
@@ -145,7 +135,7 @@ impl PeerService for Service {
     ) -> Result<Response<wire::VoteResponse>, Status> {
         sender(&self.peers, request.metadata())?;
         let rpc = vote_request(&request.into_inner())?;
-        let answer = self.raft.0.vote(rpc).await.map_err(fatal)?;
+        let answer = self.raft.vote(rpc).await.map_err(fatal)?;
         Ok(Response::new(self.vote_response(&answer)))
     }
 
@@ -155,7 +145,7 @@ impl PeerService for Service {
     ) -> Result<Response<wire::VoteResponse>, Status> {
         sender(&self.peers, request.metadata())?;
         let rpc = vote_request(&request.into_inner())?;
-        let answer = self.raft.0.pre_vote(rpc).await.map_err(fatal)?;
+        let answer = self.raft.pre_vote(rpc).await.map_err(fatal)?;
         Ok(Response::new(self.vote_response(&answer)))
     }
 
@@ -171,12 +161,7 @@ impl PeerService for Service {
             message.to,
             message.last_log_id.as_ref().map(types::log_id),
         );
-        let answer = self
-            .raft
-            .0
-            .handle_transfer_leader(rpc)
-            .await
-            .map_err(fatal)?;
+        let answer = self.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
         let refused = answer.err().map(|error| error.to_string());
         Ok(Response::new(wire::TransferLeaderResponse {
             refused: refused.unwrap_or_default(),
@@ -188,7 +173,7 @@ impl PeerService for Service {
         request: Request<wire::HandOverRequest>,
     ) -> Result<Response<wire::HandOverResponse>, Status> {
         sender(&self.peers, request.metadata())?;
-        let (raft, to) = (self.raft.0.clone(), request.into_inner().to);
+        let (raft, to) = (self.raft.clone(), request.into_inner().to);
         if raft.is_leader() {
             successor(&raft, to).map_err(|error| Status::failed_precondition(error.to_string()))?;
         }
@@ -206,7 +191,7 @@ impl PeerService for Service {
         sender(&self.peers, request.metadata())?;
         let message = request.into_inner();
         let theirs = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
-        let ours = self.raft.0.metrics().borrow_watched().vote;
+        let ours = self.raft.metrics().borrow_watched().vote;
         if ours > theirs {
             return Ok(Response::new(wire::OfferSnapshotResponse {
                 higher_vote: Some(types::vote_to_wire(&ours)),
@@ -279,7 +264,6 @@ impl PeerService for Service {
         };
         let answer = self
             .raft
-            .0
             .install_full_snapshot(vote, snapshot)
             .await
             .map_err(fatal)?;
@@ -305,7 +289,7 @@ impl PeerService for Service {
         request: Request<wire::ReadIndexRequest>,
     ) -> Result<Response<wire::ReadIndexResponse>, Status> {
         sender(&self.peers, request.metadata())?;
-        let read = self.raft.0.get_read_log_id(ReadPolicy::ReadIndex).await;
+        let read = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
         let committed = read.ok().map(|(id, _)| types::log_id_to_wire(id.log_id()));
         Ok(Response::new(wire::ReadIndexResponse { committed }))
     }

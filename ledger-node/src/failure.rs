@@ -1,4 +1,5 @@
-//! How calls fail: every reason with its gRPC code, what happened, and what to do. The only file that knows tonic's `Status`.
+//! How calls fail: every reason with its gRPC code, what happened, and what to do. Whatever a client is told of a
+//! refusal is made here.
 //!
 //! `proto/countersign/v1/call.proto` is the reference for the table; a test compares the two.
 
@@ -185,7 +186,7 @@ fn short(name: &str, prefix: &str) -> String {
 mod tests {
     use super::*;
 
-    const CONTRACT: &str = include_str!("../../../proto/proto/countersign/v1/call.proto");
+    const CONTRACT: &str = include_str!("../../proto/proto/countersign/v1/call.proto");
 
     /// The table as the contract has it: above each reason, "CODE, outcome, retry: ...".
     fn contract() -> Vec<(String, String)> {

@@ -2,7 +2,7 @@
 
 use openraft::ServerState;
 
-use crate::raft::types::Types;
+use super::types::Types;
 
 /// Who leads.
 #[derive(Debug, Clone, PartialEq, Eq)]

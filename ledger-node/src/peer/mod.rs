@@ -1,0 +1,4 @@
+//! The gRPC service for the other nodes: raft's own calls, submissions on their way to the leader, and cosignatures.
+
+pub(crate) mod requests;
+pub mod service;
