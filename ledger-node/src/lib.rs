@@ -18,5 +18,6 @@ pub mod node;
 pub mod peer;
 pub mod raft;
 pub mod reads;
+pub mod seldom;
 pub mod storage;
 pub mod submit;

@@ -16,9 +16,9 @@ mod test_ledger;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{Hash, TreeSize};
@@ -41,6 +41,7 @@ use crate::fatal::{Fatal, disk};
 use crate::raft::flusher::Flusher;
 use crate::raft::peers::Peers;
 use crate::raft::standing::Standing;
+use crate::seldom::Seldom;
 use crate::storage::marker::{MarkedTree, Marker, MarkerError};
 use crate::storage::view::StoreState;
 use crate::storage::{Batch, Store};
@@ -98,8 +99,8 @@ pub struct Cosigner {
     ahead: watch::Sender<Ahead>,
     wanted: Wanted,
     wake: Notify,
-    /// When this node has last complained about a peer.
-    complained: Mutex<Option<Instant>>,
+    /// About peers that ask for cosignatures of other trees.
+    complaints: Seldom,
 }
 
 /// The largest tree that somebody waits for. It is never lowered, and anybody may ask for anything.
@@ -140,7 +141,7 @@ impl Cosigner {
             ahead: watch::Sender::new(Ahead::default()),
             wanted: Wanted::default(),
             wake: Notify::new(),
-            complained: Mutex::default(),
+            complaints: Seldom::new(COMPLAINTS),
         })
     }
 
@@ -223,7 +224,7 @@ impl Cosigner {
             parts.fatal.stop(format!(
                 "this node has computed two roots for size {size}: it is damaged. Run fsck, and replace it under a new node id"
             ));
-        } else if self.may_complain() {
+        } else if self.complaints.may_say() {
             tracing::error!(
                 node_id = asked_by,
                 %size,
@@ -231,20 +232,6 @@ impl Cosigner {
             );
         }
         "the root is another one".to_owned()
-    }
-
-    /// True now and then.
-    fn may_complain(&self) -> bool {
-        let now = self.parts.clock.instant();
-        let mut last = self
-            .complained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let may = last.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINTS);
-        if may {
-            *last = Some(now);
-        }
-        may
     }
 
     /// Keeps a checkpoint that meets the trust policy, or puts it off until its tree is here.

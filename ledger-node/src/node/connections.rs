@@ -7,7 +7,7 @@ use std::io::{Error, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
+
+use crate::seldom::Seldom;
 
 /// Time for the first words of a connection. They fit into one packet, and come unasked: 5 s are two packets that were lost.
 pub(super) const OPENING: Duration = Duration::from_secs(5);
@@ -60,13 +62,12 @@ pub(super) fn limited(
     opening: Duration,
 ) -> impl Stream<Item = std::io::Result<Counted>> {
     let room = Arc::new(Semaphore::new(most));
-    let mut said: Option<Instant> = None;
+    let full = Seldom::new(SAY_AGAIN);
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let counted = match accepted {
             Ok(stream) => {
                 let permit = Arc::clone(&room).try_acquire_owned().ok();
-                if permit.is_none() && said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
-                    said = Some(Instant::now());
+                if permit.is_none() && full.may_say() {
                     tracing::warn!(most, "connections are refused: as many as may be are open");
                 }
                 permit.map(|permit| {

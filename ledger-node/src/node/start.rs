@@ -34,7 +34,7 @@ use crate::cosign::{self, Cosigner};
 use crate::fatal::Fatal;
 use crate::keyfile::KeyFile;
 use crate::ledger::{Ledger, Parts};
-use crate::peer::service::Service;
+use crate::peer::service::{Service, refusals};
 use crate::raft::flusher::Flusher;
 use crate::raft::hand_over::hand_over;
 use crate::raft::log::{Log, OnVote, log_len};
@@ -447,6 +447,7 @@ impl Node {
             peers: Arc::clone(&self.peers),
             snapshots: Arc::clone(&self.snapshots),
             incoming: Arc::default(),
+            refused: refusals(),
             receiving: Receiving {
                 queue: Arc::clone(&self.queue),
                 standing: self.standing.clone(),

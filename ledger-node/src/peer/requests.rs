@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use prost::Message;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -77,11 +79,12 @@ pub(super) fn append_request(message: wire::AppendRequest) -> Result<Received, S
             // The log's tail keeps entries for long, and a part of the buffer that they came in would keep all of it.
             if let Some(wire::log_entry::Payload::Batch(batch)) = &mut entry.payload {
                 *batch = Bytes::copy_from_slice(batch);
+                // Once committed it would stop every replica, at each start again.
+                v1::Batch::decode(batch.clone()).map_err(bad)?;
             }
-            types::entry(entry)
+            types::entry(entry).map_err(bad)
         })
-        .collect::<Result<Vec<types::Entry>, _>>()
-        .map_err(bad)?;
+        .collect::<Result<Vec<types::Entry>, _>>()?;
     // openraft takes it for granted that a leader sends no gaps.
     let first = message.previous.as_ref().map_or(0, |id| id.index + 1);
     let gapless = (first..)

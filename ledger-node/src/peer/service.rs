@@ -26,11 +26,14 @@ use crate::raft::incoming::{Incoming, is_of_disk};
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::types::{self, Types};
+use crate::seldom::Seldom;
 use crate::submit::compile::Compiler;
 use crate::submit::forward::Receiving;
 
 /// How long a voter is asked to lead, again and again.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// Between two words on entries that are refused: their leader sends them again and again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -51,8 +54,16 @@ pub struct Service {
     pub compiler: Arc<Compiler>,
     /// Stops the node.
     pub fatal: Fatal,
+    /// When entries of a leader were last said to be refused.
+    pub refused: Arc<Seldom>,
     /// Ends the streams of peers, which never end by themselves.
     pub ended: CancellationToken,
+}
+
+/// For [`Service::refused`].
+#[must_use]
+pub fn refusals() -> Arc<Seldom> {
+    Arc::new(Seldom::new(SAY_AGAIN))
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -80,17 +91,22 @@ impl PeerService for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        sender(&self.peers, request.metadata())?;
-        let sent: Arc<Mutex<VecDeque<(u64, Option<types::LogId>)>>> = Arc::default();
+        let from = sender(&self.peers, request.metadata())?;
+        let sent: Arc<Mutex<VecDeque<u64>>> = Arc::default();
         let noting = Arc::clone(&sent);
+        let refused_again = Arc::clone(&self.refused);
         let (peers, metrics) = (Arc::clone(&self.peers), self.raft.metrics());
         let requests = request
             .into_inner()
             .take_until(self.ended.clone().cancelled_owned())
-            .map(|message| {
-                message
+            .map(move |message| {
+                append_request(message.ok()?)
+                    .inspect_err(|refused| {
+                        if refused_again.may_say() {
+                            tracing::error!(node_id = from, reason = refused.message(), "what the leader sends for the log is refused; run fsck on it, and let another node lead");
+                        }
+                    })
                     .ok()
-                    .and_then(|message| append_request(message).ok())
             })
             // A broken message ends the stream; the leader opens another.
             .take_while(|message| futures_util::future::ready(message.is_some()))
@@ -102,14 +118,14 @@ impl PeerService for Service {
                     peers.note_leader();
                 }
                 let mut sent = noting.lock().unwrap_or_else(PoisonError::into_inner);
-                sent.push_back((sent_at_us, request.prev_log_id));
+                sent.push_back(sent_at_us);
                 request
             });
         let peers = Arc::clone(&self.peers);
         let answers = self.raft.stream_append(requests).map(move |result| {
             let result = result.map_err(fatal)?;
             let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            let (sent_at_us, _) = sent.pop_front().unwrap_or_default();
+            let sent_at_us = sent.pop_front().unwrap_or_default();
             Ok(wire::AppendResponse {
                 result: Some(match result {
                     Ok(last) => wire::append_response::Result::Matched(wire::Matched {

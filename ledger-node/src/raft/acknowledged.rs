@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::seldom::Seldom;
 
 /// Between two words on the same peer.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// A peer, as far as this node knows it.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ struct Known {
     term: u64,
     /// The greatest index of the log that the peer has made durable.
     index: u64,
-    said: Option<Instant>,
+    told: Seldom,
 }
 
 /// What peers have acknowledged.
@@ -30,23 +32,22 @@ impl Acknowledged {
             Some(known) if known.term == term => known.index = known.index.max(index),
             // A later leader can have taken back what was acknowledged to an earlier one and was never committed.
             Some(_) | None => {
-                let said = None;
-                known.insert(peer, Known { term, index, said });
+                let told = Seldom::new(TELL_AGAIN);
+                known.insert(peer, Known { term, index, told });
             }
         }
     }
 
     /// A peer says that it does not hold the entry at an index. True if it had acknowledged that entry, or a later one.
     pub(super) fn is_lost(&self, peer: u64, term: u64, index: u64) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = known.get_mut(&peer) else {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = known.get(&peer) else {
             return false;
         };
         if known.term != term || known.index < index {
             return false;
         }
-        if known.said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
-            known.said = Some(Instant::now());
+        if known.told.may_say() {
             tracing::error!(
                 node_id = peer,
                 acknowledged = known.index,

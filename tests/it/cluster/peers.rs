@@ -117,6 +117,45 @@ async fn who_means_another_node_or_ledger_is_refused() {
     }
 }
 
+/// What cannot be read must not get into the log: committed, it would stop every replica at each start again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_cannot_be_read_are_refused_before_the_log() {
+    let (cluster, actors) = one_node().await;
+    let peers = node_2(&cluster);
+    let mut client = to_node(&cluster, &peers);
+    let entry = wire::LogEntry {
+        log_id: Some(wire::LogId {
+            term: 1_000,
+            index: 1_000_000,
+        }),
+        payload: Some(wire::log_entry::Payload::Batch(vec![0xff].into())),
+    };
+    let append = wire::AppendRequest {
+        vote: Some(wire::Vote {
+            term: 1_000,
+            node_id: 2,
+            committed: true,
+        }),
+        previous: Some(wire::LogId {
+            term: 1_000,
+            index: 999_999,
+        }),
+        entries: vec![entry],
+        ..wire::AppendRequest::default()
+    };
+    let request = peers.request(TO, tokio_stream::iter([append]));
+    let answers = client.append(request).await.expect("a peer is heard");
+    let answer = answers.into_inner().message().await.expect("ends well");
+    assert_eq!(answer, None, "it was not even looked at");
+    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
+    assert!(
+        log.contains("what the leader sends for the log is refused"),
+        "{log}"
+    );
+    assert_eq!(cluster.must_status(TO).await.leader_id, Some(TO));
+    let _ = cluster.time_to_answer(&actors[0]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_told_that_this_is_not_their_port() {
     let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
