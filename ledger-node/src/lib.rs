@@ -13,6 +13,7 @@ pub mod genesis_file;
 pub mod index;
 pub mod keyfile;
 pub mod ledger;
+pub mod limits;
 pub mod logging;
 pub mod node;
 pub mod peer;

@@ -38,8 +38,11 @@ pub enum FileError {
 /// The file: header, canonical bytes, `BLAKE3` of all before.
 #[must_use]
 pub fn encode(evidence: &v1::Evidence) -> Vec<u8> {
-    let mut file = HEADER.to_vec();
-    file.extend_from_slice(&evidence.encode_to_vec());
+    // It can be long: there is one buffer for all of it.
+    let mut file = Vec::with_capacity(HEADER.len() + evidence.encoded_len() + DIGEST_LEN);
+    file.extend_from_slice(HEADER);
+    // A vector takes any length.
+    let _ = evidence.encode(&mut file);
     let digest = blake3::hash(&file);
     file.extend_from_slice(digest.as_bytes());
     file

@@ -15,10 +15,8 @@ use tokio::sync::oneshot;
 use super::prepare::CallKey;
 use crate::apply::receipts::Submitted;
 use crate::failure::{Answer, Failure};
+use crate::limits::MAX_EQUAL_CALLS;
 
-/// Most callers that wait for one and the same command. Who repeats a call needs a few; with thousands the thread that applies
-/// would answer one command thousands of times.
-pub const MAX_EQUAL_CALLS: usize = 64;
 /// When a caller too many may come again.
 const COME_AGAIN: Duration = Duration::from_millis(200);
 

@@ -19,19 +19,13 @@ use super::read_auth::invalid;
 use super::rights::Reader;
 use crate::failure::{Answer, Failure};
 use crate::index::Span;
+use crate::limits::{MAX_FOLLOW_RESPONSE, MAX_FOLLOWERS, MAX_FOLLOWERS_OF_ONE};
 use crate::storage::Direction;
 
-/// Most followers. While nobody reads, each holds three responses: one that is made, one that waits and one on its way. Of
-/// 256 KiB that is 192 MiB for all of them.
-const MAX_FOLLOWERS: usize = 256;
-/// Most followers of one identity, so that one of them leaves places to others.
-const MAX_FOLLOWERS_OF_ONE: usize = 16;
 /// Most entries of one response.
 const MAX_ENTRIES: usize = 256;
-/// Most bytes of the entries of one response, four of the longest. Most entries are so short that 256 of them fit.
-const MAX_RESPONSE_BYTES: usize = 256 * 1024;
-/// Most entries that are looked at for one response. 256 followers who may read none of them share four workers: each waits for
-/// 64 others who look at so many in about 10 ms, far less than the time of a heartbeat.
+/// Most entries that are looked at for one response. 64 followers who may read none of them share four workers: each waits for
+/// 16 others who look at so many in about 10 ms, far less than the time of a heartbeat.
 const MAX_LOOKED_AT: usize = 2_000;
 /// A response comes at least this often; below the 10 s that are promised, because it takes time to arrive.
 const HEARTBEAT: Duration = Duration::from_secs(8);
@@ -213,7 +207,7 @@ fn respond(
     )?;
     let mut next_index = found.rest.map_or(size.0, |rest| rest.from).max(next);
     let mut entries = prove(view, origin, size, &found.leaves)?;
-    let fits = within(&entries, MAX_RESPONSE_BYTES);
+    let fits = within(&entries, MAX_FOLLOW_RESPONSE);
     if let Some(cut) = entries.get(fits) {
         next_index = cut.index;
         entries.truncate(fits);
@@ -283,6 +277,6 @@ mod tests {
             entry: vec![7; ledger_core::limits::MAX_ENTRY_LEN],
             path: vec![vec![7; 32]; 64],
         };
-        assert!(within(&vec![entry; 8], MAX_RESPONSE_BYTES) >= 4);
+        assert!(within(&vec![entry; 8], MAX_FOLLOW_RESPONSE) >= 2);
     }
 }

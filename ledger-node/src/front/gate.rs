@@ -17,6 +17,7 @@ use super::workers::Workers;
 use crate::apply::receipts::Submitted;
 use crate::failure::{Answer, Failure, Reply};
 use crate::ledger::Ledger;
+use crate::limits::{FOLLOW_WORKERS, OPEN_READ_WORKERS, READ_WORKERS};
 use crate::storage::view::View;
 
 /// Time of a call that states no deadline.
@@ -25,12 +26,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most of a call's time that is kept back, so that the answer about a deadline comes before the deadline.
 const MAX_RESERVE: Duration = Duration::from_millis(250);
-/// Most reads that run at a time. Each may hold a page (3 MiB); evidence has a room of its own. Open reads have places of their
-/// own, so that strangers cannot keep others from reading, and so have those who follow, because one of them can look without a
-/// pause at thousands of entries that it may not read.
-const WORKERS: usize = 16;
-const OPEN_WORKERS: usize = 8;
-const FOLLOW_WORKERS: usize = 4;
 /// How long somebody whom this node does not know may have it wait for a fresher state: long enough for a key that was
 /// registered a moment ago to arrive, which takes one heartbeat, and too short to keep calls open for nothing.
 const STRANGERS_WAIT: Duration = Duration::from_secs(2);
@@ -70,8 +65,8 @@ impl Gate {
             ledger,
             follows: Follows::default(),
             evidence: Room::default(),
-            workers: Workers::new(WORKERS),
-            open_workers: Workers::new(OPEN_WORKERS),
+            workers: Workers::new(READ_WORKERS),
+            open_workers: Workers::new(OPEN_READ_WORKERS),
             follow_workers: Workers::new(FOLLOW_WORKERS),
         }
     }

@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::workers::BUSY;
 use crate::failure::{Answer, Failure, Pieces};
+use crate::limits::EVIDENCE_ROOM;
 
 /// Most bytes of a part.
 const PIECE_LEN: usize = 1024 * 1024;
@@ -21,11 +22,10 @@ const PIECE_LEN: usize = 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the room is counted in.
 const UNIT: usize = 1024 * 1024;
-/// Room for evidence that is made or sent, in units: 256 MiB, half of what a node may use. That is the making of the longest file and
-/// one of them that waits to be read, or the making of five decisions' at a time, or hundreds of short files that nobody reads.
-const ROOM: usize = 256;
-/// How many times its length the making of a file takes: what it is made of, its bytes, and these once more with a header.
-const MAKING: usize = 3;
+/// The room in units.
+const ROOM: usize = EVIDENCE_ROOM / UNIT;
+/// How many times its length the making of a file takes: what it is made of, and its bytes.
+const MAKING: usize = 2;
 
 /// The room for evidence. Clones are the same room.
 #[derive(Debug, Clone)]
@@ -150,7 +150,7 @@ mod tests {
             came.extend(part);
         }
         assert!(came == bytes, "the same bytes");
-        let _all = room.take(MAX_EVIDENCE_LEN * 2, soon()).await.unwrap();
+        let _all = room.take(MAX_EVIDENCE_LEN, soon()).await.unwrap();
     }
 
     #[tokio::test]
@@ -192,11 +192,11 @@ mod tests {
         let share = room.take(MAX_EVIDENCE_LEN, soon()).await.unwrap();
         let file = File::within(vec![7; MAX_EVIDENCE_LEN], share);
         drop(pieces(file, |part| part));
-        let _all = room.take(MAX_EVIDENCE_LEN * 2, soon()).await.unwrap();
+        let _all = room.take(MAX_EVIDENCE_LEN, soon()).await.unwrap();
     }
 
     #[test]
-    fn the_longest_file_can_be_made_while_another_one_waits() {
-        const { assert!((MAKING + 1) * MAX_EVIDENCE_LEN <= ROOM * UNIT) };
+    fn there_is_room_to_make_the_longest_file() {
+        const { assert!(MAKING * MAX_EVIDENCE_LEN <= ROOM * UNIT) };
     }
 }

@@ -471,7 +471,7 @@ mod tests {
         }
         let (send, mut body) = call(&room, STREAM);
         let (cut, mut late) = call(&room, STREAM);
-        cut.send(vec![0_u8; 7].into()).unwrap();
+        cut.send(message(10, 1)[..7].to_vec().into()).unwrap();
         tokio::select! {
             biased;
             came = next(&mut body) => panic!("nothing was sent, and {came:?} came"),

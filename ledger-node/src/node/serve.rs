@@ -21,19 +21,21 @@ use super::connections::{OPENING, limited};
 use crate::config::LimitsConfig;
 use crate::front;
 use crate::ledger::Ledger;
+use crate::limits::{
+    MAX_ARRIVING, MAX_CONNECTIONS, MAX_PEER_CONNECTIONS, MAX_PEER_MESSAGE, MAX_PEERS_ARRIVING,
+};
 use crate::peer::requests::NOT_FOR_CLIENTS;
 use crate::peer::service::Service;
-use crate::raft::peers::MAX_PEER_MESSAGE;
 use crate::raft::standing::{Leading, Standing};
 
 /// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
 /// 256 MiB, half of what a node may use, and only while somebody means it ill, because a question that has come is not counted
 /// any more. A call that goes on asking takes up to 40 KiB while it is silent, and its window when its answers are not read:
-/// 168 MiB for 1,024. Of parts of messages 64 MiB are kept, 20 of the longest or 256 that are as long as an input may be.
+/// 168 MiB for 1,024.
 const FROM_CLIENTS: Bounds = Bounds {
     calls: 16_384,
     streams: 1_024,
-    bytes: 64 << 20,
+    bytes: MAX_ARRIVING,
     longest: front::MAX_MESSAGE_LEN,
     patience: Duration::from_secs(30),
     asking: &[
@@ -41,12 +43,12 @@ const FROM_CLIENTS: Bounds = Bounds {
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     ],
 };
-/// The same for peers. A ledger has at most nine nodes: each of the eight others may be sending one of the longest messages at
-/// the same time, and have as many calls open as it may. A message of 16 MiB in a minute is 280 KiB a second.
+/// The same for peers. A ledger has at most nine nodes: each of the eight others may have as many calls open as it may. A message of
+/// 16 MiB in a minute is 280 KiB a second.
 const FROM_PEERS: Bounds = Bounds {
     calls: 8 * MAX_PEER_CALLS as usize,
     streams: 8 * MAX_PEER_CALLS as usize,
-    bytes: 8 * MAX_PEER_MESSAGE,
+    bytes: MAX_PEERS_ARRIVING,
     longest: MAX_PEER_MESSAGE,
     patience: Duration::from_secs(60),
     asking: &[
@@ -60,10 +62,6 @@ const MAX_STREAMS: usize = 16;
 /// What a client may send on one call before any of it was taken, in bytes: 4 Mbit/s on a line whose answers take a quarter of a
 /// second, and far more on a shorter one.
 const WINDOW: u32 = 128 << 10;
-/// Most connections of clients. One more is closed at once.
-const MAX_CONNECTIONS: usize = 4_096;
-/// Most connections of peers.
-const MAX_PEER_CONNECTIONS: usize = 256;
 /// Most calls of one peer at a time, on one connection.
 const MAX_PEER_CALLS: u32 = 1_024;
 /// A connection that does not answer a ping for so long is closed.

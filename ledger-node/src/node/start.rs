@@ -34,13 +34,14 @@ use crate::cosign::{self, Cosigner};
 use crate::fatal::Fatal;
 use crate::keyfile::KeyFile;
 use crate::ledger::{Ledger, Parts};
+use crate::limits::MAX_PEER_MESSAGE;
 use crate::peer::service::{Service, refusals};
 use crate::raft::flusher::Flusher;
 use crate::raft::hand_over::hand_over;
 use crate::raft::log::{Log, OnVote, log_len};
 use crate::raft::machine::StateMachine;
 use crate::raft::network::Network;
-use crate::raft::peers::{MAX_PEER_MESSAGE, Peers};
+use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::Standing;
 use crate::raft::types::Peer;
@@ -50,13 +51,13 @@ use crate::storage::marker::Marker;
 use crate::storage::rocks::{Closed, Memory};
 use crate::storage::view::StoreState;
 use crate::storage::{Batch, Store, Table, meta};
-use crate::submit::Submitter;
 use crate::submit::admission::Admission;
 use crate::submit::compile::Compiler;
 use crate::submit::forward::{Forwarder, Receiving};
 use crate::submit::pace::Pace;
 use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
+use crate::submit::{Room, Submitter};
 
 /// How long a node that stops has to hand leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -348,6 +349,7 @@ async fn build(
             forwarder: Forwarder::new(Arc::clone(&peers)),
             standing: standing.clone(),
             compiler: Arc::clone(&compiler),
+            room: Room::default(),
         },
         reads,
         cosigner: Arc::clone(&cosigner),

@@ -20,11 +20,9 @@ use super::flusher::Flusher;
 use super::tail::Tail;
 use super::types::{self, Entry, LogId, Types, Vote, invalid};
 use crate::apply::prepare::Preparer;
+use crate::limits::LOG_READ_LEN;
 use crate::storage::meta::{self, log_key};
 use crate::storage::{Batch, Direction, Read, Store, Table};
-
-/// Most bytes of entries read for one message, unless one entry alone is longer.
-const READ_LEN: usize = 4 << 20;
 
 /// Called with each vote before it is answered, so that the marker can follow.
 pub type OnVote = Arc<dyn Fn(&Vote) -> io::Result<()> + Send + Sync>;
@@ -232,7 +230,7 @@ impl RaftLogReader<Types> for Log {
             (log, start, end, VecDeque::new()),
             |(log, mut start, end, mut page)| async move {
                 if page.is_empty() {
-                    match log.read(start, end, READ_LEN) {
+                    match log.read(start, end, LOG_READ_LEN) {
                         Ok(entries) => page.extend(entries),
                         Err(error) => return Some((Err(error), (log, end, end, page))),
                     }
@@ -260,7 +258,7 @@ impl RaftLogReader<Types> for Log {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end, READ_LEN)
+        self.read(start, end, LOG_READ_LEN)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

@@ -9,13 +9,12 @@ use openraft::storage::{
     ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot,
 };
 
-use super::snapshot::{SnapshotDir, Snapshots};
+use super::snapshot::Snapshots;
+use super::snapshot_dir::SnapshotDir;
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
 use crate::apply::Applier;
 use crate::fatal::{Fatal, disk};
-
-/// Most bytes of entries applied with one write.
-const APPLY_LEN: usize = 8 << 20;
+use crate::limits::APPLY_LEN;
 
 /// A snapshot as openraft passes it around.
 pub type RaftSnapshot = Snapshot<Term, u64, Peer, Arc<SnapshotDir>>;

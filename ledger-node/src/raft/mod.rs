@@ -15,6 +15,7 @@ pub mod peers;
 mod received;
 mod send_snapshot;
 pub mod snapshot;
+pub mod snapshot_dir;
 pub mod standing;
 mod tail;
 pub mod types;

@@ -19,19 +19,15 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::machine::RaftSnapshot;
 use super::peers::{PeerClient, Peers, Purpose};
-use super::send_snapshot::{chunks, stalled};
-use super::snapshot::{SnapshotDir, snapshot_name};
+use super::snapshot_dir::SnapshotDir;
 use super::types::{self, Peer, Types, Vote};
 
 /// Least time that a short call may take; openraft's own limit can be less.
 const MIN_TTL: Duration = Duration::from_millis(400);
-/// How long a peer may take none of a snapshot until the sending is given up; it goes on where it broke off.
-const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
 
 type StreamOf<'s, T> = Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 /// Results of appends, one by one.
@@ -72,14 +68,14 @@ impl Network {
 /// One of openraft's clients.
 #[derive(Debug)]
 pub struct Connection {
-    peers: Arc<Peers>,
-    to: u64,
+    pub(super) peers: Arc<Peers>,
+    pub(super) to: u64,
     address: String,
     purpose: Purpose,
 }
 
 impl Connection {
-    fn client(&self) -> Result<PeerClient, RPCError<Types>> {
+    pub(super) fn client(&self) -> Result<PeerClient, RPCError<Types>> {
         self.peers
             .client(self.to, &self.address, self.purpose)
             .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
@@ -326,63 +322,6 @@ impl NetSnapshot<Types> for Connection {
     }
 }
 
-impl Connection {
-    async fn send_snapshot(
-        &self,
-        vote: &Vote,
-        snapshot: &Arc<SnapshotDir>,
-    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let failed = |status: Status| StreamingError::from(streaming_error(&status));
-        let mut client = self
-            .client()
-            .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
-        let name = snapshot_name(snapshot.manifest());
-        let offer = wire::OfferSnapshotRequest {
-            vote: Some(types::vote_to_wire(vote)),
-            manifest: Some(snapshot.manifest().clone()),
-        };
-        let mut offer = self.peers.request(self.to, offer);
-        offer.set_timeout(SNAPSHOT_PATIENCE);
-        let offered = client
-            .offer_snapshot(offer)
-            .await
-            .map_err(failed)?
-            .into_inner();
-        if let Some(higher) = offered.higher_vote {
-            return Ok(SnapshotResponse::new(types::vote(&higher)));
-        }
-        let (sent, sending) = watch::channel(0);
-        let chunks = chunks(Arc::clone(snapshot), name, offered.have, sent);
-        let taken = client.send_snapshot(self.peers.request(self.to, chunks));
-        tokio::select! {
-            taken = taken => drop(taken.map_err(failed)?),
-            () = stalled(sending, SNAPSHOT_PATIENCE) => {
-                return Err(failed(Status::deadline_exceeded("it takes no more of the snapshot")));
-            }
-        }
-        let install = wire::InstallSnapshotRequest {
-            vote: Some(types::vote_to_wire(vote)),
-            snapshot: name.to_vec(),
-        };
-        // It reads and checks all of it first, however large it is.
-        let installed = client
-            .install_snapshot(self.peers.request(self.to, install))
-            .await;
-        if installed
-            .as_ref()
-            .is_err_and(|status| status.code() == Code::Aborted)
-        {
-            let snapshot = Arc::clone(snapshot);
-            let _ = tokio::task::spawn_blocking(move || snapshot.check()).await;
-        }
-        let installed = installed.map_err(failed)?.into_inner();
-        let answer = installed
-            .vote
-            .ok_or_else(|| failed(Status::internal("an answer without a vote")))?;
-        Ok(SnapshotResponse::new(types::vote(&answer)))
-    }
-}
-
 fn rpc_error(status: &Status) -> RPCError<Types> {
     if status.code() == Code::Unavailable || status.code() == Code::FailedPrecondition {
         // Back off: the peer is down, or is not who we mean.
@@ -390,11 +329,6 @@ fn rpc_error(status: &Status) -> RPCError<Types> {
     } else {
         RPCError::Network(NetworkError::new(status))
     }
-}
-
-fn streaming_error(status: &Status) -> Unreachable<Types> {
-    tracing::info!(%status, "a snapshot was not taken; it will be offered again");
-    Unreachable::new(status)
 }
 
 fn network_error(what: impl Into<String>) -> RPCError<Types> {

@@ -17,9 +17,8 @@ use tonic::transport::{Channel, Endpoint};
 use super::acknowledged::Acknowledged;
 use super::clocks::Clocks;
 use crate::clock::Clock;
+use crate::limits::MAX_PEER_MESSAGE;
 
-/// Longest message between peers, in bytes.
-pub const MAX_PEER_MESSAGE: usize = 16 << 20;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 

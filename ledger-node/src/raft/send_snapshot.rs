@@ -8,13 +8,84 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use ledger_proto::peer::v1 as wire;
+use openraft::errors::{StreamingError, Unreachable};
+use openraft::raft::SnapshotResponse;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
+use tonic::{Code, Status};
 
-use super::snapshot::SnapshotDir;
+use super::network::Connection;
+use super::snapshot_dir::{SnapshotDir, snapshot_name};
+use super::types::{self, Types, Vote};
 
 /// Bytes of a snapshot in one message.
 const CHUNK_LEN: usize = 512 << 10;
+
+/// How long a peer may take none of a snapshot until the sending is given up; it goes on where it broke off.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Connection {
+    /// Offers a snapshot, sends what the peer lacks of it, and has it installed.
+    pub(super) async fn send_snapshot(
+        &self,
+        vote: &Vote,
+        snapshot: &Arc<SnapshotDir>,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let failed = |status: Status| StreamingError::from(streaming_error(&status));
+        let mut client = self
+            .client()
+            .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        let name = snapshot_name(snapshot.manifest());
+        let offer = wire::OfferSnapshotRequest {
+            vote: Some(types::vote_to_wire(vote)),
+            manifest: Some(snapshot.manifest().clone()),
+        };
+        let mut offer = self.peers.request(self.to, offer);
+        offer.set_timeout(SNAPSHOT_PATIENCE);
+        let offered = client
+            .offer_snapshot(offer)
+            .await
+            .map_err(failed)?
+            .into_inner();
+        if let Some(higher) = offered.higher_vote {
+            return Ok(SnapshotResponse::new(types::vote(&higher)));
+        }
+        let (sent, sending) = watch::channel(0);
+        let chunks = chunks(Arc::clone(snapshot), name, offered.have, sent);
+        let taken = client.send_snapshot(self.peers.request(self.to, chunks));
+        tokio::select! {
+            taken = taken => drop(taken.map_err(failed)?),
+            () = stalled(sending, SNAPSHOT_PATIENCE) => {
+                return Err(failed(Status::deadline_exceeded("it takes no more of the snapshot")));
+            }
+        }
+        let install = wire::InstallSnapshotRequest {
+            vote: Some(types::vote_to_wire(vote)),
+            snapshot: name.to_vec(),
+        };
+        // It reads and checks all of it first, however large it is.
+        let installed = client
+            .install_snapshot(self.peers.request(self.to, install))
+            .await;
+        if installed
+            .as_ref()
+            .is_err_and(|status| status.code() == Code::Aborted)
+        {
+            let snapshot = Arc::clone(snapshot);
+            let _ = tokio::task::spawn_blocking(move || snapshot.check()).await;
+        }
+        let installed = installed.map_err(failed)?.into_inner();
+        let answer = installed
+            .vote
+            .ok_or_else(|| failed(Status::internal("an answer without a vote")))?;
+        Ok(SnapshotResponse::new(types::vote(&answer)))
+    }
+}
+
+fn streaming_error(status: &Status) -> Unreachable<Types> {
+    tracing::info!(%status, "a snapshot was not taken; it will be offered again");
+    Unreachable::new(status)
+}
 
 /// The bytes that the receiver lacks, in parts, which `sent` counts. A file that cannot be read ends the stream early; the receiver
 /// then finds files incomplete.

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::admission::{Admission, Admitted, Candidate};
 use super::pace::Pace;
-use super::queue::{Queue, QueueFull};
+use super::queue::Queue;
 use crate::failure::{Answer, Failure};
 use crate::raft::peers::{Peers, Purpose};
 use crate::raft::standing::{Leading, Standing};
@@ -106,14 +106,7 @@ pub fn enqueue(
     submission: v1::Submission,
 ) -> Result<(), Failure> {
     let author = candidate.author.to_string();
-    let queued = queue.push(&author, candidate.key, submission);
-    queued.map_err(|full| {
-        let wait = match full {
-            QueueFull::Author | QueueFull::AuthorBytes => 200,
-            QueueFull::Node => 100,
-        };
-        Failure::new(ErrorReason::QueueFull, full.to_string()).after(Duration::from_millis(wait))
-    })
+    Ok(queue.push(&author, candidate.key, submission)?)
 }
 
 /// What the leader said.

@@ -14,15 +14,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ledger_proto::v1::{self, ErrorReason};
-use tokio::sync::watch;
+use prost::Message;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use self::admission::{Admission, Admitted, Candidate};
 use self::compile::Compiler;
 use self::forward::{Forwarded, Forwarder, enqueue};
-use self::queue::Queue;
+use self::queue::{Queue, QueueFull};
 use crate::apply::receipts::Submitted;
 use crate::apply::waiters::{Place, Waiters};
 use crate::failure::{Answer, Failure};
+use crate::limits::MAX_WAITING;
 use crate::raft::standing::{Leading, Standing};
 
 /// How long a caller waits for its entry before it brings the command to the leader again.
@@ -45,6 +47,32 @@ pub struct Submitter {
     pub standing: watch::Receiver<Standing>,
     /// Has bundles compiled before they are needed.
     pub compiler: Arc<Compiler>,
+    /// Room for the commands of callers that wait here.
+    pub room: Room,
+}
+
+/// Room for the commands of callers that wait on one node. Clones are the same room.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Semaphore>);
+
+/// What room is counted in.
+const UNIT: usize = 1 << 10;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_WAITING / UNIT)))
+    }
+}
+
+impl Room {
+    /// Room for a command, until what is returned is dropped.
+    fn take(&self, submission: &v1::Submission) -> Result<SemaphorePermit<'_>, QueueFull> {
+        let units = submission.encoded_len().div_ceil(UNIT).max(1);
+        let units = u32::try_from(units).map_err(|_| QueueFull::Waiting)?;
+        self.0
+            .try_acquire_many(units)
+            .map_err(|_| QueueFull::Waiting)
+    }
 }
 
 /// Whether the command may have reached a log.
@@ -70,6 +98,7 @@ impl Submitter {
     /// # Errors
     /// [`Failure`], which says whether anything happened.
     pub async fn submit(&self, submission: v1::Submission, deadline: Instant) -> Answer<Submitted> {
+        let _room = self.room.take(&submission)?;
         let candidate = match self.admission.admit(&submission, deadline).await? {
             Admitted::New(candidate) => candidate,
             Admitted::Known => return self.admission.replayed(&submission, deadline).await,

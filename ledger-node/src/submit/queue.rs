@@ -5,17 +5,18 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ledger_core::batch::BatchBuilder;
 use ledger_core::limits::MAX_SUBMISSION_LEN;
-use ledger_proto::v1;
+use ledger_proto::v1::{self, ErrorReason};
 use prost::Message;
 use tokio::sync::Notify;
 
 use crate::apply::prepare::CallKey;
+use crate::failure::Failure;
+use crate::limits::MAX_PER_AUTHOR;
 
-/// Most submissions of one author that wait.
-pub const MAX_PER_AUTHOR: usize = 1_024;
 /// So many authors fill the queue's bytes between them, however long their submissions are. One author always has room for one
 /// submission: with the smallest queue, 4 MiB, a share is less than the longest.
 const SHARES: usize = 16;
@@ -33,9 +34,24 @@ pub enum QueueFull {
         "the commands of this author that wait already take its share of the leader's queue; send the same command again in a moment"
     )]
     AuthorBytes,
+    /// Callers on this node wait for too much.
+    #[error(
+        "as many commands wait on this node as it may hold; send the same command again in a moment"
+    )]
+    Waiting,
     /// All together are too many.
     #[error("the queue of the leader is full; send the same command again in a moment")]
     Node,
+}
+
+impl From<QueueFull> for Failure {
+    fn from(full: QueueFull) -> Self {
+        let wait = match full {
+            QueueFull::Author | QueueFull::AuthorBytes => 200,
+            QueueFull::Waiting | QueueFull::Node => 100,
+        };
+        Self::new(ErrorReason::QueueFull, full.to_string()).after(Duration::from_millis(wait))
+    }
 }
 
 #[derive(Debug)]

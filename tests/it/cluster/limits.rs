@@ -11,7 +11,7 @@ use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON, admin};
 use countersign_tests::kit::bundle;
 use ledger_core::id::Identity;
 use ledger_core::limits::MAX_SUBMISSION_LEN;
-use ledger_node::apply::waiters::MAX_EQUAL_CALLS;
+use ledger_node::limits::MAX_EQUAL_CALLS;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, authorize_batch_item::Result as Item, consistency::Requirement};
 use tokio::task::JoinSet;

@@ -211,8 +211,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "3550a74191ca1e12dfe321cbff3b8f253fe147164be17de6e403fe0d30657d72",
-        "0b40e6b1341d3f0e016e3fe4dc08e437e3677993a209f04f114bdfb8e301427d",
+        "35622dbfb65473aa9922f374da5f7c0d68b2b6f1064722af22cca0305d58fb0a",
+        "6ac209d9001ba275cf3180b3594cc5ad1c36a74ae4c78f763429a0b9971ff42c",
     );
 }
 
@@ -220,8 +220,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "6b9ffa70da78206b2eabed47ca700fdd762d38783d63d26c5acf26fe6a2a2fb9",
-        "a9392a67e639e3c670dd9779bc77c171760048a6e61d20c02255e2ca116b4af0",
+        "ccaaef22d463b6e29b3e06311c02eeb714efc72852f7457fd7c2c10d9f41ec4d",
+        "bad038de87b6f5fb4f9efeb1e8917afe72175c777075222c33bd0d2f1320c3e9",
     );
 }
 
