@@ -151,8 +151,14 @@ impl Process {
     /// # Panics
     /// If there is no such process.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
+        // The shell's own: a bare machine has no program of that name.
+        let status = Command::new("sh")
+            .args([
+                "-c",
+                "kill -\"$0\" \"$1\"",
+                name,
+                &self.child.id().to_string(),
+            ])
             .status()
             .expect("kill runs");
         assert!(status.success(), "kill -{name}: {status}");
