@@ -138,7 +138,6 @@ impl From<Refusal> for Failure {
             Refusal::NotByAuthor => ErrorReason::AuthorNotSigned,
             Refusal::RequestIdReused => ErrorReason::RequestIdReused,
             Refusal::Stale => ErrorReason::RequestStale,
-            Refusal::OverQuota => ErrorReason::QuotaExceeded,
         };
         Self::new(reason, refusal.to_string())
     }
@@ -180,6 +179,17 @@ impl From<Failure> for Status {
 
 fn short(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
+}
+
+/// A field of the request is not valid.
+pub fn argument(message: impl Into<String>) -> Failure {
+    Failure::new(ErrorReason::ArgumentInvalid, message)
+}
+
+/// There is no such thing, or none that the caller may know of.
+#[must_use]
+pub fn not_found(what: &str) -> Failure {
+    Failure::new(ErrorReason::NotFound, format!("there is no such {what}"))
 }
 
 #[cfg(test)]

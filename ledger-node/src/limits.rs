@@ -51,6 +51,9 @@ pub const OPEN_READ_WORKERS: usize = 4;
 /// See [`READ_WORKERS`].
 pub const FOLLOW_WORKERS: usize = 4;
 
+/// Most bytes of log entries that are prepared ahead of the applier, four of the longest batches. Past it the applier prepares for
+/// itself.
+pub const MAX_PREPARED_LEN: usize = 8 << 20;
 /// Most bytes of log entries applied with one write.
 pub const APPLY_LEN: usize = 8 << 20;
 /// Most bytes of log entries read for one peer at a time, of the eight that there can be.
@@ -77,6 +80,7 @@ mod tests {
             + EVIDENCE_ROOM
             + MAX_FOLLOWERS * FOLLOW_RESPONSES * MAX_FOLLOW_RESPONSE
             + workers * MAX_PAGE_BYTES
+            + MAX_PREPARED_LEN
             + APPLY_LEN
             + LOG_READ_LEN * MAX_PEERS;
         assert!(listed <= BUDGET, "{listed} bytes");

@@ -272,3 +272,46 @@ fn a_copy_goes_on_where_it_was_interrupted_and_takes_no_other_part() {
         assert_eq!(have[number], u64::try_from(expected).expect("small"));
     }
 }
+
+#[test]
+fn a_copy_that_is_damaged_at_rest_is_known_or_dropped() {
+    let (store, _) = told();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (manifest, contents) = copy(&store, folder.path()).expect("a copy");
+    let at = folder.path().join("snapshots");
+    let marker = Arc::new(marker(folder.path()));
+    let open = || {
+        let store = Arc::new(MemoryStore::new());
+        Snapshots::open(&at, store, Arc::clone(&marker)).expect("opens")
+    };
+    let snapshots = open();
+    let incoming = snapshots.receive(&manifest).expect("is taken");
+    for (number, content) in (0..).zip(&contents) {
+        incoming.write(number, 0, content).expect("is written");
+    }
+    let complete = snapshots.complete(&incoming).expect("it is whole");
+    let of = |number: usize| complete.file(number).expect("a file");
+    let longest = (0..contents.len()).max_by_key(|number| contents[*number].len());
+    let path = of(longest.expect("there are files"));
+    complete.check();
+    assert!(!complete.is_damaged());
+    let mut content = std::fs::read(&path).expect("reads");
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::write(&path, &content).expect("writes");
+    complete.check();
+    assert!(complete.is_damaged());
+
+    // A process that is killed leaves it behind; the next one finds nothing that it can call a snapshot.
+    let kept = at.join("snap-00000000000000000009-0000000001");
+    std::fs::create_dir(&kept).expect("a folder");
+    for damaged in [&b"\xff"[..], b""] {
+        let _ = std::fs::create_dir(&kept);
+        std::fs::write(kept.join("snapshot.manifest"), damaged).expect("writes");
+        if damaged.is_empty() {
+            std::fs::remove_file(kept.join("snapshot.manifest")).expect("goes");
+        }
+        assert!(open().current().is_none());
+        assert!(!kept.exists());
+    }
+}

@@ -383,9 +383,7 @@ fn failed(at: u64, flaw: &Flaw) -> Failure {
         Flaw::Undecodable(_)
         | Flaw::OutOfOrder(_)
         | Flaw::Genesis(_)
-        | Flaw::Refused(
-            Refusal::Undecodable | Refusal::RequestIdReused | Refusal::Stale | Refusal::OverQuota,
-        )
+        | Flaw::Refused(Refusal::Undecodable | Refusal::RequestIdReused | Refusal::Stale)
         | Flaw::Repeated(_)
         | Flaw::Different(_)
         | Flaw::State(_) => Exit::Evidence,

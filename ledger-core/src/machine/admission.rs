@@ -51,9 +51,6 @@ pub enum Refusal {
         "the command was made more than 5 minutes before or after now; check the clock and sign again"
     )]
     Stale,
-    /// The author asks for more than its quota. Decided by the node, never by the machine.
-    #[error("over quota; wait and send the same command again")]
-    OverQuota,
 }
 
 /// An identity that signed, and the leaf that enrolled its key.

@@ -15,6 +15,7 @@ use openraft::EntryPayload;
 use prost::Message;
 
 use crate::fatal::Fatal;
+use crate::limits::MAX_PREPARED_LEN;
 use crate::raft::types::{Entry, LogId, Proposal, invalid};
 use crate::storage::Store;
 use crate::storage::view::StoreState;
@@ -50,6 +51,8 @@ pub struct Prepared {
 
 #[derive(Default)]
 struct Slot {
+    /// Bytes of the entry.
+    len: usize,
     prepared: Mutex<Option<io::Result<Prepared>>>,
     ready: Condvar,
 }
@@ -129,10 +132,15 @@ impl Preparer {
             return;
         };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= MAX_PREPARED {
+        let len = proposal.0.len();
+        let ahead: usize = slots.values().map(|(_, slot)| slot.len).sum();
+        if slots.len() >= MAX_PREPARED || ahead + len > MAX_PREPARED_LEN {
             return;
         }
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(Slot {
+            len,
+            ..Slot::default()
+        });
         if self
             .jobs
             .send((proposal.clone(), Arc::clone(&slot)))

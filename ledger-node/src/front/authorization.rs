@@ -19,11 +19,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Streaming};
 
-use super::gate::{self, Gate, Opened, argument, as_of, deadline};
+use super::gate::{self, Gate, Opened, as_of, deadline};
 use super::paging::MAX_PAGE_BYTES;
 use super::proving::prove;
 use crate::apply::receipts::Submitted;
-use crate::failure::{Answer, Failure, Pieces, Reply};
+use crate::failure::{Answer, Failure, Pieces, Reply, argument};
 
 /// Most questions of a batch.
 const MAX_BATCH: usize = 1_000;

@@ -15,12 +15,12 @@ use tonic::Request;
 
 use super::evidence::unbuilt;
 use super::follow::fitting;
-use super::gate::{Gate, Opened, Proving, argument, as_of, level, not_found};
+use super::gate::{Gate, Opened, Proving, as_of, level};
 use super::listing::{Filter, Found, find};
 use super::paging::{MAX_LOOKED_AT, Page, foreign};
 use super::proving::prove;
 use super::rights::{Reader, permitted};
-use crate::failure::Answer;
+use crate::failure::{Answer, argument, not_found};
 use crate::index::{self, Span};
 use crate::storage::Direction;
 use crate::storage::view::View;

@@ -12,12 +12,11 @@ use ledger_proto::v1::{self, CompartmentKind, ErrorReason, ReceiptLevel, get_evi
 use prost::Message as _;
 use tonic::Request;
 
-use super::gate::{Gate, Opened, argument, not_found};
+use super::gate::{Gate, Opened};
 use super::proving::unproven;
 use super::rights::permitted;
 use super::sending::File;
-pub(super) use super::sending::pieces;
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure, argument, not_found};
 use crate::index::{self, List, Span};
 use crate::ledger::Ledger;
 use crate::storage::Direction;

@@ -47,21 +47,21 @@ impl Follows {
     /// A place for one more.
     ///
     /// # Errors
-    /// `QUEUE_FULL`
+    /// `QUOTA_EXCEEDED` or `QUEUE_FULL`
     pub(super) fn enter(&self, who: &Identity) -> Answer<Place> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |message: &str| {
-            // Nobody knows when another one leaves.
-            Failure::new(ErrorReason::QueueFull, message).after(HEARTBEAT)
-        };
+        // Nobody knows when another one leaves.
+        let full = |reason, message: &str| Failure::new(reason, message).after(HEARTBEAT);
         let of_one = all.get(who).copied().unwrap_or_default();
         if of_one >= MAX_FOLLOWERS_OF_ONE {
             return Err(full(
+                ErrorReason::QuotaExceeded,
                 "this identity follows as often as it may; end one, or ask another node",
             ));
         }
         if all.values().sum::<usize>() >= MAX_FOLLOWERS {
             return Err(full(
+                ErrorReason::QueueFull,
                 "this node has as many followers as it may; ask another one",
             ));
         }
@@ -256,7 +256,7 @@ mod tests {
             .map(|_| follows.enter(&agent(0)).unwrap())
             .collect();
         let refused = follows.enter(&agent(0)).unwrap_err();
-        assert_eq!(refused.reason, ErrorReason::QueueFull);
+        assert_eq!(refused.reason, ErrorReason::QuotaExceeded);
         assert!(refused.retry_after.is_some());
         places.pop();
         places.push(follows.enter(&agent(0)).unwrap());

@@ -15,7 +15,7 @@ use super::rights::Reader;
 use super::sending::Room;
 use super::workers::Workers;
 use crate::apply::receipts::Submitted;
-use crate::failure::{Answer, Failure, Reply};
+use crate::failure::{Answer, Failure, Reply, argument};
 use crate::ledger::Ledger;
 use crate::limits::{FOLLOW_WORKERS, OPEN_READ_WORKERS, READ_WORKERS};
 use crate::storage::view::View;
@@ -378,17 +378,6 @@ pub fn receipt(submitted: &Submitted) -> Option<v1::Receipt> {
         checkpoint: submitted.checkpoint.to_string(),
         level: submitted.level.into(),
     })
-}
-
-/// A field of the request is not valid.
-pub fn argument(message: impl Into<String>) -> Failure {
-    Failure::new(ErrorReason::ArgumentInvalid, message)
-}
-
-/// There is no such thing, or none that the caller may know of.
-#[must_use]
-pub fn not_found(what: &str) -> Failure {
-    Failure::new(ErrorReason::NotFound, format!("there is no such {what}"))
 }
 
 fn malformed(message: &str) -> Failure {

@@ -7,9 +7,9 @@ use ledger_core::state::{Family, Key as StateKey, StateError, read};
 use ledger_proto::v1::{self, command::Body, identity_service_server::IdentityService};
 use tonic::{Request, Response};
 
-use super::gate::{Gate, Opened, argument, as_of, not_found};
+use super::gate::{Gate, Opened, as_of};
 use super::paging::{Page, records};
-use crate::failure::{Answer, Reply};
+use crate::failure::{Answer, Reply, argument, not_found};
 
 /// The service.
 #[derive(Debug, Clone)]

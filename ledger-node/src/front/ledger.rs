@@ -16,12 +16,13 @@ use tonic::{Request, Response};
 use super::entries;
 use super::evidence;
 use super::follow::{BUFFER, Follower};
-use super::gate::{self, Gate, argument, deadline};
+use super::gate::{self, Gate, deadline};
 use super::listing::Filter;
 use super::paging::Page;
 use super::proving::unproven;
+use super::sending::pieces;
 use crate::cosign::TrustPolicies;
-use crate::failure::{Answer, Failure, Pieces, Reply};
+use crate::failure::{Answer, Failure, Pieces, Reply, argument, not_found};
 use crate::storage::view::View;
 
 /// The highest level of tiles that a ledger can have.
@@ -136,7 +137,7 @@ impl LedgerService for Log {
         request: Request<v1::GetEvidenceRequest>,
     ) -> Reply<Self::GetEvidenceStream> {
         let file = evidence::get(&self.0, request).await?;
-        Ok(Response::new(evidence::pieces(file, |chunk| {
+        Ok(Response::new(pieces(file, |chunk| {
             v1::GetEvidenceResponse { chunk }
         })))
     }
@@ -190,7 +191,7 @@ fn inclusion(
     let mut prover = Prover::new(&tiles, hash, TreeSize(ask.tree_size));
     let path = prover.inclusion(LeafIndex(ask.index)).map_err(unproven)?;
     let leaf = ledger_core::ledger::entry_bytes(view, LeafIndex(ask.index))?;
-    let leaf = leaf.ok_or_else(|| gate::not_found("leaf"))?;
+    let leaf = leaf.ok_or_else(|| not_found("leaf"))?;
     Ok(v1::GetInclusionProofResponse {
         leaf_hash: hash.leaf(&leaf).as_bytes().to_vec(),
         path: to_path(&path),
@@ -261,7 +262,7 @@ fn trust_steps(
             break;
         };
         let trust: Option<v1::TrustRecord> = read(&view, &Key::trust(epoch))?;
-        let leaf = trust.ok_or_else(|| gate::not_found("epoch"))?.leaf;
+        let leaf = trust.ok_or_else(|| not_found("epoch"))?.leaf;
         let receipt = ledger_core::evidence::receipt(
             &view,
             LeafIndex(leaf),

@@ -6,9 +6,8 @@ use ledger_core::ledger;
 use ledger_core::state::StateError;
 use ledger_proto::v1::{self, EntryKind, entry::Body};
 
-use super::gate::argument;
 use super::rights::Reader;
-use crate::failure::Answer;
+use crate::failure::{Answer, argument};
 use crate::index::{self, About, List, Span};
 use crate::storage::view::View;
 

@@ -6,13 +6,13 @@ use ledger_core::state::{Family, Key, StateError, read};
 use ledger_proto::v1::{
     self, CompileState, Role, command::Body, policy_service_server::PolicyService,
 };
-use policy_engine::BundleDigest;
+use policy_engine::{BundleDigest, limits::MAX_BUNDLE_BYTES};
 use tonic::{Request, Response};
 
-use super::evidence::pieces;
-use super::gate::{Gate, Opened, argument, as_of, not_found};
+use super::gate::{Gate, Opened, as_of};
 use super::paging::{Page, records};
-use crate::failure::{Answer, Failure, Pieces, Reply};
+use super::sending::{File, pieces};
+use crate::failure::{Answer, Failure, Pieces, Reply, argument, not_found};
 use crate::ledger::Ledger;
 use crate::storage::view::View;
 
@@ -59,10 +59,15 @@ impl PolicyService for Policy {
         &self,
         request: Request<v1::GetBundleRequest>,
     ) -> Reply<Self::GetBundleStream> {
-        let answer = self.0.read(request, None, |opened| packed(&opened));
-        let (digest, bytes) = answer.await?;
+        let opened = self.0.open(request, None).await?;
+        let deadline = opened.deadline;
+        // It stays in memory until it is read, as evidence does.
+        let share = self.0.evidence.take(MAX_BUNDLE_BYTES, deadline).await?;
+        let look = move || packed(&opened);
+        let (digest, bytes) = self.0.work(deadline, look).await?;
         let mut digest = digest.0.to_vec();
-        Ok(Response::new(pieces(bytes, move |chunk| {
+        let file = File::within(bytes, share);
+        Ok(Response::new(pieces(file, move |chunk| {
             v1::GetBundleResponse {
                 digest: std::mem::take(&mut digest),
                 chunk,

@@ -6,8 +6,7 @@ use ledger_core::ledger;
 use ledger_core::tree::proof::{ProveError, Prover};
 use ledger_proto::v1::{self, ErrorReason};
 
-use super::gate::not_found;
-use crate::failure::{Answer, Failure};
+use crate::failure::{Answer, Failure, not_found};
 use crate::storage::view::View;
 
 /// Entries of a view, in the order that is asked for, proven to the tree of a size that the view covers. Ascending or

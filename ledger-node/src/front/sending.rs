@@ -63,35 +63,27 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct File {
     bytes: Vec<u8>,
-    share: Option<Share>,
+    share: Share,
 }
 
 impl File {
     /// A file that was made in a share of the room, of which it keeps only what it is long.
     pub(super) fn within(bytes: Vec<u8>, share: Share) -> Self {
         let Share(mut permit) = share;
-        let kept = permit.split(bytes.len().div_ceil(UNIT)).map(Share);
-        Self {
-            bytes,
-            // One that is longer than its share keeps all of it.
-            share: kept.or(Some(Share(permit))),
-        }
-    }
-}
-
-impl From<Vec<u8>> for File {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, share: None }
+        // One that is longer than its share keeps all of it.
+        let kept = permit.split(bytes.len().div_ceil(UNIT));
+        let share = Share(kept.unwrap_or(permit));
+        Self { bytes, share }
     }
 }
 
 /// Bytes in parts, made one at a time as they are taken.
 pub(super) fn pieces<T: Send + 'static>(
-    file: impl Into<File>,
+    file: File,
     make: impl FnMut(Vec<u8>) -> T + Send + 'static,
 ) -> Pieces<T> {
     let (answers, receiver) = mpsc::channel(1);
-    tokio::spawn(send(file.into(), make, answers, PATIENCE));
+    tokio::spawn(send(file, make, answers, PATIENCE));
     Box::pin(ReceiverStream::new(receiver))
 }
 

@@ -7,10 +7,10 @@ use ledger_proto::v1::{
 };
 use tonic::{Request, Response};
 
-use super::gate::{Gate, Opened, argument, as_of, not_found};
+use super::gate::{Gate, Opened, as_of};
 use super::paging::{Filling, Page};
 use super::rights::permitted;
-use crate::failure::{Answer, Reply};
+use crate::failure::{Answer, Reply, argument, not_found};
 use crate::index::{self, List, Span};
 use crate::storage::Direction;
 

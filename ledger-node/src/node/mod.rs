@@ -6,7 +6,6 @@ mod check;
 mod connections;
 pub mod eraser;
 mod keeper;
-mod leadership;
 mod own_commands;
 mod patrol;
 mod reports;

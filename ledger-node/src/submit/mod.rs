@@ -216,3 +216,31 @@ impl Submitter {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_on_a_node_is_bounded_and_room_comes_back() {
+        let room = Room::default();
+        let long = v1::Submission {
+            compartments: vec![v1::Compartment {
+                content: vec![7; 256 << 10],
+                ..v1::Compartment::default()
+            }],
+            ..v1::Submission::default()
+        };
+        let mut held = Vec::new();
+        let full = loop {
+            match room.take(&long) {
+                Ok(place) => held.push(place),
+                Err(full) => break full,
+            }
+        };
+        assert_eq!(full, QueueFull::Waiting);
+        assert!((90..=96).contains(&held.len()), "{}", held.len());
+        held.pop();
+        assert!(room.take(&long).is_ok());
+    }
+}

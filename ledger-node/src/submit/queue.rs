@@ -46,11 +46,11 @@ pub enum QueueFull {
 
 impl From<QueueFull> for Failure {
     fn from(full: QueueFull) -> Self {
-        let wait = match full {
-            QueueFull::Author | QueueFull::AuthorBytes => 200,
-            QueueFull::Waiting | QueueFull::Node => 100,
+        let (reason, wait) = match full {
+            QueueFull::Author | QueueFull::AuthorBytes => (ErrorReason::QuotaExceeded, 200),
+            QueueFull::Waiting | QueueFull::Node => (ErrorReason::QueueFull, 100),
         };
-        Self::new(ErrorReason::QueueFull, full.to_string()).after(Duration::from_millis(wait))
+        Self::new(reason, full.to_string()).after(Duration::from_millis(wait))
     }
 }
 

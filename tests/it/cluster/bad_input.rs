@@ -24,7 +24,7 @@ const SLOW_CONNECTIONS: usize = 500;
 const SLOW_CALLS: u32 = 15;
 /// Bytes that a slow call sends: fewer than the window that every stream begins with.
 const SLOW_LEN: usize = 64_000;
-/// How much more memory slow calls may take: the 64 MiB that they have together, once more for what is copied, and the calls.
+/// How much more memory slow calls may take: the 24 MiB that they have together, once more for what is copied, and the calls.
 const SLOW_GROWTH: u64 = 256 * 1024 * 1024;
 /// Frames of HTTP/2.
 const HEADERS: u8 = 1;

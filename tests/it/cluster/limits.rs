@@ -143,7 +143,7 @@ async fn an_identity_that_follows_as_often_as_it_may_leaves_room_to_others() {
     let failed = follow(&admin()).await.expect_err("there is none");
     assert_eq!(
         (failed.code, failed.reason.as_str()),
-        (Code::ResourceExhausted, "QUEUE_FULL"),
+        (Code::ResourceExhausted, "QUOTA_EXCEEDED"),
         "{failed:?}"
     );
     let agent = Identity::Agent(actors[0].agent.clone());

@@ -15,7 +15,7 @@ const ORDER: &[&[&str]] = &[
     &["reads"],
     &["submit"],
     &["cosign"],
-    &["ledger"],
+    &["ledger", "leadership"],
     &["front", "peer"],
     &["fsck"],
     &["node"],

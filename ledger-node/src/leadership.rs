@@ -6,8 +6,7 @@ use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::ErrorReason;
 use tonic::Code;
 
-use crate::failure::{Answer, Failure};
-use crate::front::gate::argument;
+use crate::failure::{Answer, Failure, argument};
 use crate::ledger::Ledger;
 use crate::raft::hand_over::hand_over;
 use crate::raft::peers::Purpose;
