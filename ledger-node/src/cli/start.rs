@@ -23,6 +23,9 @@ pub(super) struct Arguments {
     /// The node's configuration.
     #[arg(long, env = "COUNTERSIGN_NODE_CONFIG", value_name = "FILE")]
     config: PathBuf,
+    /// Believe the state that this node got as a copy, although too few nodes are left to confirm it: only when those are lost for good.
+    #[arg(long)]
+    accept_copy: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -39,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         listen_for_signals(&stop)?;
-        serve(config, stop, &mut open).await
+        serve(config, arguments.accept_copy, stop, &mut open).await
     });
     runtime.shutdown_timeout(CLOSE);
     if open.is_some_and(|store| !store.wait(CLOSE)) {
@@ -70,6 +73,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// [`Failure`]: `Configuration` before anything was touched, `Data` if the node must rejoin under a new id, else `Fatal`.
 async fn serve(
     config: Config,
+    accept_copy: bool,
     stop: CancellationToken,
     open: &mut Option<Closed>,
 ) -> Result<(), Failure> {
@@ -89,6 +93,7 @@ async fn serve(
         genesis,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
+        accept_copy,
     };
     node::start::run(config, given, stop, open)
         .await

@@ -17,6 +17,7 @@ use super::paging::MAX_PAGE_BYTES;
 use super::proving::prove;
 use super::read_auth::invalid;
 use super::rights::Reader;
+use super::sending::PATIENCE;
 use crate::failure::{Answer, Failure};
 use crate::index::Span;
 use crate::limits::{MAX_FOLLOW_RESPONSE, MAX_FOLLOWERS, MAX_FOLLOWERS_OF_ONE};
@@ -114,8 +115,20 @@ impl Follower {
                 step = self.step() => step,
             };
             let failed = step.is_err();
-            if answers.send(step.map_err(Into::into)).await.is_err() || failed {
-                return;
+            // Whoever takes nothing for so long gives its place to others.
+            let sent = answers.send(step.map_err(Into::into));
+            match tokio::time::timeout(PATIENCE, sent).await {
+                Ok(Ok(())) if !failed => {}
+                Ok(Ok(()) | Err(_)) => return,
+                Err(_) => {
+                    let late = Failure::new(
+                        ErrorReason::Undetermined,
+                        "the answers were not read in time; follow again from where you are",
+                    );
+                    drop(self);
+                    let _ = answers.send(Err(late.into())).await;
+                    return;
+                }
             }
         }
     }

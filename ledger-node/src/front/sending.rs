@@ -17,9 +17,9 @@ use crate::failure::{Answer, Failure, Pieces};
 use crate::limits::EVIDENCE_ROOM;
 
 /// Most bytes of a part.
-const PIECE_LEN: usize = 1024 * 1024;
-/// Time in which a part must be taken: 1 MiB in a minute is 17 KiB a second, which every line can do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PIECE_LEN: usize = 256 * 1024;
+/// Time in which a part must be taken: 256 KiB in a minute is 4 KiB a second, which every line can do.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// What the room is counted in.
 const UNIT: usize = 1024 * 1024;
 /// The room in units.
@@ -113,6 +113,9 @@ async fn send<T>(
             }
         }
     }
+    // The last part is on its way when there is room for another.
+    let _ = tokio::time::timeout(patience, answers.reserve()).await;
+    drop(share);
 }
 
 #[cfg(test)]
@@ -129,9 +132,9 @@ mod tests {
     #[tokio::test]
     async fn a_file_comes_whole_and_gives_its_room_back() {
         let room = Room::default();
-        let share = room.take(3 * PIECE_LEN, soon()).await.unwrap();
+        let share = room.take(3 * UNIT, soon()).await.unwrap();
         assert_eq!(room.0.available_permits(), ROOM - 6, "while it is made");
-        let bytes: Vec<u8> = (0..=250).cycle().take(3 * PIECE_LEN + 7).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * UNIT + 7).collect();
         let file = File::within(bytes.clone(), share);
         assert_eq!(room.0.available_permits(), ROOM - 4, "what it is long");
         let mut pieces = pieces(file, |part| part);
@@ -185,6 +188,20 @@ mod tests {
         let file = File::within(vec![7; MAX_EVIDENCE_LEN], share);
         drop(pieces(file, |part| part));
         let _all = room.take(MAX_EVIDENCE_LEN, soon()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_short_file_takes_room_until_it_is_read() {
+        let room = Room::default();
+        let share = room.take(100, soon()).await.unwrap();
+        let file = File::within(vec![7; 100], share);
+        let mut pieces = pieces(file, |part| part);
+        // The part is made, and waits.
+        tokio::task::yield_now().await;
+        assert_eq!(room.0.available_permits(), ROOM - 1);
+        assert_eq!(pieces.next().await.unwrap().unwrap().len(), 100);
+        assert!(pieces.next().await.is_none());
+        assert_eq!(room.0.available_permits(), ROOM);
     }
 
     #[test]

@@ -199,9 +199,16 @@ impl Attester {
         Ok(())
     }
 
-    /// While the others have not confirmed this node's state, it asks for points, at which they attest theirs.
+    /// While the others have not confirmed this node's state, it asks for points, at which they attest theirs; and once more, to say
+    /// that it is confirmed.
     async fn ask_for_a_point(&mut self) -> Result<(), StateError> {
-        if self.unsaid.is_some() || copied_at(&*self.parts.store)?.is_none() {
+        let state = StoreState(&*self.parts.store);
+        let key = Key::attestation(self.parts.own.ledger.node_id());
+        let last: Option<v1::AttestationRecord> = read(&state, &key)?;
+        let is_copy = copied_at(&*self.parts.store)?.is_some();
+        // Its last word may still say that it is one.
+        let says_so = last.is_some_and(|last| last.copied);
+        if self.unsaid.is_some() || !(is_copy || says_so) {
             return Ok(());
         }
         let patience = match self.asked {

@@ -100,6 +100,8 @@ pub struct Given {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// An operator's word that the state is to be believed that this node got as a copy, although too few are left to confirm it.
+    pub accept_copy: bool,
 }
 
 /// Runs a node until `stop` is cancelled and it has drained, or until it must not go on. `open` is set once there
@@ -138,6 +140,9 @@ pub async fn run_on(
     let own = Own::new(config.node_id, &given.genesis);
     check_store(&*store, &marker.read(), &own)?;
 
+    if given.accept_copy {
+        accept_copy(&*store).map_err(unreadable)?;
+    }
     let fatal_switch = Fatal::default();
     let node = build(&config, given, Arc::clone(&store), marker, &fatal_switch).await?;
     let listeners = serve::bind(config.peer_listen, config.client_listen)
@@ -181,6 +186,18 @@ pub async fn run_on(
     store.sync().map_err(fatal)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// From now on this node vouches for its state.
+fn accept_copy(store: &dyn Store) -> io::Result<()> {
+    if store.get(Table::Meta, meta::COPIED)?.is_none() {
+        return Ok(());
+    }
+    tracing::warn!("the state that this node got as a copy is believed on an operator's word");
+    let mut batch = Batch::new();
+    batch.delete(Table::Meta, meta::COPIED);
+    store.write(&batch)?;
+    store.sync()
 }
 
 /// Waits until a server's calls have ended, or until it is too late for them.
@@ -233,6 +250,7 @@ async fn build(
         log_key,
         clock,
         entropy,
+        accept_copy: _,
     } = given;
     let node_key = Arc::new(node_key);
     let origin = genesis.origin.clone();

@@ -10,9 +10,10 @@ use ledger_core::id::{Identity, RequestId};
 use ledger_core::limits::MAX_SUBMISSION_LEN;
 use ledger_core::machine::{Precheck, Refusal, find_request, precheck};
 use ledger_core::state::StateError;
-use ledger_proto::v1::{self, ErrorReason};
+use ledger_proto::v1::{self, ErrorReason, command::Body};
 use prost::Message;
 
+use super::membership::may_change;
 use crate::apply::prepare::{CallKey, Preparer, call_key};
 use crate::apply::receipts::Submitted;
 use crate::clock::Clock;
@@ -80,9 +81,12 @@ impl Admission {
                 if !are_committed_to(&command, &submission.compartments) {
                     return Err(not_committed_to());
                 }
+                let command = *command;
+                if let Body::UpdateMembership(ask) = &command.body {
+                    may_change(&*self.store, ask)?;
+                }
                 let key = call_key(submission);
                 self.preparer.remember(key, checks);
-                let command = *command;
                 Ok(Admitted::New(Candidate {
                     key,
                     author: command.author,

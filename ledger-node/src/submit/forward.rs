@@ -48,7 +48,13 @@ impl Receiving {
         requests
             .map(move |request| {
                 let receiving = self.clone();
-                async move { Ok(receiving.take(request?).await) }
+                // In tasks of their own: checking signatures takes a thread for a while.
+                let taken = request
+                    .map(|request| tokio::spawn(async move { receiving.take(request).await }));
+                async move {
+                    // A task that panicked has said so; the sender brings the command again.
+                    Ok(taken?.await.unwrap_or_default())
+                }
             })
             .buffer_unordered(TAKEN_AT_A_TIME)
     }

@@ -155,6 +155,7 @@ impl Inside {
             log_key: KeyFile::open(&config.log_key).expect("a key"),
             clock,
             entropy: Arc::new(SystemEntropy),
+            accept_copy: false,
         };
         let (stop, killed) = (CancellationToken::new(), CancellationToken::new());
         let (store, disk) = (Arc::new(store), Arc::new(Disk::default()));

@@ -7,9 +7,11 @@ use ledger_core::machine::{Comparison, compare};
 use ledger_core::state::{Key, State, read};
 use ledger_node::node::vouched::is_vouched_for;
 use ledger_node::storage::memory::MemoryStore;
+use ledger_node::storage::meta::trust_step_key;
 use ledger_node::storage::view::StoreState;
 use ledger_node::storage::{Batch, Read, Store, Table};
-use ledger_proto::v1::{self, command::Body};
+use ledger_node::submit::membership::may_change;
+use ledger_proto::v1::{self, ErrorReason, command::Body};
 
 /// A ledger with these members.
 fn world(nodes: &[u64]) -> World {
@@ -224,4 +226,53 @@ fn what_a_copy_says_of_its_members_counts_only_with_signatures_that_the_genesis_
     say(&mut world, 9, 7, false);
     assert!(comparison(&world, 3).is_confirmed());
     assert!(!vouched(&stored(&world)));
+}
+
+#[test]
+fn nodes_are_not_removed_while_somebody_still_needs_their_word() {
+    let change = |nodes: &[u64]| {
+        let origin = World::new().origin;
+        v1::UpdateMembership {
+            nodes: nodes.iter().map(|node| node_card(&origin, *node)).collect(),
+            trust_policy: trust_policy(&origin, nodes),
+        }
+    };
+    let asked = |store: &MemoryStore, nodes: &[u64]| {
+        let answer = may_change(store, &change(nodes));
+        answer.map_err(|failure| failure.reason)
+    };
+    let mut world = world(&[1, 2, 3, 4]);
+    for node in [1, 2, 3, 4] {
+        say(&mut world, node, 7, node == 4);
+    }
+    let store = stored(&world);
+    assert_eq!(asked(&store, &[1, 2, 3, 4, 5]), Ok(()), "nobody leaves");
+    let waits = Err(ErrorReason::NotReady);
+    assert_eq!(
+        asked(&store, &[1, 2, 4]),
+        waits,
+        "no checkpoint carries the change before"
+    );
+    let mut carried = Batch::new();
+    carried.put(Table::Meta, trust_step_key(1), b"a note");
+    store.write(&carried).expect("is written");
+    assert_eq!(asked(&store, &[1, 2, 4]), waits, "4 is a copy yet");
+    assert_eq!(
+        asked(&store, &[1, 2, 3]),
+        Ok(()),
+        "who leaves itself need not wait"
+    );
+    assert_eq!(asked(&store, &[1, 2, 3, 5]), Ok(()));
+    let too_many = Err(ErrorReason::ArgumentInvalid);
+    assert_eq!(asked(&store, &[1, 2, 5, 6]), too_many, "half of four stay");
+
+    // It says that it is confirmed; and node 5 has said nothing yet.
+    let said = attest(&mut world, 4, 2, &[8; 32], false);
+    assert_eq!(said, v1::Result::Applied);
+    world.govern(Body::UpdateMembership(change(&[1, 2, 3, 4, 5])));
+    let store = stored(&world);
+    carried.put(Table::Meta, trust_step_key(2), b"a note");
+    store.write(&carried).expect("is written");
+    assert_eq!(asked(&store, &[1, 2, 4, 5]), waits);
+    assert_eq!(asked(&store, &[1, 2, 4]), Ok(()));
 }
