@@ -9,8 +9,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ledger_core::hash::LeafIndex;
+use ledger_core::ledger;
 use ledger_core::state::{Family, Key, State, StateError, read};
-use ledger_proto::v1::{self, ErrorReason};
+use ledger_proto::v1::{self, ErrorReason, entry};
 use prost::Message;
 
 use crate::failure::{Answer, Failure, argument};
@@ -26,8 +28,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// `NOT_READY` while others must first say something, `ARGUMENT_INVALID` for a change that is to be made in two.
 pub fn may_change(store: &dyn Read, ask: &v1::UpdateMembership) -> Answer<()> {
     let state = StoreState(store);
-    let members = members(&state)?;
-    let before: BTreeSet<u64> = members.iter().map(|(id, _)| *id).collect();
+    let before = members(&state)?;
     let after: BTreeSet<u64> = ask.nodes.iter().map(|card| card.node_id).collect();
     let stay: BTreeSet<u64> = before.intersection(&after).copied().collect();
     if stay == before {
@@ -51,9 +52,11 @@ pub fn may_change(store: &dyn Read, ask: &v1::UpdateMembership) -> Answer<()> {
             ));
         }
     }
-    for (id, joined_at) in members.iter().filter(|(id, _)| stay.contains(id)) {
+    let first = first_members(&state)?;
+    for id in &stay {
         let word: Option<v1::AttestationRecord> = read(&state, &Key::attestation(*id))?;
-        if word.map_or(*joined_at > 0, |word| word.copied) {
+        // Those of the genesis began with nothing, and may have been down since.
+        if word.map_or(!first.contains(id), |word| word.copied) {
             return Err(not_yet(&format!(
                 "node {id} waits until the others confirm the state that it got as a copy, and whoever is removed can confirm nothing; send the same command again when `cluster status` says that it cosigns"
             )));
@@ -66,15 +69,25 @@ fn not_yet(what: &str) -> Failure {
     Failure::new(ErrorReason::NotReady, what).after(AGAIN)
 }
 
-/// The members, each with the leaf of its latest change.
-fn members(state: &StoreState<'_>) -> Result<Vec<(u64, u64)>, StateError> {
+/// The nodes that the genesis names.
+fn first_members(state: &StoreState<'_>) -> Result<BTreeSet<u64>, StateError> {
+    let first = ledger::entry(state, LeafIndex(0))?.and_then(|first| first.body);
+    Ok(match first {
+        Some(entry::Body::Genesis(genesis)) => {
+            genesis.nodes.iter().map(|card| card.node_id).collect()
+        }
+        _ => BTreeSet::new(),
+    })
+}
+
+fn members(state: &StoreState<'_>) -> Result<BTreeSet<u64>, StateError> {
     let prefix = Key::family(Family::Node);
-    let mut members = Vec::new();
+    let mut members = BTreeSet::new();
     for (key, value) in state.scan(prefix.as_bytes(), None, usize::MAX)? {
         let record = v1::NodeRecord::decode(value.as_slice())
             .map_err(|error| StateError::damaged(key, error.to_string()))?;
         if let Some(card) = record.card.filter(|_| record.member) {
-            members.push((card.node_id, record.leaf));
+            members.insert(card.node_id);
         }
     }
     Ok(members)
