@@ -56,7 +56,7 @@ pub fn may_change(store: &dyn Read, ask: &v1::UpdateMembership) -> Answer<()> {
     for id in &stay {
         let word: Option<v1::AttestationRecord> = read(&state, &Key::attestation(*id))?;
         // Those of the genesis began with nothing, and may have been down since.
-        if word.map_or(!first.contains(id), |word| word.copied) {
+        if word.map_or_else(|| !first.contains(id), |word| word.copied) {
             return Err(not_yet(&format!(
                 "node {id} waits until the others confirm the state that it got as a copy, and whoever is removed can confirm nothing; send the same command again when `cluster status` says that it cosigns"
             )));
