@@ -11,6 +11,7 @@ use ledger_core::machine::{genesis_digest, tip};
 use ledger_core::state::{Family, Key};
 use ledger_core::tree::proof::Prover;
 use ledger_node::fsck::family_of;
+use ledger_node::raft::incoming::Incoming;
 use ledger_node::raft::log::read_meta;
 use ledger_node::raft::snapshot::Snapshots;
 use ledger_node::storage::marker::{MarkedTree, Marker};
@@ -46,15 +47,20 @@ fn send_to(
     change(&mut manifest);
     let snapshots = Snapshots::open(&to.join("snapshots"), receiver, Arc::clone(marker))?;
     let incoming = snapshots.receive(&manifest)?;
-    for (number, content) in (0..).zip(&contents) {
-        incoming.write(number, 0, content)?;
-    }
+    write_all(&incoming, &contents)?;
     let received = snapshots.complete(&incoming).map(drop);
     if received.is_err() {
         let again = snapshots.receive(&manifest);
         assert!(again.is_err(), "the same copy is not sent again");
     }
     received
+}
+
+/// Writes every file of a copy, as if it had come in one part.
+fn write_all(incoming: &Incoming, contents: &[Vec<u8>]) -> io::Result<()> {
+    (0..)
+        .zip(contents)
+        .try_for_each(|(number, content)| incoming.write(number, 0, content))
 }
 
 /// A copy of a store, as the leader announces it, and its files.
@@ -258,9 +264,7 @@ fn a_copy_goes_on_where_it_was_interrupted_and_takes_no_other_part() {
     other.files[longest].digest = vec![7; 32];
     let snapshots = open();
     let incoming = snapshots.receive(&other).expect("is taken");
-    for (number, content) in (0..).zip(&contents) {
-        incoming.write(number, 0, content).expect("is written");
-    }
+    write_all(&incoming, &contents).expect("is written");
     let damaged = snapshots.complete(&incoming).expect_err("it is damaged");
     assert!(
         damaged.to_string().contains("will be sent again"),
@@ -286,9 +290,7 @@ fn a_copy_that_is_damaged_at_rest_is_known_or_dropped() {
     };
     let snapshots = open();
     let incoming = snapshots.receive(&manifest).expect("is taken");
-    for (number, content) in (0..).zip(&contents) {
-        incoming.write(number, 0, content).expect("is written");
-    }
+    write_all(&incoming, &contents).expect("is written");
     let complete = snapshots.complete(&incoming).expect("it is whole");
     let of = |number: usize| complete.file(number).expect("a file");
     let longest = (0..contents.len()).max_by_key(|number| contents[*number].len());

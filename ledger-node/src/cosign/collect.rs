@@ -10,16 +10,14 @@ use ledger_core::hash::TreeSize;
 use ledger_core::note::signed_note::{Note, NoteSignature};
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::verify_checkpoint;
-use ledger_core::state::{Family, Key, State, StateError};
+use ledger_core::state::StateError;
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1;
-use prost::Message;
 
 use super::kept::open_steps;
 use super::{Cosigner, TrustPolicies};
 use crate::raft::peers::Purpose;
 use crate::raft::standing::Leading;
-use crate::storage::view::StoreState;
+use crate::storage::view::{StoreState, nodes};
 
 /// How long the nodes have for one checkpoint.
 pub(super) const ROUND: Duration = Duration::from_millis(800);
@@ -282,18 +280,11 @@ impl Cosigner {
     /// All nodes that the ledger knows, past ones included, with the addresses of their peer services.
     pub(super) fn nodes(&self) -> Result<BTreeMap<u64, String>, String> {
         let state = StoreState(&*self.parts.store);
-        let records = state
-            .scan(Key::family(Family::Node).as_bytes(), None, usize::MAX)
-            .map_err(|error| error.to_string())?;
-        let mut nodes = BTreeMap::new();
-        for (_, record) in records {
-            let record =
-                v1::NodeRecord::decode(record.as_slice()).map_err(|error| error.to_string())?;
-            if let Some(card) = record.card {
-                nodes.insert(card.node_id, card.peer_address);
-            }
-        }
-        Ok(nodes)
+        let records = nodes(&state).map_err(|error| error.to_string())?;
+        let cards = records.into_iter().filter_map(|record| record.card);
+        Ok(cards
+            .map(|card| (card.node_id, card.peer_address))
+            .collect())
     }
 }
 

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use ledger_core::id::SessionId;
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Tip};
-use ledger_core::state::{Family, Key, State, StateError, read};
+use ledger_core::state::{Key, StateError, read};
 use ledger_proto::v1::{self, command::Body};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, RaftMetrics};
-use prost::Message;
 use tokio::sync::watch;
 
 use super::own_commands::OwnCommands;
@@ -31,6 +30,7 @@ use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Peer, Types};
 use crate::storage::marker::{MarkedLogId, Marker};
+use crate::storage::view::nodes;
 use crate::submit::pace::Pace;
 
 /// Between two looks.
@@ -294,15 +294,8 @@ impl Keeper {
 
     /// The replicas as the ledger has them.
     fn members(&self) -> Result<BTreeMap<u64, Peer>, StateError> {
-        let prefix = Key::family(Family::Node);
         let mut members = BTreeMap::new();
-        for (key, value) in self
-            .ledger
-            .view()
-            .scan(prefix.as_bytes(), None, usize::MAX)?
-        {
-            let record = v1::NodeRecord::decode(value.as_slice())
-                .map_err(|error| StateError::damaged(key, error.to_string()))?;
+        for record in nodes(&self.ledger.view())? {
             if let Some(card) = record.card.filter(|_| record.member) {
                 let address = card.peer_address;
                 members.insert(card.node_id, Peer { address });

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ledger_core::state::{Pair, State, StateError};
+use ledger_core::state::{Family, Key, Pair, State, StateError};
+use ledger_proto::v1;
+use prost::Message;
 
 use super::{Direction, Read, Table, scan};
 
@@ -33,6 +35,20 @@ impl State for StoreState<'_> {
         scan(self.0, Table::State, prefix, after, direction, limit)
             .map_err(|error| StateError::unreadable(prefix, &error))
     }
+}
+
+/// All nodes that the ledger knows, past ones included, ascending by id.
+///
+/// # Errors
+/// [`StateError`] if the state cannot be read.
+pub fn nodes(state: &dyn State) -> Result<Vec<v1::NodeRecord>, StateError> {
+    let prefix = Key::family(Family::Node);
+    let pairs = state.scan(prefix.as_bytes(), None, usize::MAX)?;
+    let records = pairs.into_iter().map(|(key, value)| {
+        v1::NodeRecord::decode(value.as_slice())
+            .map_err(|error| StateError::damaged(key, error.to_string()))
+    });
+    records.collect()
 }
 
 /// One frozen moment of the ledger: state, entries, and the index over them.

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use ledger_core::hash::LeafIndex;
 use ledger_core::ledger;
-use ledger_core::state::{Family, Key, State, StateError, read};
+use ledger_core::state::{Key, StateError, read};
 use ledger_proto::v1::{self, ErrorReason, entry};
-use prost::Message;
 
 use crate::failure::{Answer, Failure, argument};
-use crate::storage::view::StoreState;
+use crate::storage::view::{StoreState, nodes};
 use crate::storage::{Read, Table, meta};
 
 /// How long whoever waits for cosignatures may wait until it asks again.
@@ -28,7 +27,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// `NOT_READY` while others must first say something, `ARGUMENT_INVALID` for a change that is to be made in two.
 pub fn may_change(store: &dyn Read, ask: &v1::UpdateMembership) -> Answer<()> {
     let state = StoreState(store);
-    let before = members(&state)?;
+    let members = nodes(&state)?.into_iter().filter(|node| node.member);
+    let before: BTreeSet<u64> = members
+        .filter_map(|node| Some(node.card?.node_id))
+        .collect();
     let after: BTreeSet<u64> = ask.nodes.iter().map(|card| card.node_id).collect();
     let stay: BTreeSet<u64> = before.intersection(&after).copied().collect();
     if stay == before {
@@ -78,17 +80,4 @@ fn first_members(state: &StoreState<'_>) -> Result<BTreeSet<u64>, StateError> {
         }
         _ => BTreeSet::new(),
     })
-}
-
-fn members(state: &StoreState<'_>) -> Result<BTreeSet<u64>, StateError> {
-    let prefix = Key::family(Family::Node);
-    let mut members = BTreeSet::new();
-    for (key, value) in state.scan(prefix.as_bytes(), None, usize::MAX)? {
-        let record = v1::NodeRecord::decode(value.as_slice())
-            .map_err(|error| StateError::damaged(key, error.to_string()))?;
-        if let Some(card) = record.card.filter(|_| record.member) {
-            members.insert(card.node_id);
-        }
-    }
-    Ok(members)
 }
