@@ -8,8 +8,10 @@ mod decisions;
 mod dependencies;
 mod manifests;
 mod modules;
+mod security;
 mod sources;
 mod tree;
+mod trust_inputs;
 
 /// Fails with all findings at once, so that one run shows everything there is to mend.
 #[track_caller]
