@@ -33,6 +33,8 @@ const LEAST: Duration = Duration::from_millis(500);
 const DEAD_ROUNDS: usize = 3;
 /// What is said of an endpoint that takes a call and says nothing.
 const NO_ANSWER: &str = "no answer in time";
+/// Why a node refuses a command that by its clock was not made just now.
+const REQUEST_STALE: &str = "REQUEST_STALE";
 /// Longest answer in bytes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -112,6 +114,7 @@ impl Endpoints {
         let mut failures = Failures::default();
         let mut round = 0;
         loop {
+            let mut stale = None;
             for asked in 0..self.all.len() {
                 let at = self.preferred.load(Ordering::Relaxed) % self.all.len();
                 let limit = self.share(asked, deadline).min(ATTEMPT);
@@ -122,7 +125,9 @@ impl Endpoints {
                 };
                 let info = Info::of(&failed.status);
                 undetermined |= !failed.unheard && info.outcome != "nothing";
-                if info.is_final() {
+                if info.is_stale() {
+                    stale = Some(info.error(&failed.status));
+                } else if info.is_final() {
                     return Err(info.error(&failed.status));
                 }
                 self.preferred.store(at + 1, Ordering::Relaxed);
@@ -130,6 +135,10 @@ impl Endpoints {
                 if Instant::now() + LEAST >= deadline {
                     break;
                 }
+            }
+            // No other node took it in this round.
+            if let Some(error) = stale {
+                return Err(error);
             }
             round += 1;
             let dead = failures.nobody_listens() && round >= DEAD_ROUNDS;
@@ -332,6 +341,11 @@ impl Info {
             outcome: field("outcome"),
             retry: field("retry"),
         }
+    }
+
+    /// True if by its own clock the node finds that the command was not made just now. It can be the node's clock that is off.
+    fn is_stale(&self) -> bool {
+        self.reason == REQUEST_STALE
     }
 
     /// True if the same bytes fail again, wherever they are sent.

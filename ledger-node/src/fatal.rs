@@ -6,6 +6,7 @@
 use std::io;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What to do with a store that something was found in.
 pub const ADVICE: &str = "do not start this node on this data, and keep a copy of it; the other nodes are not concerned. Make \
@@ -78,6 +79,36 @@ impl Fatal {
         }
     }
 
+    /// Watches over a thread or a task that must live as long as the node. It holds what this returns, and says so before it
+    /// ends in good order.
+    #[must_use]
+    pub fn lifetime(&self, who: &'static str) -> LifetimeGuard {
+        LifetimeGuard {
+            guard: self.guard(who),
+            may_end: CancellationToken::new(),
+        }
+    }
+
+    /// A task that may end only once `ended` is cancelled: an earlier end stops the node.
+    pub fn supervised<F>(
+        &self,
+        who: &'static str,
+        ended: CancellationToken,
+        task: F,
+    ) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let lifetime = LifetimeGuard {
+            guard: self.guard(who),
+            may_end: ended,
+        };
+        async move {
+            task.await;
+            drop(lifetime);
+        }
+    }
+
     /// Why the node stops, if it does.
     #[must_use]
     pub fn message(&self) -> Option<String> {
@@ -113,9 +144,80 @@ impl Drop for Guard {
     }
 }
 
+/// Stops the node if the thread or task that holds it ends before it has said that it may.
+#[derive(Debug)]
+pub struct LifetimeGuard {
+    guard: Guard,
+    may_end: CancellationToken,
+}
+
+impl LifetimeGuard {
+    /// The thread or task ends in good order.
+    pub fn release(self) {
+        self.may_end.cancel();
+    }
+}
+
+impl Drop for LifetimeGuard {
+    fn drop(&mut self) {
+        if !self.may_end.is_cancelled() && !std::thread::panicking() {
+            self.guard.fatal.stop(format!(
+                "a defect of this program: {} has ended while the node runs. Nothing acknowledged is lost: start this node again, and report the lines before this one",
+                self.guard.who
+            ));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_before_the_node_stops_it() {
+        for is_ended in [false, true] {
+            let (fatal, ended) = (Fatal::default(), CancellationToken::new());
+            if is_ended {
+                ended.cancel();
+            }
+            let task = fatal.supervised("who returns", ended, std::future::ready(()));
+            tokio::spawn(task).await.unwrap();
+            let message = fatal.message();
+            assert_eq!(message.is_none(), is_ended, "{message:?}");
+            assert!(message.is_none_or(|it| it.contains("who returns has ended")));
+        }
+        let (fatal, ended) = (Fatal::default(), CancellationToken::new());
+        let fails = async { panic!("a defect") };
+        let task = tokio::spawn(fatal.supervised("who fails", ended, fails));
+        assert!(task.await.is_err());
+        let message = fatal.message().unwrap();
+        assert!(message.contains("who fails has panicked"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_dropped_before_the_node_ends_stops_it() {
+        let (fatal, ended) = (Fatal::default(), CancellationToken::new());
+        let task = tokio::spawn(fatal.supervised("who waits", ended, std::future::pending()));
+        task.abort();
+        assert!(task.await.is_err());
+        let message = fatal.message().unwrap();
+        assert!(message.contains("who waits has ended"), "{message}");
+    }
+
+    #[test]
+    fn a_thread_that_ends_before_it_may_stops_the_node() {
+        for is_released in [false, true] {
+            let fatal = Fatal::default();
+            let lifetime = fatal.lifetime("a thread");
+            let thread = std::thread::spawn(move || {
+                if is_released {
+                    lifetime.release();
+                }
+            });
+            thread.join().unwrap();
+            assert_eq!(fatal.message().is_none(), is_released);
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_of_a_guarded_thread_or_task_stops_the_node() {

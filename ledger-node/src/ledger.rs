@@ -1,5 +1,7 @@
 //! The running ledger as the services see it: submit, wait, read, checkpoint.
 
+mod readiness;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use policy_engine::BundleDigest;
 use tokio::sync::watch;
 
 use crate::apply::receipts::Submitted;
+use crate::apply::suspicion::Suspicion;
 use crate::clock::Clock;
 use crate::cosign::attested::not_cosigning;
 use crate::cosign::{Cosigned, Cosigner};
@@ -27,6 +30,7 @@ use crate::storage::view::View;
 use crate::storage::{Read, Store, Table, meta};
 use crate::submit::Submitter;
 use crate::submit::pace::Pace;
+use readiness::not_ready;
 
 /// How long another node has to answer.
 const ASK: Duration = Duration::from_secs(2);
@@ -49,9 +53,11 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     /// Why the node takes no commands, if it does not.
     pub(super) not_ready: watch::Receiver<Option<String>>,
-    /// False while the clock is off.
-    pub(super) may_lead: watch::Receiver<bool>,
+    /// Why the clock is not to be used, if it is not.
+    pub(super) clock_is_off: watch::Receiver<Option<String>>,
     pub(super) pace: Arc<Pace>,
+    /// Whether this node doubts its tree.
+    pub(super) suspicion: Arc<Suspicion>,
 }
 
 impl Ledger {
@@ -120,23 +126,27 @@ impl Ledger {
         deadline: Instant,
     ) -> Answer<Submitted> {
         let stated = self.0.not_ready.borrow().clone();
-        if let Some(why) = stated.or_else(|| self.clock_is_off()) {
+        if let Some(why) = stated
+            .or_else(|| self.clock_is_off())
+            .or_else(|| self.doubt())
+        {
             return Err(not_ready(why));
         }
         let submitted = self.0.submitter.submit(submission, deadline).await;
         let submitted = submitted.map_err(|failure| {
-            // The clock may have jumped just then.
-            if failure.reason == ErrorReason::RequestStale
-                && let Some(why) = self.clock_is_off()
-            {
-                not_ready(why)
+            if failure.reason == ErrorReason::RequestStale {
+                // The clock may have jumped just then.
+                self.or_clock_is_off(failure)
             } else {
                 failure
             }
         })?;
-        if level != v1::ReceiptLevel::Cosigned {
+        // What was applied behind a batch that is void here is not vouched for by this node alone.
+        let doubt = self.doubt();
+        if level != v1::ReceiptLevel::Cosigned && doubt.is_none() {
             return Ok(submitted);
         }
+        let level = v1::ReceiptLevel::Cosigned;
         let enough = TreeSize(submitted.index.0 + 1);
         match self.checkpoint(enough, level, deadline).await {
             Ok((checkpoint, size)) => {
@@ -148,7 +158,10 @@ impl Ledger {
                     ..submitted
                 })
             }
-            Err(_) => Ok(submitted),
+            Err(_) => match doubt {
+                Some(why) => Err(not_ready(why).once_brought()),
+                None => Ok(submitted),
+            },
         }
     }
 
@@ -172,6 +185,9 @@ impl Ledger {
         deadline: Instant,
     ) -> Answer<(Arc<str>, TreeSize)> {
         if level != v1::ReceiptLevel::Cosigned {
+            if let Some(why) = self.doubt() {
+                return Err(not_ready(why));
+            }
             self.at_least(min_size, deadline).await?;
             let tip = *self.tip().borrow();
             return Ok((self.0.reads.notary.sign(&tip)?, tip.size));
@@ -303,38 +319,6 @@ impl Ledger {
         last.ok().flatten().map_or(0, |last| last.tree_size)
     }
 
-    /// True if this node has applied its own removal.
-    fn is_removed(&self) -> bool {
-        let record: Result<Option<v1::NodeRecord>, _> =
-            read(&StoreState(&*self.0.store), &Key::node(self.node_id()));
-        // What cannot be read stops the node elsewhere.
-        record.is_ok_and(|record| record.is_some_and(|record| !record.member))
-    }
-
-    fn not_ready(&self) -> Option<String> {
-        let stated = self.0.not_ready.borrow().clone();
-        let leaderless = || {
-            let nobody = self.0.standing.borrow().leading == Leading::Nobody;
-            nobody.then(|| {
-                if self.is_removed() {
-                    "this node was removed from the ledger, where ids are never used again; stop it".to_owned()
-                } else {
-                    "this node hears of no leader with a quorum; if the others serve, it was removed, or its data were made anew: replace it".to_owned()
-                }
-            })
-        };
-        stated.or_else(|| self.clock_is_off()).or_else(leaderless)
-    }
-
-    /// A node with a wrong clock would refuse good commands as stale.
-    fn clock_is_off(&self) -> Option<String> {
-        let parts = &self.0;
-        let has_jumped = parts.pace.is_broken(self.now_us(), parts.clock.instant());
-        (has_jumped || !*parts.may_lead.borrow()).then(|| {
-            "this node's clock is off or has jumped; see to its time service, and send the same command to another node".to_owned()
-        })
-    }
-
     /// The voters as Raft has them, ascending.
     #[must_use]
     pub fn voters(&self) -> Vec<u64> {
@@ -365,8 +349,4 @@ pub fn erasure_state(store: &dyn Read, leaf: LeafIndex) -> io::Result<ErasureSta
         (Some(_), Some(_)) => ErasureState::Logical,
         (Some(_), None) => ErasureState::Physical,
     })
-}
-
-fn not_ready(why: String) -> Failure {
-    Failure::new(ErrorReason::NotReady, why).after(Duration::from_secs(1))
 }

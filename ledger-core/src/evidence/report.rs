@@ -30,7 +30,8 @@ impl fmt::Display for Basis {
 }
 
 /// A time of the ledger as people read it, for instance `2026-11-23T12:00:00.000001Z`.
-pub(super) fn utc(time_us: u64) -> String {
+#[must_use]
+pub fn utc(time_us: u64) -> String {
     let time = i64::try_from(time_us)
         .ok()
         .and_then(|us| jiff::Timestamp::from_microsecond(us).ok());

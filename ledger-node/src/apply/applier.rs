@@ -3,7 +3,6 @@
 //! It is the only writer of the tables State and Index and of what was applied. Its stack is large and fixed, because whether
 //! a rule can be evaluated must not depend on the thread it happens to run on.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,12 +19,15 @@ use openraft::EntryPayload;
 use prost::Message;
 use tokio::sync::{oneshot, watch};
 
+use super::boundaries::Boundaries;
 use super::points::{self, Points};
 use super::prepare::{CallKey, Prepared, Preparer};
 use super::receipts::Answers;
+use super::suspicion::{Suspicion, VoidBatch};
 use super::waiters::{Outcome, Waiters};
-use crate::fatal::{Fatal, disk};
+use crate::fatal::{Fatal, damaged, disk};
 use crate::index;
+use crate::raft::leaders::Leaders;
 use crate::raft::log::read_meta;
 use crate::raft::types::{self, Entry, LogId, Members, Proposal, invalid};
 use crate::storage::view::StoreState;
@@ -33,8 +35,6 @@ use crate::storage::{Batch, Read, Store, Table, meta};
 
 /// The stack of the thread in bytes; the machine asks for 2 MiB.
 const STACK_LEN: usize = 16 << 20;
-/// How many ends of batches are remembered, to compare with what later proposers saw.
-const MAX_BOUNDARIES: usize = 4_096;
 
 /// What a replica has applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +109,14 @@ pub struct Parts {
     pub answers: Sender<Answers>,
     /// Where views for digests of the state are left.
     pub points: Arc<Points>,
+    /// The trees at the ends of batches, to compare with what later proposers saw.
+    pub boundaries: Arc<Boundaries>,
+    /// Whether this replica doubts its tree.
+    pub suspicion: Arc<Suspicion>,
+    /// Who has proposed what.
+    pub leaders: Arc<Leaders>,
+    /// This node.
+    pub node_id: u64,
     /// Stops the node.
     pub fatal: Fatal,
 }
@@ -124,18 +132,23 @@ impl Applier {
         let (tip_sender, tip) = watch::channel(now);
         let (applied_sender, applied_receiver) = watch::channel(applied.clone());
         let (jobs, waiting) = channel();
+        parts.boundaries.begin_at(now.size, now.root);
         let mut worker = Worker {
             parts,
             applied,
             tip: now,
-            boundaries: VecDeque::from([(now.size, now.root)]),
             applied_sender,
             tip_sender,
         };
+        let lifetime = worker.parts.fatal.lifetime("the thread that applies");
         std::thread::Builder::new()
             .name("apply".to_owned())
             .stack_size(STACK_LEN)
-            .spawn(move || worker.run(&waiting))?;
+            .spawn(move || {
+                worker.run(&waiting);
+                // Its handles are gone.
+                lifetime.release();
+            })?;
         Ok(Self {
             jobs,
             applied: applied_receiver,
@@ -208,7 +221,6 @@ struct Worker {
     parts: Parts,
     applied: AppliedState,
     tip: Tip,
-    boundaries: VecDeque<(TreeSize, Hash)>,
     applied_sender: watch::Sender<AppliedState>,
     tip_sender: watch::Sender<Tip>,
 }
@@ -317,7 +329,10 @@ impl Worker {
             checks,
             keys,
         } = self.parts.preparer.take(id, proposal)?;
-        self.compare_with_proposer(&batch, &pending.boundaries)?;
+        if !self.agrees_with_proposer(id, &batch, &pending.boundaries)? {
+            // Without an outcome: whoever waits brings its command again.
+            return Ok(());
+        }
         for ((submission, checks), key) in batch.submissions.iter().zip(&checks).zip(keys) {
             let applied =
                 self.parts
@@ -349,36 +364,52 @@ impl Worker {
         Ok(())
     }
 
-    /// The proposer wrote into the batch what its ledger looked like. A replica that sees another ledger there must not go on:
-    /// one of the two is wrong, and this one cannot know which.
-    fn compare_with_proposer(
+    /// The proposer wrote into the batch what its ledger looked like. Where this replica has another ledger the batch is void:
+    /// all replicas with the same tree find the same, at each replay, and one that is damaged is found by the next checkpoint.
+    fn agrees_with_proposer(
         &self,
+        id: &LogId,
         batch: &v1::Batch,
         newest: &[(TreeSize, Hash)],
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let size = TreeSize(batch.prior_size);
         let theirs = Hash::from_slice(&batch.prior_root);
+        let end = newest.last().map_or(self.tip.size, |(size, _)| *size);
         let remembered = newest
             .iter()
-            .chain(self.boundaries.iter().rev())
             .find(|(known, _)| *known == size)
-            .map(|(_, root)| *root);
+            .map(|(_, root)| *root)
+            .or_else(|| self.parts.boundaries.root_at(size));
         let ours = match remembered {
             Some(root) => Some(root),
             None if size < self.tip.size => Some(self.root_at(size)?),
             None => None,
         };
         if ours.is_some() && ours == theirs {
-            return Ok(());
+            return Ok(true);
         }
-        let what = format!(
-            "this replica and the proposer disagree about the ledger: at size {size} this replica has root {}, the proposer {}. Stop, run fsck on both, and replace the damaged one under a new node id",
-            ours.map_or_else(|| "none".to_owned(), |root| root.to_string()),
-            theirs.map_or_else(|| "none".to_owned(), |root| root.to_string()),
+        let term = id.committed_leader_id().term;
+        let void = VoidBatch {
+            log_index: id.index(),
+            term,
+            proposer: self.parts.leaders.of(term),
+            // What is beyond this replica's tree cannot be cosigned here.
+            size: size.min(end),
+        };
+        if void.proposer == Some(self.parts.node_id) {
+            let what = "this node has proposed a batch on another tree than it has";
+            self.parts.fatal.stop(damaged(what));
+            return Err(invalid(what));
+        }
+        let doubts = self.parts.suspicion.raise(void);
+        tracing::error!(
+            node_id = void.proposer,
+            log_index = void.log_index,
+            term,
+            doubts,
+            "{void}: the batch is void; run fsck on both nodes, and replace the damaged one under a new node id"
         );
-        // These words come before those for whoever only hears that an apply has failed.
-        self.parts.fatal.stop(format!("cannot apply: {what}"));
-        Err(invalid(what))
+        Ok(false)
     }
 
     fn root_at(&self, size: TreeSize) -> io::Result<Hash> {
@@ -392,10 +423,8 @@ impl Worker {
     }
 
     fn settle(&mut self, applied: AppliedState, now: Tip, boundaries: Vec<(TreeSize, Hash)>) {
-        self.boundaries.extend(boundaries);
-        while self.boundaries.len() > MAX_BOUNDARIES {
-            self.boundaries.pop_front();
-        }
+        // Before anybody can see the new end.
+        self.parts.boundaries.extend(boundaries);
         self.tip = now;
         self.applied = applied;
         self.tip_sender.send_replace(now);
@@ -423,8 +452,8 @@ impl Worker {
         machine.warm(&StoreState(&*self.parts.store))?;
         let applied = AppliedState::read(&*self.parts.store)?;
         let now = tip(&StoreState(&*self.parts.store))?;
-        self.boundaries = VecDeque::new();
-        self.settle(applied, now, vec![(now.size, now.root)]);
+        self.parts.boundaries.begin_at(now.size, now.root);
+        self.settle(applied, now, Vec::new());
         Ok(())
     }
 }

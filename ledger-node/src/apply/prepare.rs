@@ -107,20 +107,20 @@ impl Preparer {
             let waiting = Arc::clone(&waiting);
             let weak = Arc::downgrade(&preparer);
             // The applier waits for what a worker has begun.
-            let guard = fatal.guard("what prepares entries");
+            let lifetime = fatal.lifetime("a thread that prepares entries");
             std::thread::Builder::new()
                 .name(format!("prepare-{number}"))
                 .spawn(move || {
-                    let _guard = guard;
                     while let Some((proposal, slot)) = next(&waiting) {
                         let Some(preparer) = weak.upgrade() else {
-                            return;
+                            break;
                         };
                         let prepared = preparer.work(&proposal);
                         *slot.prepared.lock().unwrap_or_else(PoisonError::into_inner) =
                             Some(prepared);
                         slot.ready.notify_all();
                     }
+                    lifetime.release();
                 })?;
         }
         Ok(preparer)

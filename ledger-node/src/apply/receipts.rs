@@ -98,12 +98,12 @@ impl Notary {
     /// No thread can be started.
     pub fn start(self: Arc<Self>, fatal: &Fatal) -> io::Result<Sender<Answers>> {
         let (sender, waiting) = channel();
-        let guard = fatal.guard("what answers callers");
+        let lifetime = fatal.lifetime("the thread that answers callers");
         std::thread::Builder::new()
             .name("receipts".to_owned())
             .spawn(move || {
-                let _guard = guard;
                 self.run(&waiting);
+                lifetime.release();
             })?;
         Ok(sender)
     }

@@ -33,6 +33,12 @@ impl Ahead {
         self.first.as_ref().map(|first| first.size)
     }
 
+    /// The size of the largest.
+    fn largest(&self) -> Option<TreeSize> {
+        let all = self.first.iter().chain(&self.newest);
+        all.map(|note| note.size).max()
+    }
+
     /// Takes the largest that a tree of this size has reached.
     fn take(&mut self, there: TreeSize) -> Option<Cosigned> {
         let is_there = |note: &mut Cosigned| note.size <= there;
@@ -54,12 +60,19 @@ impl Cosigner {
     pub(super) fn put_off(&self, note: &str, size: TreeSize) -> Result<(), String> {
         let there = self.parts.tip.borrow().size;
         self.must_meet_policy(note, there)?;
+        self.parts.suspicion.went_on();
         let note = Cosigned {
             size,
             note: note.into(),
         };
         self.ahead.send_modify(|ahead| ahead.add(note));
         Ok(())
+    }
+
+    /// The size of the largest tree that a quorum has cosigned and that is not here.
+    #[must_use]
+    pub fn ahead_size(&self) -> Option<TreeSize> {
+        self.ahead.borrow().largest()
     }
 
     /// Takes what was kept when the tree is there. Runs until the node ends.

@@ -8,6 +8,7 @@
 mod ahead;
 pub mod attested;
 mod collect;
+mod conditions;
 mod kept;
 mod policies;
 mod steps;
@@ -35,6 +36,7 @@ use ahead::Ahead;
 pub(crate) use policies::TrustPolicies;
 
 use crate::apply::receipts::Notary;
+use crate::apply::suspicion::Suspicion;
 use crate::clock::Clock;
 use crate::cosign::attested::not_cosigning;
 use crate::fatal::{Fatal, disk};
@@ -84,6 +86,8 @@ pub struct Parts {
     pub standing: watch::Receiver<Standing>,
     /// The peers.
     pub peers: Arc<Peers>,
+    /// Whether this node doubts its tree.
+    pub suspicion: Arc<Suspicion>,
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
     /// Stops the node.
@@ -134,7 +138,7 @@ impl Cosigner {
     /// The store cannot be read.
     pub fn new(parts: Parts) -> std::io::Result<Self> {
         let latest = kept::newest(&*parts.store)?;
-        Ok(Self {
+        let cosigner = Self {
             parts,
             signing: tokio::sync::Mutex::default(),
             latest: watch::Sender::new(latest),
@@ -142,7 +146,23 @@ impl Cosigner {
             wanted: Wanted::default(),
             wake: Notify::new(),
             complaints: Seldom::new(COMPLAINTS),
-        })
+        };
+        cosigner.compare_newest()?;
+        Ok(cosigner)
+    }
+
+    /// Compares the newest cosigned checkpoint with the tree that is here, which could have been damaged since.
+    fn compare_newest(&self) -> std::io::Result<()> {
+        let Some(newest) = self.latest.borrow().clone() else {
+            return Ok(());
+        };
+        let note = Note::parse(newest.note.as_bytes()).map_err(std::io::Error::other)?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(std::io::Error::other)?;
+        // It has stopped the node if they differ.
+        if self.must_have_root(&checkpoint).is_ok() {
+            self.parts.suspicion.confirm(newest.size);
+        }
+        Ok(())
     }
 
     /// The newest checkpoint that meets the trust policy, as it moves.
@@ -175,6 +195,8 @@ impl Cosigner {
         let checkpoint = self.check_log_signature(note)?;
         let (size, root) = (checkpoint.size(), checkpoint.root());
         self.wait_applied(size).await?;
+        self.must_be_of_now(size)?;
+        self.must_be_another_leader(asked_by)?;
         let not_cosigning = not_cosigning(&*parts.store, parts.peers.node_id);
         if let Some(why) = not_cosigning.map_err(|error| error.to_string())? {
             return Err(why);
@@ -249,6 +271,7 @@ impl Cosigner {
         self.must_have_root(&checkpoint)?;
         let kept = kept::to_keep(&*self.parts.store, note, size);
         self.write(&kept.map_err(|error| error.to_string())?)?;
+        self.parts.suspicion.confirm(size);
         self.latest.send_if_modified(|latest| {
             let newer = latest.as_ref().is_none_or(|latest| latest.size < size);
             if newer {
@@ -302,27 +325,6 @@ impl Cosigner {
         } else {
             Err(format!("size {size} has not been applied here yet"))
         }
-    }
-
-    fn check_log_signature(&self, note: &str) -> Result<Checkpoint, String> {
-        let parsed = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
-        let checkpoint = Checkpoint::parse(parsed.text()).map_err(|error| error.to_string())?;
-        let size = self.parts.tip.borrow().size;
-        let state = StoreState(&*self.parts.store);
-        let policy = TrustPolicies::read(&state, size)
-            .and_then(|policies| policies.in_force())
-            .map_err(|error| error.to_string())?;
-        let ours = policy
-            .logs()
-            .iter()
-            .map(|log| &log.key)
-            .filter(|key| key.name() == checkpoint.origin());
-        let keys: Vec<_> = ours.collect();
-        let opened = parsed.open(&keys).map_err(|error| error.to_string())?;
-        if opened.verified.is_empty() {
-            return Err("the log has not signed this".to_owned());
-        }
-        Ok(checkpoint)
     }
 
     fn root_at(&self, size: TreeSize) -> std::io::Result<Hash> {

@@ -99,6 +99,7 @@ impl World {
             tip: tip_receiver,
             standing: standing_receiver,
             peers: Arc::new(Peers::new(1, genesis, HashMap::new(), clock.clone())),
+            suspicion: Arc::default(),
             clock,
             fatal: fatal.clone(),
         });

@@ -119,7 +119,9 @@ impl Gate {
     ) -> Answer<Opened<R>> {
         let deadline = deadline(request.metadata());
         let signature = ReadSignature::parse(request.metadata())?;
-        signature.check_time(self.ledger.now_us())?;
+        signature
+            .check_time(self.ledger.now_us())
+            .map_err(|failure| self.ledger.or_clock_is_off(failure))?;
         let asked = Arc::new((signature, request.into_inner()));
         let requirement = consistency.and_then(|consistency| consistency.requirement);
         let waits = !matches!(requirement, Some(Requirement::MinimizeLatency(_)));

@@ -3,6 +3,7 @@
 //! `call.proto` says which bytes are signed. Nonces are not remembered: an answer goes back over the connection that the
 //! request came on, a node cannot know what another node has seen, and the time in the signature ends its use after a minute.
 
+use ledger_core::evidence::utc;
 use ledger_core::id::{Identity, KeyId};
 use ledger_core::keys::PublicKey;
 use ledger_core::signature::read_message;
@@ -96,7 +97,11 @@ impl ReadSignature {
         }
         Err(Failure::new(
             ErrorReason::ReadTimeOutOfRange,
-            "the read was signed more than 60 s before or after now; check the clock and sign again",
+            format!(
+                "the read was signed at {}, and the clock of the node that was asked shows {}: one of the two clocks is off; sign again, or ask another node",
+                utc(self.time_us),
+                utc(now_us)
+            ),
         ))
     }
 

@@ -1,29 +1,28 @@
-//! What a node looks after while it runs, once a second: its marker, its clock, snapshots, and, if it leads, the replicas and
+//! What a node looks after while it runs, once a second: its marker, snapshots, and, if it leads, the replicas and
 //! sessions whose time is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ledger_core::id::SessionId;
-use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS, Tip};
+use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS};
 use ledger_core::state::{Key, StateError, read};
 use ledger_proto::v1::{self, command::Body};
 use openraft::async_runtime::WatchReceiver;
-use openraft::{ChangeMembers, RaftMetrics};
+use openraft::{ChangeMembers, RaftMetrics, ServerState};
 use tokio::sync::watch;
 
 use super::own_commands::OwnCommands;
 use super::start::Node;
+use crate::apply::suspicion::Suspicion;
 use crate::clock::Clock;
 use crate::cosign::Cosigner;
-use crate::fatal::{Fatal, disk};
+use crate::fatal::{Fatal, damaged, disk};
 use crate::index;
 use crate::ledger::Ledger;
 use crate::raft::Raft;
-use crate::raft::clocks::MAX_OFFSET_US;
 use crate::raft::flusher::Flusher;
-use crate::raft::hand_over::successor;
 use crate::raft::log::Log;
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
@@ -31,12 +30,9 @@ use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Peer, Types};
 use crate::storage::marker::{MarkedLogId, Marker};
 use crate::storage::view::nodes;
-use crate::submit::pace::Pace;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How far a leader's clock may be behind the last entry, in microseconds.
-const MAX_BEHIND_US: u64 = 5_000_000;
 /// Sessions sealed at a time.
 const SEALS: usize = 64;
 /// How long past its expiry a session is sealed, in microseconds: no clock of a voter should still see it open.
@@ -48,6 +44,10 @@ const MAX_LAG: u64 = 1_000;
 const LOOKS: u32 = 5;
 /// Looks until somebody is told again.
 const LOOKS_AGAIN: u32 = 300;
+
+/// Looks at a quorum's tree that is larger than this node's, while all that is committed is applied here, until this node is found to
+/// be the damaged one: what a leader says of what is committed can be a heartbeat old.
+const LEFT_BEHIND_LOOKS: u32 = 5;
 
 /// For how many looks the membership has waited for the same steps of the trust policy.
 #[derive(Debug, Default)]
@@ -79,17 +79,15 @@ pub(super) struct Keeper {
     peers: Arc<Peers>,
     cosigner: Arc<Cosigner>,
     standing: watch::Receiver<Standing>,
-    may_lead: watch::Sender<bool>,
-    tip: watch::Receiver<Tip>,
     clock: Arc<dyn Clock>,
-    pace: Arc<Pace>,
-    /// The clock at the last look, sound or not.
-    looked: Pace,
     own: OwnCommands,
     fatal: Fatal,
     snapshot_bytes: u64,
     snapshot_at: u64,
     waiting: Waiting,
+    suspicion: Arc<Suspicion>,
+    /// For how many looks a quorum has had a larger tree.
+    left_behind: u32,
 }
 
 impl Keeper {
@@ -104,16 +102,14 @@ impl Keeper {
             peers: Arc::clone(&node.peers),
             cosigner: Arc::clone(&node.cosigner),
             standing: node.standing.clone(),
-            may_lead: node.may_lead.clone(),
-            tip: node.tip.clone(),
             clock: Arc::clone(&node.clock),
-            pace: Arc::clone(&node.pace),
-            looked: Pace::default(),
             own: node.own_commands(),
             fatal,
             snapshot_bytes,
             snapshot_at: 0,
             waiting: Waiting::default(),
+            suspicion: Arc::clone(&node.suspicion),
+            left_behind: 0,
         }
     }
 
@@ -125,7 +121,8 @@ impl Keeper {
             ticks.tick().await;
             let metrics = self.raft.metrics().borrow_watched().clone();
             self.mark(&metrics).await;
-            self.watch_clock(&metrics).await;
+            self.compare_trees(&metrics);
+            self.compare_sizes(&metrics);
             self.snapshot().await;
             if let Err(error) = self.declare_support().await {
                 tracing::debug!(%error, "what this build runs is declared later");
@@ -134,7 +131,7 @@ impl Keeper {
                 if let Err(error) = self.reconcile(&metrics).await {
                     tracing::warn!(%error, "cannot bring raft's membership to the ledger's");
                 }
-                self.seal().await;
+                self.seal(&metrics).await;
             }
         }
     }
@@ -155,63 +152,42 @@ impl Keeper {
         let marked = tokio::task::spawn_blocking(move || {
             marker.update(|record| record.committed = Some(id))
         });
-        if let Ok(Err(error)) = marked.await {
+        let marked = marked.await.map_err(std::io::Error::other);
+        if let Err(error) = marked.and_then(|marked| Ok(marked?)) {
             self.fatal
-                .stop(disk("the marker cannot be written", &error.into()));
+                .stop(disk("the marker cannot be written", &error));
         }
     }
 
-    /// A node whose clock is off must not stamp batches.
-    async fn watch_clock(&self, metrics: &RaftMetrics<Types>) {
-        let (now, instant) = (self.clock.now_us(), self.clock.instant());
-        if self.is_first_look_at_jump(now, instant) {
-            return;
-        }
+    /// Stops this node if it leads and a quorum of voters has another tree: it is damaged, and one of the others can lead.
+    fn compare_trees(&self, metrics: &RaftMetrics<Types>) {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let ahead = self
-            .peers
-            .clocks
-            .ahead_of_median_us(metrics.id, &voters, now);
-        let behind_ledger = self.tip.borrow().time_us > now.saturating_add(MAX_BEHIND_US);
-        let sound = ahead.abs() <= MAX_OFFSET_US && !behind_ledger;
-        let changed = self.may_lead.send_if_modified(|current| {
-            let changed = *current != sound;
-            *current = sound;
-            changed
-        });
-        if changed && sound {
-            tracing::info!("the clock is sound again");
-        }
-        if sound {
-            self.pace.keep(now, instant);
-            return;
-        }
-        if changed {
-            tracing::error!(
-                ahead_of_voters_us = ahead,
-                behind_ledger,
-                "this node's clock is off and it will not lead; check its time service"
-            );
-        }
-        if self.raft.is_leader()
-            && let Ok(to) = successor(&self.raft, None)
-            && let Err(error) = self.raft.trigger().transfer_leader(to).await
+        let refusals = &self.peers.refusals;
+        if metrics.state == ServerState::Leader
+            && let Some(others) = refusals.quorum_with_another_tree(metrics.current_term, &voters)
         {
-            tracing::warn!(%error, "cannot hand leadership over");
+            self.fatal.stop(damaged(&format!(
+                "a quorum of the voters, nodes {others:?}, has another tree than this leader"
+            )));
         }
     }
 
-    /// What peers' answers have said of a clock before it jumped says nothing of it now: new answers are there at the next look.
-    fn is_first_look_at_jump(&self, now_us: u64, instant: Instant) -> bool {
-        let has_jumped = self.looked.is_broken(now_us, instant);
-        self.looked.keep(now_us, instant);
-        if has_jumped {
-            tracing::warn!(
-                "the clock has jumped; nothing is stamped until the others' clocks were compared with it"
-            );
-            self.peers.clocks.forget();
+    /// Stops this node if batches are void here on which a quorum has gone on: its tree is the wrong one.
+    fn compare_sizes(&mut self, metrics: &RaftMetrics<Types>) {
+        let size = self.ledger.tip().borrow().size;
+        let doubts = self.suspicion.current();
+        let has_all = metrics.last_applied >= metrics.cluster_committed;
+        let larger = self.cosigner.ahead_size().filter(|ahead| *ahead > size);
+        let (Some(void), Some(larger), true) = (doubts, larger, has_all) else {
+            self.left_behind = 0;
+            return;
+        };
+        self.left_behind = self.left_behind.saturating_add(1);
+        if self.left_behind >= LEFT_BEHIND_LOOKS {
+            self.fatal.stop(damaged(&format!(
+                "{void}, and a quorum has gone on with it and cosigned a tree of size {larger}: this node's is the wrong one"
+            )));
         }
-        has_jumped
     }
 
     /// Makes a snapshot when the log has grown enough, or the newest one is damaged; openraft then purges what it covers.
@@ -305,8 +281,14 @@ impl Keeper {
     }
 
     /// Ends sessions whose time is over, one after the other, so that none is sealed twice.
-    async fn seal(&self) {
-        let until = self.clock.now_us().saturating_sub(SEAL_AFTER_US);
+    async fn seal(&self, metrics: &RaftMetrics<Types>) {
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let (clocks, now_us) = (&self.peers.clocks, self.clock.now_us());
+        // A session ends for good: this node's clock alone is not enough.
+        let Some(reached) = clocks.supported_us(metrics.id, &voters, now_us) else {
+            return;
+        };
+        let until = reached.min(now_us).saturating_sub(SEAL_AFTER_US);
         let expired = match index::expired(&self.ledger.view(), until, SEALS) {
             Ok(expired) => expired,
             Err(error) => {

@@ -11,4 +11,5 @@ mod patrol;
 mod reports;
 mod serve;
 pub mod start;
+mod timekeeper;
 pub mod vouched;

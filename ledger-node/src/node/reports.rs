@@ -13,6 +13,9 @@ use crate::raft::peers::Peers;
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::Types;
 
+/// openraft panics on what it has taken for impossible, and its reports end then.
+const RAFT_ENDED: &str = "raft has ended, which is a defect of this program. Nothing acknowledged is lost: start this node again, and report the lines before this one";
+
 /// What is reported, and what else the standing is made of.
 pub(super) struct Reports {
     /// Reports.
@@ -38,6 +41,9 @@ impl Reports {
             if let Err(error) = &now.running_state {
                 fatal_switch.stop(format!("raft has stopped: {error}"));
                 return;
+            }
+            if now.state == ServerState::Leader {
+                self.peers.leaders.note(now.current_term, now.id);
             }
             leading = (now.state == ServerState::Leader).then(|| match leading {
                 Some((term, since)) if term == now.current_term => (term, since),
@@ -69,6 +75,7 @@ impl Reports {
             tokio::select! {
                 changed = metrics.changed() => {
                     if changed.is_err() {
+                        fatal_switch.stop(RAFT_ENDED);
                         return;
                     }
                 }

@@ -1,6 +1,7 @@
 //! The two servers: one for peers, one for everybody else.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_proto::peer::v1::peer_service_server::PeerServiceServer;
@@ -18,7 +19,9 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use super::bodies::{Bounded, Bounds};
 use super::connections::{OPENING, limited};
+use crate::apply::suspicion::Suspicion;
 use crate::config::LimitsConfig;
+use crate::fatal::Fatal;
 use crate::front;
 use crate::ledger::Ledger;
 use crate::limits::{
@@ -107,6 +110,7 @@ pub(super) fn start(
     peers: PeerServiceServer<Service>,
     ledger: Ledger,
     limits: &LimitsConfig,
+    fatal: &Fatal,
     ended: CancellationToken,
     peers_ended: CancellationToken,
 ) -> Result<Servers, front::ReflectionError> {
@@ -134,7 +138,7 @@ pub(super) fn start(
                 MAX_PEER_CALLS as usize,
                 OPENING,
             ),
-            peers_ended.cancelled_owned(),
+            peers_ended.clone().cancelled_owned(),
         );
     let client_server = Server::builder()
         .tcp_nodelay(true)
@@ -147,11 +151,19 @@ pub(super) fn start(
         .add_routes(routes)
         .serve_with_incoming_shutdown(
             limited(listeners.client, MAX_CONNECTIONS, MAX_STREAMS, OPENING),
-            ended.cancelled_owned(),
+            ended.clone().cancelled_owned(),
         );
     Ok(Servers {
-        clients: tokio::spawn(running(client_server)),
-        peers: tokio::spawn(running(peer_server)),
+        clients: tokio::spawn(fatal.supervised(
+            "the server for clients",
+            ended,
+            running(client_server),
+        )),
+        peers: tokio::spawn(fatal.supervised(
+            "the server for peers",
+            peers_ended,
+            running(peer_server),
+        )),
         health: Health(reporter),
     })
 }
@@ -185,9 +197,10 @@ impl Health {
         standing: watch::Receiver<Standing>,
         not_ready: watch::Receiver<Option<String>>,
         may_lead: watch::Receiver<bool>,
+        suspicion: Arc<Suspicion>,
         ended: CancellationToken,
     ) {
-        let telling = self.tell(standing, not_ready, may_lead);
+        let telling = self.tell(standing, not_ready, may_lead, &suspicion);
         let _ = ended.run_until_cancelled(telling).await;
         for name in LED.into_iter().chain([PROVING]) {
             self.0.clear_service_status(name).await;
@@ -199,6 +212,7 @@ impl Health {
         mut standing: watch::Receiver<Standing>,
         mut not_ready: watch::Receiver<Option<String>>,
         mut may_lead: watch::Receiver<bool>,
+        suspicion: &Suspicion,
     ) {
         loop {
             let stopping = not_ready.borrow_and_update().is_some();
@@ -211,7 +225,9 @@ impl Health {
                 }
             };
             let clock_is_off = !*may_lead.borrow_and_update();
-            let decides = says(led && !stopping && !clock_is_off);
+            let changed = suspicion.changed();
+            let doubts = suspicion.current().is_some();
+            let decides = says(led && !stopping && !clock_is_off && !doubts);
             for name in LED {
                 self.0.set_service_status(name, decides).await;
             }
@@ -219,6 +235,7 @@ impl Health {
             let proves = says(!stopping);
             self.0.set_service_status(PROVING, proves).await;
             tokio::select! {
+                () = changed => {}
                 changed = standing.changed() => {
                     if changed.is_err() {
                         return;

@@ -22,11 +22,14 @@ use super::own_commands::OwnCommands;
 use super::patrol::Patrol;
 use super::reports::Reports;
 use super::serve;
+use super::timekeeper::Timekeeper;
 use crate::apply::applier;
 use crate::apply::applier::Applier;
+use crate::apply::boundaries::Boundaries;
 use crate::apply::points::Points;
 use crate::apply::prepare::Preparer;
 use crate::apply::receipts::Notary;
+use crate::apply::suspicion::Suspicion;
 use crate::apply::waiters::Waiters;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
@@ -35,7 +38,8 @@ use crate::fatal::Fatal;
 use crate::keyfile::KeyFile;
 use crate::ledger::{Ledger, Parts};
 use crate::limits::MAX_PEER_MESSAGE;
-use crate::peer::service::{Service, refusals};
+use crate::peer::appends::{Appends, refusals};
+use crate::peer::service::Service;
 use crate::raft::flusher::Flusher;
 use crate::raft::hand_over::hand_over;
 use crate::raft::log::{Log, OnVote, log_len};
@@ -154,13 +158,14 @@ pub async fn run_on(
         node.peer_service(fatal_switch.clone(), peers_ended.clone()),
         node.ledger.clone(),
         &config.limits,
+        &fatal_switch,
         ended.clone(),
         peers_ended.clone(),
     )
     .map_err(fatal)?;
     node.raft.run();
     begin_cluster(&*store, &node.raft, &node.genesis).await?;
-    node.spawn_tasks(&config, &fatal_switch, ended.clone(), servers.health);
+    node.spawn_tasks(&config, &fatal_switch, &ended, servers.health);
     tracing::info!(
         node_id = config.node_id,
         client = %config.client_listen,
@@ -220,11 +225,15 @@ pub(super) struct Node {
     pub(super) peers: Arc<Peers>,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) points: Arc<Points>,
+    pub(super) boundaries: Arc<Boundaries>,
+    pub(super) suspicion: Arc<Suspicion>,
     pub(super) cosigner: Arc<Cosigner>,
     pub(super) compiler: Arc<Compiler>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) standing_sender: watch::Sender<Standing>,
     pub(super) may_lead: watch::Sender<bool>,
+    /// Why this node's clock is not to be used, if it is not.
+    pub(super) clock_is_off: watch::Sender<Option<String>>,
     pub(super) not_ready: watch::Sender<Option<String>>,
     pub(super) tip: watch::Receiver<Tip>,
     pub(super) clock: Arc<dyn Clock>,
@@ -267,6 +276,14 @@ async fn build(
     let notary = Arc::new(Notary::new(Arc::clone(&store), &origin, Arc::new(log_key)));
     let waiters = Arc::new(Waiters::default());
     let points = Arc::new(Points::default());
+    let boundaries = Arc::<Boundaries>::default();
+    let suspicion = Arc::<Suspicion>::default();
+    let peers = Arc::new(Peers::new(
+        config.node_id,
+        genesis_digest(&genesis),
+        config.peer_addresses.clone().into_iter().collect(),
+        Arc::clone(&clock),
+    ));
     let applier = Applier::start(applier::Parts {
         store: Arc::clone(&store),
         machine: Arc::clone(&machine),
@@ -274,6 +291,10 @@ async fn build(
         waiters: Arc::clone(&waiters),
         answers: Arc::clone(&notary).start(fatal_switch).map_err(fatal)?,
         points: Arc::clone(&points),
+        boundaries: Arc::clone(&boundaries),
+        suspicion: Arc::clone(&suspicion),
+        leaders: Arc::clone(&peers.leaders),
+        node_id: config.node_id,
         fatal: fatal_switch.clone(),
     })
     .map_err(unreadable)?;
@@ -281,12 +302,6 @@ async fn build(
     let snapshots = Arc::new(
         Snapshots::open(&snapshots, Arc::clone(&store), Arc::clone(&marker)).map_err(unreadable)?,
     );
-    let peers = Arc::new(Peers::new(
-        config.node_id,
-        genesis_digest(&genesis),
-        config.peer_addresses.clone().into_iter().collect(),
-        Arc::clone(&clock),
-    ));
     let at_most = config.snapshot.log_bytes.min(MAX_COUNTED);
     let unsaved = snapshots
         .end()
@@ -303,7 +318,10 @@ async fn build(
     let raft = Raft::build(
         config.node_id,
         raft_config(&origin, timings(config)).map_err(fatal)?,
-        Network(Arc::clone(&peers)),
+        Network {
+            peers: Arc::clone(&peers),
+            fatal: fatal_switch.clone(),
+        },
         log.clone(),
         StateMachine::new(
             applier.clone(),
@@ -332,6 +350,7 @@ async fn build(
             tip: applier.tip(),
             standing: standing.clone(),
             peers: Arc::clone(&peers),
+            suspicion: Arc::clone(&suspicion),
             clock: Arc::clone(&clock),
             fatal: fatal_switch.clone(),
         })
@@ -353,7 +372,8 @@ async fn build(
         reads: Arc::clone(&reads),
     });
     let (not_ready, not_ready_receiver) = watch::channel(None);
-    let (may_lead, may_lead_receiver) = watch::channel(true);
+    let may_lead = watch::Sender::new(true);
+    let (clock_is_off, clock_is_off_receiver) = watch::channel(None);
     let pace = Arc::<Pace>::default();
     let ledger = Ledger(Arc::new(Parts {
         origin,
@@ -374,8 +394,9 @@ async fn build(
         standing: standing.clone(),
         clock: Arc::clone(&clock),
         not_ready: not_ready_receiver,
-        may_lead: may_lead_receiver,
+        clock_is_off: clock_is_off_receiver,
         pace: Arc::clone(&pace),
+        suspicion: Arc::clone(&suspicion),
     }));
     Ok(Node {
         genesis,
@@ -389,11 +410,14 @@ async fn build(
         peers,
         snapshots,
         points,
+        boundaries,
+        suspicion,
         cosigner,
         compiler,
         standing,
         standing_sender,
         may_lead,
+        clock_is_off,
         pace,
         not_ready,
         tip: applier.tip(),
@@ -467,7 +491,15 @@ impl Node {
             peers: Arc::clone(&self.peers),
             snapshots: Arc::clone(&self.snapshots),
             incoming: Arc::default(),
-            refused: refusals(),
+            appends: Appends {
+                raft: self.raft.clone(),
+                peers: Arc::clone(&self.peers),
+                tip: self.tip.clone(),
+                boundaries: Arc::clone(&self.boundaries),
+                suspicion: Arc::clone(&self.suspicion),
+                refused: refusals(),
+                ended: ended.clone(),
+            },
             receiving: Receiving {
                 queue: Arc::clone(&self.queue),
                 standing: self.standing.clone(),
@@ -497,16 +529,16 @@ impl Node {
         &self,
         config: &Config,
         fatal_switch: &Fatal,
-        ended: CancellationToken,
+        ended: &CancellationToken,
         health: serve::Health,
     ) {
-        let until = |ended: CancellationToken,
+        let until = |who: &'static str,
                      task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            let guard = fatal_switch.guard("a task of the node");
-            tokio::spawn(async move {
-                let _guard = guard;
-                ended.run_until_cancelled(task).await
-            });
+            let running = ended.clone();
+            let task = async move {
+                let _ = running.run_until_cancelled(task).await;
+            };
+            tokio::spawn(fatal_switch.supervised(who, ended.clone(), task));
         };
         let reports = Reports {
             raft: self.raft.clone(),
@@ -515,7 +547,7 @@ impl Node {
             lost_after: *config.raft.election_timeout.end() * LOST_AFTER,
         };
         until(
-            ended.clone(),
+            "the task that says who leads",
             Box::pin(reports.follow(self.standing_sender.clone(), fatal_switch.clone())),
         );
         let proposer = Proposer {
@@ -525,27 +557,32 @@ impl Node {
             tip: self.tip.clone(),
             clock: Arc::clone(&self.clock),
             pace: Arc::clone(&self.pace),
+            fatal: fatal_switch.clone(),
         };
-        until(ended.clone(), Box::pin(proposer.run()));
-        until(ended.clone(), Box::pin(Arc::clone(&self.cosigner).run()));
-        tokio::spawn(health.follow(
+        until("the proposer", Box::pin(proposer.run()));
+        until("the cosigner", Box::pin(Arc::clone(&self.cosigner).run()));
+        // It ends by itself once the node does, and says so to those who watch first.
+        let health = health.follow(
             self.standing.clone(),
             self.not_ready.subscribe(),
             self.may_lead.subscribe(),
+            Arc::clone(&self.suspicion),
             ended.clone(),
-        ));
+        );
+        let who = "the task that says how the node is";
+        tokio::spawn(fatal_switch.supervised(who, ended.clone(), health));
         let eraser = Eraser {
             store: Arc::clone(&self.store),
             raft: self.raft.clone(),
             snapshots: Arc::clone(&self.snapshots),
             fatal: fatal_switch.clone(),
         };
-        until(ended.clone(), Box::pin(eraser.run()));
+        until("the eraser", Box::pin(eraser.run()));
         let patrol = Patrol {
             store: Arc::clone(&self.store),
             fatal: fatal_switch.clone(),
         };
-        until(ended.clone(), Box::pin(patrol.run()));
+        until("the patrol", Box::pin(patrol.run()));
         let attester = Attester::new(attester::Parts {
             store: Arc::clone(&self.store),
             points: Arc::clone(&self.points),
@@ -554,9 +591,10 @@ impl Node {
             fatal: fatal_switch.clone(),
             ended: ended.clone(),
         });
-        until(ended.clone(), Box::pin(attester.run()));
+        until("the attester", Box::pin(attester.run()));
+        until("the timekeeper", Box::pin(Timekeeper::new(self).run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
-        until(ended, Box::pin(keeper.run()));
+        until("the keeper", Box::pin(keeper.run()));
     }
 }
 

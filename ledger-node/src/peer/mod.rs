@@ -1,4 +1,6 @@
 //! The gRPC service for the other nodes: raft's own calls, submissions on their way to the leader, and cosignatures.
 
+pub mod appends;
 pub(crate) mod requests;
 pub mod service;
+mod validation;

@@ -1,30 +1,78 @@
 //! Reading what peers ask: who asks, and Raft's requests from the wire, refused if they are no such thing.
 
-use bytes::Bytes;
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1;
-use openraft::raft::{AppendEntriesRequest, VoteRequest};
-use prost::Message;
+use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use crate::raft::bounds::{is_near, is_of_term};
 use crate::raft::peers::{Peers, keys};
-use crate::raft::types::{self, Types};
+use crate::raft::types::{self, Types, Vote};
 
 /// A request that makes no sense.
 pub(super) fn bad(what: impl std::fmt::Display) -> Status {
     Status::invalid_argument(what.to_string())
 }
 
-/// Reads RequestVote.
-pub(super) fn vote_request(message: &wire::VoteRequest) -> Result<VoteRequest<Types>, Status> {
-    let vote = message.vote.as_ref().ok_or_else(|| bad("no vote"))?;
+/// Reads RequestVote and its rehearsal. A node asks for itself, in a term that elections can have led to from this node's, and its
+/// log cannot be of a later one.
+pub(super) fn vote_request(
+    message: &wire::VoteRequest,
+    from: u64,
+    own_term: u64,
+) -> Result<VoteRequest<Types>, Status> {
+    let vote = types::vote(message.vote.as_ref().ok_or_else(|| bad("no vote"))?);
+    let term = vote.leader_id.term;
+    let last_log_id = message.last_log_id.as_ref().map(types::log_id);
+    if vote.committed || vote.leader_id.voted_for != from {
+        return Err(bad("a candidate asks for votes for itself"));
+    }
+    if !is_near(&vote, own_term) {
+        return Err(bad(format!(
+            "no elections can have led from this node's term {own_term} to term {term}"
+        )));
+    }
+    if last_log_id.is_some_and(|id| !is_of_term(&id, term)) {
+        return Err(bad("the candidate's log is of a later term than its vote"));
+    }
     Ok(VoteRequest {
-        vote: types::vote(vote),
-        last_log_id: message.last_log_id.as_ref().map(types::log_id),
+        vote,
+        last_log_id,
         leadership_transfer: message.leadership_transfer,
     })
+}
+
+/// Reads TransferLeader. A leader hands over itself.
+pub(super) fn transfer_request(
+    message: &wire::TransferLeaderRequest,
+    from: u64,
+) -> Result<TransferLeaderRequest<Types>, Status> {
+    let vote = types::vote(message.from.as_ref().ok_or_else(|| bad("no vote"))?);
+    let last_log_id = message.last_log_id.as_ref().map(types::log_id);
+    let is_of_leader = |id: &types::LogId| is_of_term(id, vote.leader_id.term);
+    if !vote.committed
+        || vote.leader_id.voted_for != from
+        || !last_log_id.as_ref().is_none_or(is_of_leader)
+    {
+        return Err(bad("a leader hands over its own leadership"));
+    }
+    Ok(TransferLeaderRequest::new(vote, message.to, last_log_id))
+}
+
+/// The vote of the leader that sends a snapshot.
+pub(super) fn leader_vote(
+    message: Option<wire::Vote>,
+    from: u64,
+    own_term: u64,
+) -> Result<Vote, Status> {
+    let vote = types::vote(&message.ok_or_else(|| bad("no vote"))?);
+    if !vote.committed || vote.leader_id.voted_for != from || !is_near(&vote, own_term) {
+        return Err(bad(
+            "a leader sends snapshots with its own vote, of a term that elections can have led to",
+        ));
+    }
+    Ok(vote)
 }
 
 /// What clients are told here.
@@ -57,51 +105,4 @@ pub(super) fn sender(peers: &Peers, metadata: &MetadataMap) -> Result<u64, Statu
     number(keys::FROM)
         .filter(|from| *from != peers.node_id)
         .ok_or_else(|| Status::failed_precondition("the sender does not say who it is"))
-}
-
-/// An append, and what the leader says beside it.
-pub(super) struct Received {
-    /// For openraft.
-    pub(super) request: AppendEntriesRequest<Types>,
-    /// The leader's clock, microseconds since 1970.
-    pub(super) sent_at_us: u64,
-    /// The leader has heard of a quorum lately.
-    pub(super) has_quorum: bool,
-}
-
-/// Reads AppendEntries, with the time at which it was sent.
-pub(super) fn append_request(message: wire::AppendRequest) -> Result<Received, Status> {
-    let vote = message.vote.ok_or_else(|| bad("no vote"))?;
-    let entries = message
-        .entries
-        .into_iter()
-        .map(|mut entry| {
-            // The log's tail keeps entries for long, and a part of the buffer that they came in would keep all of it.
-            if let Some(wire::log_entry::Payload::Batch(batch)) = &mut entry.payload {
-                *batch = Bytes::copy_from_slice(batch);
-                // Once committed it would stop every replica, at each start again.
-                v1::Batch::decode(batch.clone()).map_err(bad)?;
-            }
-            types::entry(entry).map_err(bad)
-        })
-        .collect::<Result<Vec<types::Entry>, _>>()?;
-    // openraft takes it for granted that a leader sends no gaps.
-    let first = message.previous.as_ref().map_or(0, |id| id.index + 1);
-    let gapless = (first..)
-        .zip(&entries)
-        .all(|(index, entry)| entry.log_id.index() == index);
-    if !gapless {
-        return Err(bad("entries with gaps"));
-    }
-    let request = AppendEntriesRequest {
-        vote: types::vote(&vote),
-        prev_log_id: message.previous.as_ref().map(types::log_id),
-        entries,
-        leader_commit: message.committed.as_ref().map(types::log_id),
-    };
-    Ok(Received {
-        request,
-        sent_at_us: message.sent_at_us,
-        has_quorum: message.has_quorum,
-    })
 }

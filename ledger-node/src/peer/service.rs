@@ -1,39 +1,38 @@
 //! Answering peers. Every call says whom it means and which ledger; what does not fit is refused before anything is read.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt as _};
 use ledger_core::hash::{LeafIndex, TreeSize};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::peer_service_server::PeerService;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::{StreamAppendError, TransferLeaderRequest, VoteResponse};
+use openraft::raft::VoteResponse;
 use openraft::storage::Snapshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::requests::{append_request, bad, sender, vote_request};
+use super::appends::Appends;
+use super::requests::{bad, leader_vote, sender, transfer_request, vote_request};
+use super::validation::check_membership;
 use crate::cosign::Cosigner;
 use crate::fatal::{Fatal, disk};
 use crate::ledger::erasure_state;
 use crate::raft::Raft;
+use crate::raft::bounds::is_of_term;
 use crate::raft::hand_over::{hand_over, successor};
 use crate::raft::incoming::{Incoming, is_of_disk};
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::types::{self, Types};
-use crate::seldom::Seldom;
 use crate::submit::compile::Compiler;
 use crate::submit::forward::Receiving;
 
 /// How long a voter is asked to lead, again and again.
 const HAND_OVER: Duration = Duration::from_secs(5);
-/// Between two words on entries that are refused: their leader sends them again and again.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -54,21 +53,15 @@ pub struct Service {
     pub compiler: Arc<Compiler>,
     /// Stops the node.
     pub fatal: Fatal,
-    /// When entries of a leader were last said to be refused.
-    pub refused: Arc<Seldom>,
+    /// Takes appends.
+    pub appends: Appends,
     /// Ends the streams of peers, which never end by themselves.
     pub ended: CancellationToken,
 }
 
-/// For [`Service::refused`].
-#[must_use]
-pub fn refusals() -> Arc<Seldom> {
-    Arc::new(Seldom::new(SAY_AGAIN))
-}
-
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn fatal(error: impl std::fmt::Display) -> Status {
+pub(super) fn fatal(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("this node is stopping: {error}"))
 }
 
@@ -92,65 +85,22 @@ impl PeerService for Service {
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let from = sender(&self.peers, request.metadata())?;
-        let sent: Arc<Mutex<VecDeque<u64>>> = Arc::default();
-        let noting = Arc::clone(&sent);
-        let refused_again = Arc::clone(&self.refused);
-        let (peers, metrics) = (Arc::clone(&self.peers), self.raft.metrics());
-        let requests = request
-            .into_inner()
-            .take_until(self.ended.clone().cancelled_owned())
-            .map(move |message| {
-                append_request(message.ok()?)
-                    .inspect_err(|refused| {
-                        if refused_again.may_say() {
-                            tracing::error!(node_id = from, reason = refused.message(), "what the leader sends for the log is refused; run fsck on it, and let another node lead");
-                        }
-                    })
-                    .ok()
-            })
-            // A broken message ends the stream; the leader opens another.
-            .take_while(|message| futures_util::future::ready(message.is_some()))
-            .filter_map(futures_util::future::ready)
-            .map(move |received| {
-                let (request, sent_at_us) = (received.request, received.sent_at_us);
-                // A leader of the past may not know that it is one.
-                if received.has_quorum && request.vote >= metrics.borrow_watched().vote {
-                    peers.note_leader();
-                }
-                let mut sent = noting.lock().unwrap_or_else(PoisonError::into_inner);
-                sent.push_back(sent_at_us);
-                request
-            });
-        let peers = Arc::clone(&self.peers);
-        let answers = self.raft.stream_append(requests).map(move |result| {
-            let result = result.map_err(fatal)?;
-            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            let sent_at_us = sent.pop_front().unwrap_or_default();
-            Ok(wire::AppendResponse {
-                result: Some(match result {
-                    Ok(last) => wire::append_response::Result::Matched(wire::Matched {
-                        last: last.as_ref().map(types::log_id_to_wire),
-                    }),
-                    Err(StreamAppendError::Conflict(id)) => {
-                        wire::append_response::Result::Conflict(types::log_id_to_wire(&id))
-                    }
-                    Err(StreamAppendError::HigherVote(vote)) => {
-                        wire::append_response::Result::HigherVote(types::vote_to_wire(&vote))
-                    }
-                }),
-                sent_at_us,
-                clock_us: peers.now_us(),
-            })
-        });
-        Ok(Response::new(Box::pin(answers)))
+        let answers = self.appends.answers(from, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     async fn vote(
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
-        sender(&self.peers, request.metadata())?;
-        let rpc = vote_request(&request.into_inner())?;
+        let from = sender(&self.peers, request.metadata())?;
+        let message = request.into_inner();
+        let clocks = &self.peers.clocks;
+        clocks.hear(from, message.sent_at_us, self.peers.now_us());
+        let mut rpc = vote_request(&message, from, self.own_term())?;
+        // Any candidate can say so.
+        rpc.leadership_transfer =
+            rpc.leadership_transfer && self.peers.transfer.explains(&rpc.vote).await;
         let answer = self.raft.vote(rpc).await.map_err(fatal)?;
         Ok(Response::new(self.vote_response(&answer)))
     }
@@ -159,8 +109,8 @@ impl PeerService for Service {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
-        sender(&self.peers, request.metadata())?;
-        let rpc = vote_request(&request.into_inner())?;
+        let from = sender(&self.peers, request.metadata())?;
+        let rpc = vote_request(&request.into_inner(), from, self.own_term())?;
         let answer = self.raft.pre_vote(rpc).await.map_err(fatal)?;
         Ok(Response::new(self.vote_response(&answer)))
     }
@@ -169,14 +119,12 @@ impl PeerService for Service {
         &self,
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
-        sender(&self.peers, request.metadata())?;
-        let message = request.into_inner();
-        let from = message.from.ok_or_else(|| bad("no vote"))?;
-        let rpc = TransferLeaderRequest::new(
-            types::vote(&from),
-            message.to,
-            message.last_log_id.as_ref().map(types::log_id),
-        );
+        let from = sender(&self.peers, request.metadata())?;
+        let rpc = transfer_request(&request.into_inner(), from)?;
+        if self.raft.metrics().borrow_watched().vote == *rpc.from_leader() {
+            let transfer = &self.peers.transfer;
+            transfer.note(*rpc.from_leader(), *rpc.to_node_id());
+        }
         let answer = self.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
         let refused = answer.err().map(|error| error.to_string());
         Ok(Response::new(wire::TransferLeaderResponse {
@@ -204,9 +152,9 @@ impl PeerService for Service {
         &self,
         request: Request<wire::OfferSnapshotRequest>,
     ) -> Result<Response<wire::OfferSnapshotResponse>, Status> {
-        sender(&self.peers, request.metadata())?;
+        let from = sender(&self.peers, request.metadata())?;
         let message = request.into_inner();
-        let theirs = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
+        let theirs = leader_vote(message.vote, from, self.own_term())?;
         let ours = self.raft.metrics().borrow_watched().vote;
         if ours > theirs {
             return Ok(Response::new(wire::OfferSnapshotResponse {
@@ -254,9 +202,9 @@ impl PeerService for Service {
         &self,
         request: Request<wire::InstallSnapshotRequest>,
     ) -> Result<Response<wire::InstallSnapshotResponse>, Status> {
-        sender(&self.peers, request.metadata())?;
+        let from = sender(&self.peers, request.metadata())?;
         let message = request.into_inner();
-        let vote = types::vote(&message.vote.ok_or_else(|| bad("no vote"))?);
+        let vote = leader_vote(message.vote, from, self.own_term())?;
         let mut slot = self.incoming.lock().await;
         let incoming = slot
             .take()
@@ -270,10 +218,12 @@ impl PeerService for Service {
         .await
         .map_err(fatal)??;
         let meta = complete.meta().map_err(bad)?;
-        let beyond = |id: &types::LogId| id.committed_leader_id().term > vote.leader_id.term;
+        let beyond = |id: &types::LogId| !is_of_term(id, vote.leader_id.term);
         if meta.last_log_id.as_ref().is_some_and(beyond) {
             return Err(bad("a snapshot from a later term than its sender's"));
         }
+        check_membership(0, meta.last_membership.membership()).map_err(bad)?;
+        self.must_extend_committed(meta.last_log_id).await?;
         let snapshot = Snapshot {
             meta,
             snapshot: complete,
@@ -380,9 +330,40 @@ impl PeerService for Service {
         let state = state.into();
         Ok(Response::new(wire::GetErasureStateResponse { state }))
     }
+
+    async fn get_clock(
+        &self,
+        request: Request<wire::GetClockRequest>,
+    ) -> Result<Response<wire::GetClockResponse>, Status> {
+        let from = sender(&self.peers, request.metadata())?;
+        let clock_us = self.peers.now_us();
+        let sent_at_us = request.into_inner().sent_at_us;
+        self.peers.clocks.hear(from, sent_at_us, clock_us);
+        Ok(Response::new(wire::GetClockResponse { clock_us }))
+    }
 }
 
 impl Service {
+    /// The term of this node.
+    fn own_term(&self) -> u64 {
+        self.raft.metrics().borrow_watched().vote.leader_id.term
+    }
+
+    /// Refuses a snapshot that ends in another entry than is committed here, or in a later one at an earlier place.
+    async fn must_extend_committed(&self, last: Option<types::LogId>) -> Result<(), Status> {
+        let committed = self
+            .raft
+            .with_raft_state(|state| state.local_committed().copied());
+        let committed = committed.await.map_err(fatal)?;
+        let contradicts = last
+            .zip(committed)
+            .is_some_and(|(last, committed)| last > committed && last.index() <= committed.index());
+        if contradicts {
+            return Err(bad("the snapshot contradicts what is committed here"));
+        }
+        Ok(())
+    }
+
     fn vote_response(&self, answer: &VoteResponse<Types>) -> wire::VoteResponse {
         wire::VoteResponse {
             vote: Some(types::vote_to_wire(&answer.vote)),

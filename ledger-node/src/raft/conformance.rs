@@ -62,6 +62,10 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
             waiters: Arc::default(),
             answers: mpsc::channel().0,
             points: Arc::default(),
+            boundaries: Arc::default(),
+            suspicion: Arc::default(),
+            leaders: Arc::default(),
+            node_id: 1,
             fatal: fatal.clone(),
         })
         .unwrap();

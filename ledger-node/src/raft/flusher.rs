@@ -43,9 +43,14 @@ impl Flusher {
         let (jobs, waiting) = channel();
         let (written, durable) = watch::channel(None);
         let switch = fatal.clone();
+        let lifetime = fatal.lifetime("the thread that syncs");
         std::thread::Builder::new()
             .name("flusher".to_owned())
-            .spawn(move || run(&*store, &waiting, &written, &switch))?;
+            .spawn(move || {
+                run(&*store, &waiting, &written, &switch);
+                // Its handles are gone, or it has stopped the node.
+                lifetime.release();
+            })?;
         Ok(Self {
             jobs,
             durable,

@@ -13,27 +13,37 @@ use super::snapshot::Snapshots;
 use super::snapshot_dir::SnapshotDir;
 use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
 use crate::apply::Applier;
-use crate::fatal::{Fatal, disk};
+use crate::fatal::{Fatal, Guard, disk};
 use crate::limits::APPLY_LEN;
 
 /// A snapshot as openraft passes it around.
 pub type RaftSnapshot = Snapshot<Term, u64, Peer, Arc<SnapshotDir>>;
 
 /// The state machine.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct StateMachine {
     applier: Applier,
     snapshots: Arc<Snapshots>,
     fatal: Fatal,
+    /// openraft's worker holds the state machine, and can end alone.
+    _guard: Guard,
+}
+
+impl Clone for StateMachine {
+    fn clone(&self) -> Self {
+        let snapshots = Arc::clone(&self.snapshots);
+        Self::new(self.applier.clone(), snapshots, self.fatal.clone())
+    }
 }
 
 impl StateMachine {
     /// On an applier.
     #[must_use]
-    pub const fn new(applier: Applier, snapshots: Arc<Snapshots>, fatal: Fatal) -> Self {
+    pub fn new(applier: Applier, snapshots: Arc<Snapshots>, fatal: Fatal) -> Self {
         Self {
             applier,
             snapshots,
+            _guard: fatal.guard("what applies for raft"),
             fatal,
         }
     }

@@ -1,23 +1,28 @@
 //! Raft: openraft's traits over our store, wire and machine.
 
 pub mod acknowledged;
+mod answers;
+pub mod bounds;
 pub mod clocks;
 #[cfg(test)]
 mod conformance;
 pub mod flusher;
 pub(crate) mod hand_over;
 pub mod incoming;
+pub mod leaders;
 pub mod log;
 pub mod machine;
 pub mod network;
 mod own;
 pub mod peers;
 mod received;
+pub mod refusals;
 mod send_snapshot;
 pub mod snapshot;
 pub mod snapshot_dir;
 pub mod standing;
 mod tail;
+pub mod transfer;
 pub mod types;
 
 use std::sync::Arc;

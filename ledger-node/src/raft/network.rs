@@ -2,29 +2,29 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use ledger_proto::peer::v1 as wire;
 use openraft::OptionalSend;
-use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
     RaftNetworkFactory,
 };
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use tonic::{Code, Status};
 
+use super::answers::{Sent, append_result, has_kept, near, network_error, rpc_error, unreachable};
 use super::machine::RaftSnapshot;
 use super::peers::{PeerClient, Peers, Purpose};
 use super::snapshot_dir::SnapshotDir;
 use super::types::{self, Peer, Types, Vote};
+use crate::fatal::{Fatal, Guard};
 
 /// Least time that a short call may take; openraft's own limit can be less.
 const MIN_TTL: Duration = Duration::from_millis(400);
@@ -36,7 +36,12 @@ type FutureOf<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
 
 /// Makes openraft's clients.
 #[derive(Debug, Clone)]
-pub struct Network(pub Arc<Peers>);
+pub struct Network {
+    /// The peers.
+    pub peers: Arc<Peers>,
+    /// Stops the node.
+    pub fatal: Fatal,
+}
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = Connection;
@@ -57,10 +62,11 @@ impl RaftNetworkFactory<Types> for Network {
 impl Network {
     fn connection(&self, to: u64, peer: &Peer, purpose: Purpose) -> Connection {
         Connection {
-            peers: Arc::clone(&self.0),
+            peers: Arc::clone(&self.peers),
             to,
             address: peer.address.clone(),
             purpose,
+            _guard: self.fatal.guard("a task of raft that speaks to a peer"),
         }
     }
 }
@@ -72,6 +78,8 @@ pub struct Connection {
     pub(super) to: u64,
     address: String,
     purpose: Purpose,
+    /// openraft's tasks hold connections, and do not say that they have panicked.
+    _guard: Guard,
 }
 
 impl Connection {
@@ -109,7 +117,7 @@ impl Connection {
             .vote
             .ok_or_else(|| network_error("an answer without a vote"))?;
         Ok(VoteResponse {
-            vote: types::vote(&vote),
+            vote: near(&vote, rpc.vote.leader_id.term).map_err(|status| rpc_error(&status))?,
             vote_granted: answer.granted,
             last_log_id: answer.last_log_id.as_ref().map(types::log_id),
         })
@@ -146,6 +154,9 @@ impl NetTransferLeader<Types> for Connection {
         req: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        self.peers
+            .transfer
+            .note(*req.from_leader(), *req.to_node_id());
         let message = wire::TransferLeaderRequest {
             from: Some(types::vote_to_wire(req.from_leader())),
             to: *req.to_node_id(),
@@ -166,8 +177,8 @@ impl NetTransferLeader<Types> for Connection {
     }
 }
 
-/// When each unanswered append was sent.
-type Unanswered = Arc<Mutex<VecDeque<Instant>>>;
+/// The appends that are not answered yet.
+type Unanswered = Arc<Mutex<VecDeque<Sent>>>;
 
 impl NetStreamAppend<Types> for Connection {
     fn stream_append<'s, S>(
@@ -194,7 +205,7 @@ impl NetStreamAppend<Types> for Connection {
                 .chain(input)
                 .map(move |request| {
                     let mut sent = sending.lock().unwrap_or_else(PoisonError::into_inner);
-                    sent.push_back(Instant::now());
+                    sent.push_back(Sent::now(&request));
                     append_to_wire(&request, clock.now_us(), clock.has_quorum())
                 });
             let patience = option.hard_ttl().max(MIN_TTL);
@@ -216,10 +227,10 @@ impl NetStreamAppend<Types> for Connection {
                     return None;
                 }
                 let result = match next_in_time(&mut answers, &unanswered, patience).await? {
-                    Ok(answer) => {
+                    Ok((sent, answer)) => {
                         let clocks = &peers.clocks;
                         clocks.record(to, answer.sent_at_us, answer.clock_us, peers.now_us());
-                        let result = append_result(answer);
+                        let result = append_result(&peers, to, term, &sent, answer);
                         has_kept(&peers, to, term, &result).and(result)
                     }
                     Err(error) => Err(error),
@@ -238,18 +249,22 @@ async fn next_in_time(
     answers: &mut tonic::Streaming<wire::AppendResponse>,
     unanswered: &Unanswered,
     patience: Duration,
-) -> Option<Result<wire::AppendResponse, RPCError<Types>>> {
+) -> Option<Result<(Sent, wire::AppendResponse), RPCError<Types>>> {
     loop {
         if let Ok(next) = tokio::time::timeout(patience / 2, answers.next()).await {
             let mut sent = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.pop_front();
-            return next.map(|answer| answer.map_err(|status| rpc_error(&status)));
+            let sent = sent.pop_front();
+            return next.map(|answer| {
+                let answer = answer.map_err(|status| rpc_error(&status))?;
+                let sent = sent.ok_or_else(|| network_error("an answer to nothing"))?;
+                Ok((sent, answer))
+            });
         }
         let oldest = {
             let sent = unanswered.lock().unwrap_or_else(PoisonError::into_inner);
             sent.front().copied()
         };
-        if oldest.is_some_and(|sent| sent.elapsed() > patience) {
+        if oldest.is_some_and(|sent| sent.at.elapsed() > patience) {
             return Some(Err(unreachable(
                 "the peer owes an answer on the log stream",
             )));
@@ -272,39 +287,6 @@ fn append_to_wire(
     }
 }
 
-/// An error if the peer has lost what it had acknowledged. It is not sent to again at once: it would only say the same.
-fn has_kept(
-    peers: &Peers,
-    to: u64,
-    term: u64,
-    result: &Result<StreamAppendResult<Types>, RPCError<Types>>,
-) -> Result<(), RPCError<Types>> {
-    match result {
-        Ok(Ok(Some(last))) => peers.acknowledged.note(to, term, last.index()),
-        Ok(Err(StreamAppendError::Conflict(id)))
-            if peers.acknowledged.is_lost(to, term, id.index()) =>
-        {
-            return Err(unreachable("the peer has lost what it had acknowledged"));
-        }
-        Ok(_) | Err(_) => {}
-    }
-    Ok(())
-}
-
-fn append_result(
-    answer: wire::AppendResponse,
-) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
-    use wire::append_response::Result as Answer;
-    match answer.result {
-        Some(Answer::Matched(matched)) => Ok(Ok(matched.last.as_ref().map(types::log_id))),
-        Some(Answer::Conflict(id)) => Ok(Err(StreamAppendError::Conflict(types::log_id(&id)))),
-        Some(Answer::HigherVote(vote)) => {
-            Ok(Err(StreamAppendError::HigherVote(types::vote(&vote))))
-        }
-        None => Err(network_error("an append answer without a result")),
-    }
-}
-
 impl NetSnapshot<Types> for Connection {
     type SnapshotData = Arc<SnapshotDir>;
 
@@ -320,21 +302,4 @@ impl NetSnapshot<Types> for Connection {
             sent = self.send_snapshot(&vote, &snapshot.snapshot) => sent,
         }
     }
-}
-
-fn rpc_error(status: &Status) -> RPCError<Types> {
-    if status.code() == Code::Unavailable || status.code() == Code::FailedPrecondition {
-        // Back off: the peer is down, or is not who we mean.
-        RPCError::Unreachable(Unreachable::new(status))
-    } else {
-        RPCError::Network(NetworkError::new(status))
-    }
-}
-
-fn network_error(what: impl Into<String>) -> RPCError<Types> {
-    RPCError::Network(NetworkError::new(&io::Error::other(what.into())))
-}
-
-fn unreachable(what: &str) -> RPCError<Types> {
-    RPCError::Unreachable(Unreachable::new(&io::Error::other(what.to_owned())))
 }

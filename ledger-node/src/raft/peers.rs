@@ -16,6 +16,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::acknowledged::Acknowledged;
 use super::clocks::Clocks;
+use super::leaders::Leaders;
+use super::refusals::Refusals;
+use super::transfer::KnownTransfer;
 use crate::clock::Clock;
 use crate::limits::MAX_PEER_MESSAGE;
 
@@ -62,6 +65,12 @@ pub struct Peers {
     pub clocks: Clocks,
     /// What peers have acknowledged to this node while it led.
     pub acknowledged: Acknowledged,
+    /// Who has led in which term.
+    pub leaders: Arc<Leaders>,
+    /// What peers have refused while this node led.
+    pub refusals: Refusals,
+    /// Which transfer of leadership the leader has asked for.
+    pub transfer: KnownTransfer,
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
     channels: Mutex<HashMap<(String, Purpose), Channel>>,
@@ -94,6 +103,9 @@ impl Peers {
             overrides,
             clocks: Clocks::default(),
             acknowledged: Acknowledged::default(),
+            leaders: Arc::default(),
+            refusals: Refusals::default(),
+            transfer: KnownTransfer::default(),
             clock,
             channels: Mutex::default(),
             led_at: Mutex::default(),

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use super::answers::near;
 use super::network::Connection;
 use super::snapshot_dir::{SnapshotDir, snapshot_name};
 use super::types::{self, Types, Vote};
@@ -48,7 +49,8 @@ impl Connection {
             .map_err(failed)?
             .into_inner();
         if let Some(higher) = offered.higher_vote {
-            return Ok(SnapshotResponse::new(types::vote(&higher)));
+            let higher = near(&higher, vote.leader_id.term).map_err(failed)?;
+            return Ok(SnapshotResponse::new(higher));
         }
         let (sent, sending) = watch::channel(0);
         let chunks = chunks(Arc::clone(snapshot), name, offered.have, sent);
@@ -78,7 +80,8 @@ impl Connection {
         let answer = installed
             .vote
             .ok_or_else(|| failed(Status::internal("an answer without a vote")))?;
-        Ok(SnapshotResponse::new(types::vote(&answer)))
+        let answer = near(&answer, vote.leader_id.term).map_err(failed)?;
+        Ok(SnapshotResponse::new(answer))
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use super::pace::Pace;
 use super::queue::Queue;
 use crate::clock::Clock;
+use crate::fatal::Fatal;
 use crate::raft::Raft;
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Proposal, Types};
@@ -41,6 +42,8 @@ pub struct Proposer {
     pub clock: Arc<dyn Clock>,
     /// Whether it runs evenly.
     pub pace: Arc<Pace>,
+    /// Stops the node.
+    pub fatal: Fatal,
 }
 
 impl std::fmt::Debug for Proposer {
@@ -93,7 +96,9 @@ impl Proposer {
             }
             let proposal = Proposal(Bytes::from(batch.finish().encode_to_vec()));
             let raft = self.raft.clone();
+            let guard = self.fatal.guard("the task of a proposal");
             tokio::spawn(async move {
+                let _guard = guard;
                 propose(&raft, proposal).await;
                 drop(permit);
             });

@@ -1,0 +1,69 @@
+//! Whether a node decides and vouches now, and if not, why.
+
+use std::time::Duration;
+
+use ledger_core::state::{Key, read};
+use ledger_proto::v1::{self, ErrorReason};
+
+use super::Ledger;
+use crate::failure::Failure;
+use crate::raft::standing::Leading;
+use crate::storage::view::StoreState;
+
+impl Ledger {
+    /// True if this node has applied its own removal.
+    fn is_removed(&self) -> bool {
+        let record: Result<Option<v1::NodeRecord>, _> =
+            read(&StoreState(&*self.0.store), &Key::node(self.node_id()));
+        // What cannot be read stops the node elsewhere.
+        record.is_ok_and(|record| record.is_some_and(|record| !record.member))
+    }
+
+    pub(super) fn not_ready(&self) -> Option<String> {
+        let stated = self.0.not_ready.borrow().clone();
+        let leaderless = || {
+            let nobody = self.0.standing.borrow().leading == Leading::Nobody;
+            nobody.then(|| {
+                if self.is_removed() {
+                    "this node was removed from the ledger, where ids are never used again; stop it".to_owned()
+                } else {
+                    "this node hears of no leader with a quorum; if the others serve, it was removed, or its data were made anew: replace it".to_owned()
+                }
+            })
+        };
+        stated
+            .or_else(|| self.clock_is_off())
+            .or_else(|| self.doubt())
+            .or_else(leaderless)
+    }
+
+    /// A node with a wrong clock would refuse good commands as stale.
+    pub(super) fn clock_is_off(&self) -> Option<String> {
+        let parts = &self.0;
+        let stated = parts.clock_is_off.borrow().clone();
+        let has_jumped = || {
+            let broken = parts.pace.is_broken(self.now_us(), parts.clock.instant());
+            broken.then(|| {
+                "this node's clock has jumped and was not compared with the others' since; send the same command to another node".to_owned()
+            })
+        };
+        stated.or_else(has_jumped)
+    }
+
+    /// Why this node vouches for nothing by itself, if it does not.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let void = self.0.suspicion.current()?;
+        Some(format!(
+            "{void}: one of the two is damaged, and this node decides nothing until a quorum has cosigned its tree; send the same command to another node"
+        ))
+    }
+
+    /// What a caller is told whose time does not fit this node's clock: the clock is to blame, if it is known to be off.
+    pub(crate) fn or_clock_is_off(&self, failure: Failure) -> Failure {
+        self.clock_is_off().map_or(failure, not_ready)
+    }
+}
+
+pub(super) fn not_ready(why: String) -> Failure {
+    Failure::new(ErrorReason::NotReady, why).after(Duration::from_secs(1))
+}
