@@ -88,7 +88,7 @@ async fn a_replica_that_computes_another_root_than_the_proposer_stops() {
     world.cluster.change_members(&[1, 2, 3]).await;
     let (_, why) = world.must_stop(altered).await;
     // Whichever it sees first: the next batch, or what a quorum has cosigned.
-    let batch = why.contains("disagree about the ledger") && why.contains("run fsck on both");
+    let batch = why.contains("this node's is the wrong one") && why.contains("ledger-node fsck");
     let quorum = why.contains("a quorum has cosigned another root");
     assert!(batch || quorum, "{why}");
     // The others go on.

@@ -277,6 +277,11 @@ impl World {
         self.nodes.get(&node).expect("a node that runs")
     }
 
+    /// True if a node has ended, however.
+    pub(super) fn has_ended(&self, node: u64) -> bool {
+        self.node(node).thread.is_finished()
+    }
+
     /// Waits until a node has stopped by itself. Gives what its disk has kept, and why it stopped.
     pub(super) async fn must_stop(&mut self, node: u64) -> (MemoryStore, String) {
         match self.must_end(node).await {

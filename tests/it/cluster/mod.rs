@@ -1,5 +1,6 @@
 //! Clusters of real processes under load and under faults, in short forms; `make soak` has the long ones.
 
+mod attacks;
 mod attestation;
 mod bad_input;
 mod broken_stores;
@@ -7,6 +8,7 @@ mod checkpoints;
 mod client;
 mod clocks;
 mod commands;
+mod damaged;
 mod demo;
 mod disk_faults;
 mod documents;

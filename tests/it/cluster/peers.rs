@@ -25,10 +25,15 @@ pub(super) const TO: u64 = 1;
 
 /// Somebody who speaks as node 2.
 pub(super) fn node_2(cluster: &Cluster) -> Peers {
+    node_as(cluster, 2)
+}
+
+/// Somebody who speaks as a node.
+pub(super) fn node_as(cluster: &Cluster, node: u64) -> Peers {
     let text = std::fs::read_to_string(cluster.genesis()).expect("a genesis");
     let genesis = genesis_file::from_toml(&text).expect("a genesis");
     let clock = Arc::new(SystemClock);
-    Peers::new(2, genesis_digest(&genesis), HashMap::new(), clock)
+    Peers::new(node, genesis_digest(&genesis), HashMap::new(), clock)
 }
 
 pub(super) fn to_node(cluster: &Cluster, peers: &Peers) -> PeerClient {
@@ -145,11 +150,18 @@ async fn entries_that_cannot_be_read_are_refused_before_the_log() {
     };
     let request = peers.request(TO, tokio_stream::iter([append]));
     let answers = client.append(request).await.expect("a peer is heard");
-    let answer = answers.into_inner().message().await.expect("ends well");
-    assert_eq!(answer, None, "it was not even looked at");
+    let mut answers = answers.into_inner();
+    let answer = answers.message().await.expect("an answer");
+    let result = answer.and_then(|answer| answer.result);
+    let Some(wire::append_response::Result::Refused(refused)) = result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(refused.check(), wire::AppendCheck::Form, "{refused:?}");
+    assert_eq!(refused.log_index, 1_000_000);
+    assert_eq!(answers.message().await.expect("ends well"), None);
     let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
     assert!(
-        log.contains("what the leader sends for the log is refused"),
+        log.contains("what a leader sends for the log is refused"),
         "{log}"
     );
     assert_eq!(cluster.must_status(TO).await.leader_id, Some(TO));

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod clock_shim;
 pub mod documents;
 pub mod faults;
 mod files;
@@ -34,6 +35,7 @@ use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_proto::v1;
 
 use client::{Line, Signing};
+use clock_shim::ClockShim;
 pub use files::{ADMIN, NodeFiles};
 use history::Recorder;
 use ports::Ports;
@@ -259,6 +261,16 @@ impl Cluster {
     pub fn restart(&mut self, node: u64) {
         let files = self.file(node);
         let process = Process::start(&files.config(), &files.log());
+        self.running.insert(node, process);
+    }
+
+    /// Starts a node that does not run with another clock.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart_with_clock(&mut self, node: u64, clock: &ClockShim) {
+        let files = self.file(node);
+        let process = Process::start_with_clock(&files.config(), &files.log(), clock);
         self.running.insert(node, process);
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use super::clock_shim::ClockShim;
 use super::wait::until;
 
 /// The program, built beforehand. Cargo tells only the crate that has a binary where it is; all others have to know that test
@@ -75,6 +76,17 @@ impl Process {
     #[must_use]
     pub fn start(config: &Path, log: &Path) -> Self {
         Self::spawn(Command::new(program()), config, log)
+    }
+
+    /// Starts a node whose clock is another one.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_with_clock(config: &Path, log: &Path, clock: &ClockShim) -> Self {
+        let mut command = Command::new(program());
+        clock.preload(&mut command);
+        Self::spawn(command, config, log)
     }
 
     /// Starts a node under strace, which is told what to do by these arguments. The process is the node's: strace is not its
