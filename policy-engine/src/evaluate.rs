@@ -10,7 +10,7 @@ use cedar_policy_core::ast::{EntityUIDEntry, Request as CedarRequest};
 use cedar_policy_core::entities::Entities;
 
 use crate::compile::{Compiled, Rule};
-use crate::decision::{Approver, Decision, Reason, RuleId, Verdict};
+use crate::decision::{Decision, Reason, RuleId, Verdict};
 use crate::history::view::{Guarded, View};
 use crate::history::{Event, EventKind, Records, Starts};
 use crate::json::Json;
@@ -231,7 +231,13 @@ impl Compiled {
         };
         let needs = self.slices().needs(places);
         let asked = self.cedar_request(case, request, places, needs)?;
-        Ok(self.slices().evaluate(places, asked, &case.entities))
+        let mut satisfied = self.slices().evaluate(places, asked, &case.entities);
+        // What `@approvers` demands is a condition of its permit, whatever the rule's text says besides.
+        satisfied.permits.retain(|place| {
+            let rule = self.rules().get(*place);
+            rule.is_some_and(|rule| rule.is_approved(approval))
+        });
+        Ok(satisfied)
     }
 
     /// The request as Cedar evaluates it: as much of the context as is needed, and what the rules at those places are told of
@@ -292,7 +298,7 @@ impl Compiled {
 
     /// True if the request would be allowed with the approvals that this permit names, and by this permit.
     fn would_allow(&self, case: &Case<'_>, rule: &Rule, place: Place) -> bool {
-        let approval = approvals(&rule.approvers);
+        let approval = Approval::meeting(&rule.approvers);
         let permits = |places: &[Place]| {
             let satisfied = self.satisfied(case, Some(&approval), places).ok()?;
             let permits = satisfied.permits.contains(&place);
@@ -314,17 +320,6 @@ impl Compiled {
             (false, true) => decision(Verdict::Deny, Reason::NoMatchingPermit, &rules),
             (false, false) => decision(Verdict::Deny, Reason::ForbiddenByPolicy, &rules),
         }
-    }
-}
-
-/// What the request would carry if everybody asked had approved.
-fn approvals(approvers: &[Approver]) -> Approval {
-    Approval {
-        groups: approvers
-            .iter()
-            .map(|approver| approver.group.clone())
-            .collect(),
-        count: approvers.iter().map(|approver| approver.count).sum(),
     }
 }
 

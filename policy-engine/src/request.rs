@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::decision::Approver;
+
 /// Named sets of strings: grants and claims.
 pub type StringSets = BTreeMap<String, BTreeSet<String>>;
 
@@ -91,10 +93,33 @@ pub struct Resource {
 /// Approvals that accompany the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// Groups that approved.
-    pub groups: BTreeSet<String>,
+    /// Groups that approved, and how many of each; rules read the names.
+    pub groups: BTreeMap<String, u32>,
     /// How many approvals there are.
     pub count: u32,
+}
+
+impl Approval {
+    /// The fewest approvals that meet a demand, each by somebody else.
+    pub(crate) fn meeting(demand: &[Approver]) -> Self {
+        let groups = demand.iter().map(|of| (of.group.clone(), of.count));
+        let count = demand
+            .iter()
+            .fold(0, |sum: u32, of| sum.saturating_add(of.count));
+        Self {
+            groups: groups.collect(),
+            count,
+        }
+    }
+
+    /// True if each group of the demand has approved as often as it demands.
+    pub(crate) fn meets(&self, demand: &[Approver]) -> bool {
+        demand.iter().all(|of| {
+            self.groups
+                .get(&of.group)
+                .is_some_and(|count| *count >= of.count)
+        })
+    }
 }
 
 /// One request to decide.

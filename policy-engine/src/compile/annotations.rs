@@ -9,7 +9,10 @@ use crate::limits::{
     MAX_ANNOTATION_BYTES, MAX_APPROVALS, MAX_APPROVER_GROUPS, MAX_PERMIT_TTL_S, MAX_RULE_ID_BYTES,
 };
 
-/// The annotations that mean something here, read.
+/// The annotations that mean something here.
+const KNOWN: [&str; 5] = ["advice", "approvers", "id", "obligation", "permit_ttl"];
+
+/// What they say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Annotations {
     pub(super) id: String,
@@ -23,7 +26,13 @@ pub(super) type Refusal = (String, String);
 
 impl Annotations {
     pub(super) fn read(policy: &Policy) -> Result<Self, Vec<Refusal>> {
-        let mut refusals = Vec::new();
+        let mut refusals: Vec<Refusal> = policy
+            .annotations()
+            .filter(|(name, _)| !KNOWN.contains(name))
+            .map(|(name, _)| unknown(name))
+            .collect();
+        // They come in no order.
+        refusals.sort_unstable();
         let id = kept(read_id(policy.annotation("id")), &mut refusals);
         let mut conditions = Vec::new();
         for (name, critical) in [("obligation", true), ("advice", false)] {
@@ -64,6 +73,15 @@ fn kept<T>(read: Result<T, Refusal>, refusals: &mut Vec<Refusal>) -> Option<T> {
     read.map_err(|refusal| refusals.push(refusal)).ok()
 }
 
+/// One that is misspelt would protect nobody, so that none may be unknown.
+fn unknown(name: &str) -> Refusal {
+    let known: Vec<String> = KNOWN.iter().map(|name| format!("@{name}")).collect();
+    (
+        format!("no rule has an annotation @{}", name.escape_debug()),
+        format!("write one of {}, or a comment", known.join(", ")),
+    )
+}
+
 fn read_id(text: Option<&str>) -> Result<String, Refusal> {
     let refusal = |message: &str| {
         (
@@ -99,16 +117,20 @@ fn read_condition(name: &str, text: &str, critical: bool) -> Result<Condition, R
 }
 
 fn read_ttl(text: &str) -> Result<u32, Refusal> {
-    // Only the one spelling of a number, so that `+60` and `060` do not pass for 60.
-    text.parse()
-        .ok()
-        .filter(|ttl: &u32| (1..=MAX_PERMIT_TTL_S).contains(ttl) && ttl.to_string() == text)
+    number(text)
+        .filter(|ttl| (1..=MAX_PERMIT_TTL_S).contains(ttl))
         .ok_or_else(|| {
             (
                 format!("@permit_ttl is not a number of seconds from 1 to {MAX_PERMIT_TTL_S}"),
                 "write for example @permit_ttl(\"120\")".to_owned(),
             )
         })
+}
+
+/// A number in its one spelling, so that neither `+60` nor `060` passes for 60.
+fn number(text: &str) -> Option<u32> {
+    let number: u32 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
 }
 
 fn read_approvers(text: &str) -> Result<Vec<Approver>, Refusal> {
@@ -122,8 +144,7 @@ fn read_approvers(text: &str) -> Result<Vec<Approver>, Refusal> {
     for item in text.split(',') {
         let (group, count) = item.split_once(':').unwrap_or((item, "1"));
         let group = group.trim();
-        let count = count.trim().parse::<u32>().ok();
-        let count = count.filter(|count| (1..=MAX_APPROVALS).contains(count));
+        let count = number(count.trim()).filter(|count| (1..=MAX_APPROVALS).contains(count));
         let Some(count) = count.filter(|_| !group.is_empty() && text.len() <= MAX_ANNOTATION_BYTES)
         else {
             return refusal(format!(

@@ -17,6 +17,7 @@ use crate::history::plan::Plan;
 use crate::history::reads::Reads;
 use crate::history::tracking::Tracking;
 use crate::limits::MAX_RULE_DEPTH;
+use crate::request::Approval;
 
 /// A rule, apart from the Cedar policy that it became.
 #[derive(Debug)]
@@ -29,6 +30,14 @@ pub(crate) struct Rule {
     pub(crate) approvers: Vec<Approver>,
     /// None if the rule reads nothing of the past.
     pub(crate) past: Option<Past>,
+}
+
+impl Rule {
+    /// True unless its `@approvers` demands more than these approvals.
+    pub(crate) fn is_approved(&self, approval: Option<&Approval>) -> bool {
+        self.approvers.is_empty()
+            || approval.is_some_and(|approval| approval.meets(&self.approvers))
+    }
 }
 
 /// What a rule reads of the past, and how.

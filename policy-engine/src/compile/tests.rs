@@ -72,6 +72,13 @@ fn annotations_mean_what_they_say_or_are_refused() {
         "approvers(\"a:x\")",
         "approvers(\"a,a:2\")",
         "approvers(\"a:101\")",
+        "approvers(\"a:+2\")",
+        "approvers(\"a:02\")",
+        "approvers(\"a:1:2\")",
+        "approvers",
+        "aprovers(\"a:2\")",
+        "Approvers(\"a:2\")",
+        "note(\"\")",
         "approvers(\":1\")",
         "obligation(\"\")",
         "obligation(\":v\")",
@@ -86,7 +93,6 @@ fn annotations_mean_what_they_say_or_are_refused() {
         "approvers(\"a:100, b\")",
         "obligation(\"t\")",
         "advice(\"t:\")",
-        "note(\"\")",
     ] {
         compiled(&with(annotation, "permit"));
     }

@@ -127,7 +127,7 @@ fn presentation(request: &Request) -> Group<'_> {
         group.push(("presenter", Fact::Gateway(presenter)));
     }
     if let Some(approval) = &request.approval {
-        let groups = approval.groups.iter().map(String::as_str).collect();
+        let groups = approval.groups.keys().map(String::as_str).collect();
         group.push((
             "approval",
             Fact::Record(vec![

@@ -4,7 +4,8 @@
 //! the parts that their authors wrote. Everything is bounded and in a fixed order, and nothing is written.
 //!
 //! How near a permit of the slice was: by the number of its clauses that did not hold, then by its id. A clause is a part of
-//! a `when` between two top-level `&&`, or of an `unless` between two top-level `||`; each is asked by itself.
+//! a `when` between two top-level `&&`, or of an `unless` between two top-level `||`; each is asked by itself. What `@approvers`
+//! demands is a clause too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,7 +29,6 @@ mod clauses;
 mod counted;
 mod facts;
 
-use clauses::Part;
 pub use counted::{Counted, Measure, Measured};
 pub use facts::{FactRead, Voucher};
 
@@ -185,7 +185,10 @@ impl Compiled {
         // The order of the ids is kept among those that are equally near.
         let mut failed: Vec<(usize, (&Rule, Place))> = permits()
             .filter(|(_, place)| !satisfied.permits.contains(place))
-            .map(|told| (self.failing(told.1, &evaluator), *told))
+            .map(|told| {
+                let clauses = self.clauses(*told, request, &evaluator);
+                (failing(&clauses), *told)
+            })
             .collect();
         failed.sort_by_key(|(failing, _)| *failing);
         let permits_failed = failed.len();
@@ -202,7 +205,7 @@ impl Compiled {
             .collect();
         let explain = |of: &[(&Rule, Place)]| {
             of.iter()
-                .map(|(rule, place)| self.explained_rule(rule, *place, &evaluator))
+                .map(|told| self.explained_rule(*told, request, &evaluator))
                 .collect()
         };
         let mut told: Vec<(&Rule, Place)> = determining.iter().chain(&near).copied().collect();
@@ -222,37 +225,43 @@ impl Compiled {
         })
     }
 
-    fn parts(&self, place: Place) -> Vec<Part<'_>> {
-        self.slices()
-            .policy(place)
-            .map(clauses::parts)
-            .unwrap_or_default()
-    }
-
-    /// How many clauses of the rule at that place do not hold.
-    fn failing(&self, place: Place, evaluator: &Evaluator<'_>) -> usize {
-        let results = clauses::results(&self.parts(place), evaluator);
-        results.iter().filter(|result| result.is_failing()).count()
-    }
-
-    fn explained_rule(&self, rule: &Rule, place: Place, on: &Evaluator<'_>) -> ExplainedRule {
-        let parts = self.parts(place);
+    /// The clauses of a rule: first what its `@approvers` demands, if it has any, then its conditions.
+    fn clauses(
+        &self,
+        (rule, place): (&Rule, Place),
+        request: &Request,
+        on: &Evaluator<'_>,
+    ) -> Vec<Clause> {
+        let policy = self.slices().policy(place);
+        let parts = policy.map(clauses::parts).unwrap_or_default();
         let results = clauses::results(&parts, on);
-        let failing = results.iter().filter(|result| result.is_failing()).count();
-        let is_short = parts.len() <= MAX_EXPLAINED_CLAUSES;
-        let clauses = parts
-            .iter()
-            .zip(results)
-            .filter(|(_, result)| is_short || *result != ClauseResult::Holds)
-            .take(MAX_EXPLAINED_CLAUSES)
-            .map(|(part, result)| part.told(result));
+        let conditions = parts.iter().zip(results);
+        clauses::approval(rule, request.approval.as_ref())
+            .into_iter()
+            .chain(conditions.map(|(part, result)| part.told(result)))
+            .collect()
+    }
+
+    fn explained_rule(
+        &self,
+        told: (&Rule, Place),
+        request: &Request,
+        on: &Evaluator<'_>,
+    ) -> ExplainedRule {
+        let mut clauses = self.clauses(told, request, on);
+        let failing = failing(&clauses);
+        if clauses.len() > MAX_EXPLAINED_CLAUSES {
+            clauses.retain(|clause| clause.result != ClauseResult::Holds);
+            clauses.truncate(MAX_EXPLAINED_CLAUSES);
+        }
+        let (rule, _) = told;
         ExplainedRule {
             id: rule.id.clone(),
             is_permit: rule.is_permit,
             path: rule.source.path.clone(),
             line: rule.source.line,
             failing,
-            clauses: clauses.collect(),
+            clauses,
         }
     }
 
@@ -281,6 +290,12 @@ impl Compiled {
         };
         Some(shortened(&note, MAX_EXPLAINED_CLAUSE_BYTES))
     }
+}
+
+/// How many of the clauses do not hold.
+fn failing(clauses: &[Clause]) -> usize {
+    let results = clauses.iter().map(|clause| &clause.result);
+    results.filter(|result| result.is_failing()).count()
 }
 
 /// The text, or so many bytes of it at most and a mark that it goes on.

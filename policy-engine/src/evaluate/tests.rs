@@ -1,6 +1,5 @@
 //! Decisions, from requests to reasons.
 
-use std::collections::BTreeSet;
 
 use crate::fixtures::{HOUR_US, SECOND_US, START_US, World, compiled, ids, request, starts_at};
 use crate::*;
@@ -166,9 +165,7 @@ fn a_denial_that_approvals_would_lift_escalates() {
           when { context.input.amount <= 10 };
         @id(\"z-approved\") @approvers(\"finance:2,legal\")
         permit (principal, action == Countersign::Action::\"bank/pay\", resource)
-          when { context.input.amount <= 1000 && context.request has approval
-            && context.request.approval.groups.containsAll([\"finance\", \"legal\"])
-            && context.request.approval.count >= 3 };
+          when { context.input.amount <= 1000 };
         @id(\"never\") forbid (principal, action == Countersign::Action::\"bank/pay\", resource)
           when { context.input.to == \"mallory\" };";
     let compiled = compiled(rules);
@@ -196,17 +193,31 @@ fn a_denial_that_approvals_would_lift_escalates() {
     assert_eq!(kinds, [EventKind::Request, EventKind::Denied]);
     assert_eq!(decide(&pay(1001)).decision.reason, Reason::NoMatchingPermit);
 
-    let mut approved = pay(11);
-    approved.approval = Some(Approval {
-        groups: BTreeSet::from(["finance".to_owned(), "legal".to_owned()]),
-        count: 3,
-    });
-    assert_eq!(ids(&decide(&approved).decision), ["z-approved"]);
-    approved.approval = Some(Approval {
-        groups: BTreeSet::from(["finance".to_owned()]),
-        count: 9,
-    });
-    assert_eq!(decide(&approved).decision.verdict, Verdict::Escalate);
+    let approved = |groups: &[(&str, u32)]| {
+        let groups = groups
+            .iter()
+            .map(|(group, count)| ((*group).to_owned(), *count));
+        let mut request = pay(11);
+        request.approval = Some(Approval {
+            groups: groups.collect(),
+            count: 3,
+        });
+        decide(&request).decision
+    };
+    assert_eq!(
+        ids(&approved(&[("finance", 2), ("legal", 1)])),
+        ["z-approved"]
+    );
+    // Three approvals that are not the three which are demanded.
+    let others: [&[(&str, u32)]; 4] = [
+        &[("finance", 3)],
+        &[("finance", 1), ("legal", 2)],
+        &[("finance", 2), ("sales", 1)],
+        &[],
+    ];
+    for other in others {
+        assert_eq!(approved(other).verdict, Verdict::Escalate, "{other:?}");
+    }
     let mut forbidden = request(
         "bank/pay",
         "{\"amount\": 11, \"to\": \"mallory\"}",
@@ -218,6 +229,35 @@ fn a_denial_that_approvals_would_lift_escalates() {
     );
     forbidden.input = b"{\"amount\": 1}".to_vec();
     assert_eq!(decide(&forbidden).decision.reason, Reason::SchemaMismatch);
+}
+
+#[test]
+fn approvers_are_a_condition_whatever_the_rule_says_besides() {
+    for condition in [
+        "",
+        "when { context.input.amount > 0 }",
+        "unless { context.request has approval }",
+        "when { context.request has approval }",
+        "when { context.request has approval && context.request.approval.groups.contains(\"sre\") }",
+        "when { !(context.request has approval) || context.request.approval.count < 9 }",
+        "when temporal { !(formerly within 1h Countersign::Action::\"bank/pay\"::allowed{}) }",
+    ] {
+        let rules = format!(
+            "@id(\"two\") @approvers(\"sre:2\") permit (principal, action, resource) {condition};"
+        );
+        let mut world = World::new(&rules);
+        let decision = world.decide(&pay(1)).decision;
+        // Where the rule forbids what it demands, nothing can lift the denial; it is no ALLOW either.
+        let expected = match condition.contains("unless") {
+            true => Verdict::Deny,
+            false => Verdict::Escalate,
+        };
+        assert_eq!(decision.verdict, expected, "{condition}");
+    }
+    let rules = "@id(\"two\") @approvers(\"sre:2\") permit (principal, action, resource);
+        @id(\"any\") permit (principal, action, resource) when { context.input.amount < 5 };";
+    assert_eq!(ids(&decide(rules, &pay(1))), ["any"]);
+    assert_eq!(decide(rules, &pay(9)).verdict, Verdict::Escalate);
 }
 
 #[test]

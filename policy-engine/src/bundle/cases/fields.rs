@@ -126,6 +126,18 @@ impl<'a> Fields<'a> {
             .ok_or(EXPECTED)
     }
 
+    pub(super) fn count(json: &Json) -> Result<u32, &'static str> {
+        u32::try_from(Self::index(json)?).map_err(|_| "so small a number")
+    }
+
+    pub(super) fn counts(json: &Json) -> Result<BTreeMap<String, u32>, &'static str> {
+        const EXPECTED: &str = "an object of whole numbers";
+        let members = json.as_object().ok_or(EXPECTED)?.iter();
+        members
+            .map(|(name, value)| Ok((name.clone(), Self::count(value).map_err(|_| EXPECTED)?)))
+            .collect()
+    }
+
     pub(super) fn strings(json: &Json) -> Result<BTreeSet<String>, &'static str> {
         let strings = json
             .as_array()

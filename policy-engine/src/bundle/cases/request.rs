@@ -157,9 +157,12 @@ fn read_resource(at: &str, json: &Json) -> Result<Resource, Wrong> {
 
 fn read_approval(at: &str, json: &Json) -> Result<Approval, Wrong> {
     let mut fields = Fields::of(at, json)?;
-    let groups = fields.required("groups", Fields::strings)?;
-    let count = fields.required("count", Fields::index)?;
+    let groups = fields.required("groups", Fields::counts)?;
+    // By default each of them is somebody else's.
+    let all = groups
+        .values()
+        .fold(0, |sum: u32, count| sum.saturating_add(*count));
+    let count = fields.optional("count", Fields::count)?.unwrap_or(all);
     fields.end()?;
-    let count = u32::try_from(count).map_err(|_| Wrong::new(at, "`count` is too large"))?;
     Ok(Approval { groups, count })
 }

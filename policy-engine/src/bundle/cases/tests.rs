@@ -93,7 +93,7 @@ fn every_field_of_a_request_can_be_set() {
                         "subject": {"iss": "x", "sub": "y", "assurance": "ISSUER_ASSERTED"}},
             "request": {"action": "t", "input": [1], "presenter": "gw", "assurance": "BOTH_SIGNED", "claims": {"c": ["d"]},
                         "resource": {"id": "r", "type": "k", "parents": ["p"], "attributes": {"a": "b"}},
-                        "approval": {"groups": ["cfo"], "count": 2}},
+                        "approval": {"groups": {"cfo": 2}}},
             "expect": {"verdict": "DENY", "reason": "SCHEMA_MISMATCH"}},
             {"at_s": 5, "response": null, "of": 0}]}]}"#,
     );

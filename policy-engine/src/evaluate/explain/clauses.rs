@@ -6,7 +6,9 @@ use cedar_policy_core::parser::Loc;
 
 use super::super::slices::truth;
 use super::{Clause, ClauseResult, shortened};
+use crate::compile::Rule;
 use crate::limits::MAX_EXPLAINED_CLAUSE_BYTES;
+use crate::request::Approval;
 use crate::text::line_at;
 
 /// A clause, as the policy has it.
@@ -57,6 +59,29 @@ fn split<'p>(policy: &'p Policy, expr: &'p Expr, is_unless: bool, parts: &mut Ve
         is_unless,
         env: policy.env(),
     });
+}
+
+/// What the rule's `@approvers` demands, as a clause; none if it demands nothing.
+pub(super) fn approval(rule: &Rule, given: Option<&Approval>) -> Option<Clause> {
+    if rule.approvers.is_empty() {
+        return None;
+    }
+    let demanded: Vec<String> = rule
+        .approvers
+        .iter()
+        .map(|approver| format!("{}:{}", approver.group, approver.count))
+        .collect();
+    let text = format!("@approvers({:?})", demanded.join(","));
+    Some(Clause {
+        is_unless: false,
+        text: shortened(&text, MAX_EXPLAINED_CLAUSE_BYTES),
+        line: rule.source.line,
+        result: if rule.is_approved(given) {
+            ClauseResult::Holds
+        } else {
+            ClauseResult::Fails
+        },
+    })
 }
 
 /// What comes of each clause. All are asked, so that a rule that is far from applying is told from one that is near.

@@ -41,7 +41,7 @@ fn every_fact_reaches_the_rules() {
     request.assurance = Assurance::BothSigned;
     request.presenter = Some("gw".to_owned());
     request.approval = Some(Approval {
-        groups: BTreeSet::from(["legal".to_owned()]),
+        groups: BTreeMap::from([("legal".to_owned(), 1)]),
         count: 2,
     });
     request.session.subject = Some(Subject {
