@@ -50,6 +50,9 @@ const fn advice(result: v1::Result) -> &'static str {
         v1::Result::AgentNotActive => "the agent is suspended or revoked",
         v1::Result::NotNarrower => "a child session may only narrow what its parent has",
         v1::Result::CommitmentMismatch => "the content is not what the command committed to",
+        v1::Result::SessionIssuerNotPermitted => {
+            "the agent's registration demands that its owner, an admin or a gateway opens its sessions"
+        }
         v1::Result::NotSupported => "the versions in force do not know this",
         v1::Result::Unspecified | v1::Result::Applied => "",
     }
@@ -84,6 +87,7 @@ pub(crate) fn must_have_applied(submitted: Submitted) -> Result<Submitted, Error
         | v1::Result::NotNarrower
         | v1::Result::CommitmentMismatch
         | v1::Result::NotSupported
+        | v1::Result::SessionIssuerNotPermitted
         | v1::Result::Unspecified
         | v1::Result::Applied => Error::Invalid(what),
     })

@@ -245,7 +245,7 @@ fn what_nobody_used_is_named_with_the_tightest_scope() {
     let folder = Folder::new("unused");
     folder.write("trace.jsonl", TRACE);
     let bundle = folder.bundle(&format!(
-        "@id(\"pay\")\n{RULE}@id(\"never\") forbid (principal, action, resource) when {{ context.session.purpose == \"x\" }};\n"
+        "@id(\"pay\")\n{RULE}@id(\"never\") forbid (principal, action, resource) when {{ context.session has purpose && context.session.purpose == \"x\" }};\n"
     ));
     let trace = folder.0.join("trace.jsonl");
     let trace = trace.to_str().unwrap();

@@ -83,7 +83,7 @@ fn fact(fact: &FactRead) -> v1::ExplainedFact {
         name: fact.name.clone(),
         value: fact.value.clone(),
         voucher: voucher.into(),
-        voucher_id: fact.voucher.id().to_owned(),
+        voucher_id: fact.voucher.id(),
         rules: fact.rules.iter().map(|RuleId(id)| id.clone()).collect(),
     }
 }

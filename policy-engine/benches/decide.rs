@@ -18,8 +18,8 @@ use dogwood_language::{
     Authorizer, Event, LoweredPolicySet, PolicySchema, ServiceSchema, Value as Dogwood,
 };
 use policy_engine::{
-    Agent, Assurance, Bundle, Compiled, Partition, Request, Resource, Session, Starts, StringSets,
-    TEMPLATE, Verdict,
+    Agent, Assurance, Bundle, Compiled, Issuer, Partition, Request, Resource, Session, Starts,
+    StringSets, TEMPLATE, Verdict,
 };
 
 const START_US: u64 = 1_767_225_600_000_000;
@@ -100,8 +100,8 @@ fn request() -> Request {
         },
         session: Session {
             id: "5e".repeat(16),
-            purpose: "refunds".to_owned(),
-            issuer: "alice".to_owned(),
+            purpose: Some("refunds".to_owned()),
+            issuer: Issuer::Operator("alice".to_owned()),
             delegated: false,
             seq: 1,
             opened_at_us: START_US,

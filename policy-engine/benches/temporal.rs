@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use policy_engine::{
-    Agent, Assurance, Bundle, Compiled, Evaluated, Outcome, Partition, Request, Resource, Session,
-    Starts, StringSets, TEMPLATE, Verdict, step,
+    Agent, Assurance, Bundle, Compiled, Evaluated, Issuer, Outcome, Partition, Recorder, Request,
+    Resource, Session, Starts, StringSets, TEMPLATE, Verdict, step,
 };
 
 const START_US: u64 = 1_767_225_600_000_000;
@@ -79,8 +79,8 @@ fn request(agent: usize, nth: u64, time_us: u64) -> Request {
         },
         session: Session {
             id: "5e".repeat(16),
-            purpose: "refunds".to_owned(),
-            issuer: "alice".to_owned(),
+            purpose: Some("refunds".to_owned()),
+            issuer: Issuer::Operator("alice".to_owned()),
             delegated: false,
             seq: 1,
             opened_at_us: START_US,
@@ -120,6 +120,7 @@ impl World {
         let event = self.compiled.outcome_event(&Outcome {
             time_us,
             succeeded: true,
+            recorder: &Recorder::Gateway("gate".to_owned()),
             request_id: &request.request_id,
             session_id: &request.session.id,
             agent: &request.agent.id,

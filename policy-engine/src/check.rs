@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint};
-use cedar_policy_core::ast::{Expr, ExprKind, Var};
+use cedar_policy::{PolicyId, PolicySet};
 
 use crate::bundle::Bundle;
 use crate::compile::{Compiled, Rule};
@@ -12,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::history::EventKind;
 
 mod ids;
+mod own_word;
 mod reach;
 
 pub use ids::add_missing_ids;
@@ -77,10 +77,11 @@ pub(crate) fn warnings(policies: &PolicySet, rules: &BTreeMap<String, Rule>) -> 
                     .in_rule(&rule.id.0),
             );
         };
-        if rule.is_permit && policy.is_some_and(rests_on_claims_alone) {
+        if let Some(words) = policy.and_then(|policy| own_word::of(rule, policy)) {
             warn(
-                "the permit rests on claims alone, and those only the agent itself makes",
-                "ask for something that somebody else vouches for, such as context.session.grants",
+                &format!("the permit can be satisfied by the agent's own word: {words}"),
+                "ask on each way for something that somebody else vouches for too, such as context.session.grants, \
+                 context.session.issuer.operator or `::response` events",
             );
         }
         let Some(reads) = reads else { continue };
@@ -91,13 +92,13 @@ pub(crate) fn warnings(policies: &PolicySet, rules: &BTreeMap<String, Rule>) -> 
                 .any(|(_, kind)| *kind == EventKind::Request)
         {
             warn(
-                "the permit reads `::request` events, which denied requests leave too",
+                "the permit reads `::request` events, which an agent makes by asking, whatever it is answered",
                 "read `::allowed`, or `::response` for what was really done",
             );
         }
-        if reads.counted.contains(&EventKind::Response) {
+        if reads.counted.iter().any(|kind| kind.is_outcome()) {
             warn(
-                "the rule counts `::response` events, which come late or never",
+                "the rule counts events of outcomes, which come late or never",
                 "count `::allowed` events: they are there before the next request is decided",
             );
         }
@@ -109,39 +110,6 @@ pub(crate) fn warnings(policies: &PolicySet, rules: &BTreeMap<String, Rule>) -> 
         }
     }
     found
-}
-
-/// True if the policy reads the agent's claims, and nothing that anybody else vouches for.
-fn rests_on_claims_alone(policy: &Policy) -> bool {
-    let is_scoped = policy.principal_constraint() != PrincipalConstraint::Any
-        || policy.resource_constraint() != ResourceConstraint::Any;
-    let policy: &cedar_policy_core::ast::Policy = policy.as_ref();
-    let Some(condition) = policy.non_scope_constraints() else {
-        return false;
-    };
-    let (mut reads_claims, mut reads_trusted) = (false, is_scoped);
-    for part in condition.subexpressions() {
-        let kind = part.expr_kind();
-        reads_trusted |= matches!(kind, ExprKind::Var(Var::Principal | Var::Resource));
-        if let ExprKind::GetAttr { expr, attr } = kind {
-            match context_group(expr) {
-                Some("request") if attr == "claims" => reads_claims = true,
-                Some("request" | "session" | "system") => reads_trusted = true,
-                _ => {}
-            }
-        }
-        // A temporal condition is an attribute of the context itself.
-        reads_trusted |= context_group(part).is_some_and(|group| group.contains("__temporal_"));
-    }
-    reads_claims && !reads_trusted
-}
-
-/// The name, if the expression is an attribute of the context.
-fn context_group(expr: &Expr) -> Option<&str> {
-    let ExprKind::GetAttr { expr, attr } = expr.expr_kind() else {
-        return None;
-    };
-    matches!(expr.expr_kind(), ExprKind::Var(Var::Context)).then_some(attr.as_str())
 }
 
 #[cfg(test)]

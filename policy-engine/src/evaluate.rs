@@ -15,7 +15,7 @@ use crate::history::view::{Guarded, View};
 use crate::history::{Event, EventKind, Records, Starts};
 use crate::json::Json;
 use crate::limits::{MAX_INPUT_BYTES, MAX_OUTPUT_BYTES};
-use crate::request::{Approval, Request};
+use crate::request::{Approval, Recorder, Request};
 use crate::value::Value;
 
 pub mod cedar;
@@ -45,6 +45,8 @@ pub struct Outcome<'a> {
     pub time_us: u64,
     /// True if the action succeeded (`response`), false if it failed (`error`).
     pub succeeded: bool,
+    /// Who says so.
+    pub recorder: &'a Recorder,
     /// The id of the request that was allowed, in lowercase hex.
     pub request_id: &'a str,
     /// Its session, in lowercase hex.
@@ -118,10 +120,11 @@ impl Compiled {
         };
         Some(Event {
             time_ns: temporal::time_ns(outcome.time_us)?,
-            kind: if outcome.succeeded {
-                EventKind::Response
-            } else {
-                EventKind::Error
+            kind: match (outcome.recorder, outcome.succeeded) {
+                (Recorder::Gateway(_), true) => EventKind::Response,
+                (Recorder::Gateway(_), false) => EventKind::Error,
+                (Recorder::Agent, true) => EventKind::SelfReportedResponse,
+                (Recorder::Agent, false) => EventKind::SelfReportedError,
             },
             request_id: outcome.request_id.to_owned(),
             session_id: outcome.session_id.to_owned(),
@@ -130,6 +133,10 @@ impl Compiled {
             resource: outcome.resource.to_owned(),
             input,
             output,
+            recorder: match outcome.recorder {
+                Recorder::Gateway(id) => Some(id.clone()),
+                Recorder::Agent => None,
+            },
         })
     }
 

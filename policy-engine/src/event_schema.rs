@@ -1,6 +1,9 @@
 //! Which events rules can read, and by what names: fixed, so that history means the same in every bundle.
 //!
 //! No field is pinned: a rule sees every event of the partition it reads, and the partition alone decides whose past that is.
+//! Who recorded an outcome is in its kind: `response` and `error` are by a gateway that may record for the agent, and
+//! `self_reported_response` and `self_reported_error` are the agent's own word. So a rule that does not name its own word is not
+//! unlocked by it.
 //! The longest window heads the schema because Dogwood's own default is a day.
 
 use dogwood_language::{Error, ServiceSchema};
@@ -41,6 +44,17 @@ event <A>::response {
     ...outputs(A),
     callerPrincipal: principalType(A),
     callerResource: resourceType(A),
+    recorder: Countersign::Gateway,
+    requestId: String,
+    sessionId: String,
+}
+
+event <A>::self_reported_response {
+    ...inputs(A),
+    ...outputs(A),
+    callerPrincipal: principalType(A),
+    callerResource: resourceType(A),
+    recorder: principalType(A),
     requestId: String,
     sessionId: String,
 }
@@ -49,6 +63,16 @@ event <A>::error {
     ...inputs(A),
     callerPrincipal: principalType(A),
     callerResource: resourceType(A),
+    recorder: Countersign::Gateway,
+    requestId: String,
+    sessionId: String,
+}
+
+event <A>::self_reported_error {
+    ...inputs(A),
+    callerPrincipal: principalType(A),
+    callerResource: resourceType(A),
+    recorder: principalType(A),
     requestId: String,
     sessionId: String,
 }
@@ -70,6 +94,8 @@ impl EventKind {
             Self::Denied => "denied",
             Self::Response => "response",
             Self::Error => "error",
+            Self::SelfReportedResponse => "self_reported_response",
+            Self::SelfReportedError => "self_reported_error",
         }
     }
 
@@ -81,6 +107,8 @@ impl EventKind {
             Self::Denied,
             Self::Response,
             Self::Error,
+            Self::SelfReportedResponse,
+            Self::SelfReportedError,
         ]
         .into_iter()
         .find(|kind| kind.as_str() == name)

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Agent, Assurance, Bundle, Compiled, Decision, Diagnostic, Evaluated, Event, Outcome, Partition,
-    Request, Resource, RuleId, Session, Starts, StringSets, TEMPLATE, step,
+    Agent, Assurance, Bundle, Compiled, Decision, Diagnostic, Evaluated, Event, Issuer, Outcome,
+    Partition, Recorder, Request, Resource, RuleId, Session, Starts, StringSets, TEMPLATE, step,
 };
 
 /// 2026-01-01T00:00:00Z.
@@ -86,8 +86,8 @@ pub(crate) fn request(action: &str, input: &str, time_us: u64) -> Request {
         },
         session: Session {
             id: "5e".repeat(16),
-            purpose: "refunds".to_owned(),
-            issuer: "alice".to_owned(),
+            purpose: Some("refunds".to_owned()),
+            issuer: Issuer::Operator("alice".to_owned()),
             delegated: false,
             seq: 1,
             opened_at_us: START_US,
@@ -154,9 +154,23 @@ impl World {
             .decision
     }
 
-    /// Steps the success of a request that was made and now has an outcome, so many microseconds after the start.
+    /// Steps the success of a request that was made and now has an outcome, so many microseconds after the start, as a gateway
+    /// records it.
     pub(crate) fn succeed(
         &mut self,
+        action: &str,
+        input: &str,
+        output: Option<&str>,
+        after_us: u64,
+    ) {
+        let gateway = Recorder::Gateway("gate".to_owned());
+        self.succeed_by(&gateway, action, input, output, after_us);
+    }
+
+    /// The same, as this recorder says.
+    pub(crate) fn succeed_by(
+        &mut self,
+        recorder: &Recorder,
         action: &str,
         input: &str,
         output: Option<&str>,
@@ -166,6 +180,7 @@ impl World {
         let outcome = Outcome {
             time_us: request.time_us,
             succeeded: true,
+            recorder,
             request_id: &request.request_id,
             session_id: &request.session.id,
             agent: &request.agent.id,

@@ -36,10 +36,26 @@ pub enum EventKind {
     Allowed,
     /// The request was denied or escalated.
     Denied,
-    /// The allowed action was executed as authorized.
+    /// The allowed action was executed as authorized, as a gateway says that may record for the agent.
     Response,
-    /// The allowed action failed.
+    /// The allowed action failed, as such a gateway says.
     Error,
+    /// The allowed action was executed as authorized, as only the agent says.
+    SelfReportedResponse,
+    /// The allowed action failed, as only the agent says.
+    SelfReportedError,
+}
+
+impl EventKind {
+    /// True for what became of an allowed action.
+    pub(crate) const fn is_outcome(self) -> bool {
+        match self {
+            Self::Response | Self::Error | Self::SelfReportedResponse | Self::SelfReportedError => {
+                true
+            }
+            Self::Request | Self::Allowed | Self::Denied => false,
+        }
+    }
 }
 
 /// One thing that happened, as typed values.
@@ -62,8 +78,10 @@ pub struct Event {
     pub resource: String,
     /// The arguments, typed by the schema under which the request was decided.
     pub input: Value,
-    /// For `Response`: the output, typed by the same schema, if the schema declares one.
+    /// For responses: the output, typed by the same schema, if the schema declares one.
     pub output: Option<Value>,
+    /// For `Response` and `Error`: the gateway that recorded it. The agent itself is the recorder of what it reports.
+    pub recorder: Option<String>,
 }
 
 /// The identity of a rule's temporal meaning: rule id, source text, and the schema of the actions it reads. An unchanged

@@ -48,7 +48,9 @@ pub use history::{
 };
 pub use json::{Json, JsonError, Number};
 pub use rehearsal::Rehearsal;
-pub use request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
+pub use request::{
+    Agent, Approval, Assurance, Issuer, Recorder, Request, Resource, Session, StringSets, Subject,
+};
 pub use schema::{ActionSchema, Attribute, Mismatch, Shape, Shapes, TEMPLATE};
 pub use skeleton::skeleton;
 pub use testing::{CaseFailure, explain_step, run_cases};

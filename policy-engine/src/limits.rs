@@ -77,8 +77,9 @@ pub const MAX_RULE_DEPTH: usize = 200;
 pub const MAX_HISTORY_EVENTS: usize = 10_000;
 /// Bytes of the events retained in one partition before further requests are denied.
 pub const MAX_HISTORY_BYTES: usize = 4 * 1024 * 1024;
-/// How many times the two limits above outcomes may fill before they, too, find no room.
-pub const OUTCOME_RESERVE: usize = 3;
+/// How many times the two limits above outcomes may fill before they, too, find no room: of each allowed action the agent and a
+/// gateway may each report one, and one time more is spare.
+pub const OUTCOME_RESERVE: usize = 4;
 /// How long, in seconds, the place of an allowed action's outcome is held: as long as the longest session.
 pub const OUTCOME_HORIZON_S: i64 = 24 * 3_600;
 /// Cells of a partition, apart from those in its header, that one step looks at because something in them may have expired.

@@ -9,7 +9,7 @@ use crate::decision::{Decision, Reason, Verdict};
 use crate::evaluate::explain::Explanation;
 use crate::evaluate::{Outcome, without_rules};
 use crate::history::{Event, Partition, Starts, step};
-use crate::request::Request;
+use crate::request::{Recorder, Request};
 
 /// What bundles would decide, without a ledger.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub struct Rehearsal<'c> {
     compiled: &'c Compiled,
     starts: Starts,
     partitions: BTreeMap<(u8, String), Partition>,
-    /// Allowed requests without an outcome, by request id.
-    allowed: BTreeMap<String, Request>,
+    /// Allowed requests without an outcome that a gateway recorded, by request id; true if the agent has reported one.
+    allowed: BTreeMap<String, (Request, bool)>,
     now_us: u64,
 }
 
@@ -47,7 +47,8 @@ impl<'c> Rehearsal<'c> {
             .unwrap_or_else(|_| without_rules(Reason::EvaluationError));
         self.step(&request, &evaluated.events);
         if evaluated.decision.verdict == Verdict::Allow {
-            self.allowed.insert(request.request_id.clone(), request);
+            let id = request.request_id.clone();
+            self.allowed.insert(id, (request, false));
         }
         evaluated.decision
     }
@@ -63,21 +64,31 @@ impl<'c> Rehearsal<'c> {
             .unwrap_or_else(|_| Explanation::bare(without_rules(Reason::EvaluationError).decision))
     }
 
-    /// Steps what became of a request. Only the first outcome counts, and only of what was allowed here.
+    /// Steps what became of a request, and only of what was allowed here. The first outcome by a gateway counts, and before it the
+    /// first by the agent.
     pub fn outcome(
         &mut self,
         request_id: &str,
         time_us: u64,
         succeeded: bool,
+        recorder: &Recorder,
         output: Option<&[u8]>,
     ) {
         let time_us = self.tick(time_us);
-        let Some(request) = self.allowed.remove(request_id) else {
+        let Some((request, was_reported)) = self.allowed.remove(request_id) else {
             return;
         };
+        if *recorder == Recorder::Agent {
+            let kept = (request.clone(), true);
+            self.allowed.insert(request_id.to_owned(), kept);
+            if was_reported {
+                return;
+            }
+        }
         let event = self.compiled.outcome_event(&Outcome {
             time_us,
             succeeded,
+            recorder,
             request_id: &request.request_id,
             session_id: &request.session.id,
             agent: &request.agent.id,

@@ -45,14 +45,52 @@ pub struct Agent {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// On whose behalf the session runs.
+/// The identity that opened a session. An operator and an agent of the same id are different issuers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Issuer {
+    /// An operator: the agent's owner or an admin.
+    Operator(String),
+    /// A gateway that may open sessions.
+    Gateway(String),
+    /// An agent: the session's own, or the one of the session above it.
+    Agent(String),
+}
+
+impl Issuer {
+    /// Its kind, as rules name it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Operator(_) => "operator",
+            Self::Gateway(_) => "gateway",
+            Self::Agent(_) => "agent",
+        }
+    }
+
+    /// Its id, which says little without the kind.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Operator(id) | Self::Gateway(id) | Self::Agent(id) => id,
+        }
+    }
+}
+
+/// The identity that recorded an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorder {
+    /// The gateway of this id, which may record for the agent.
+    Gateway(String),
+    /// The agent itself, whose word unlocks nothing that does not ask for it.
+    Agent,
+}
+
+/// On whose behalf the session runs, in the words of an issuer who may say so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// The issuer of the subject's identity.
     pub iss: String,
     /// The subject at that issuer.
     pub sub: String,
-    /// `CLAIMED` or `ISSUER_ASSERTED`.
+    /// `ISSUER_ASSERTED`; `TOKEN_VERIFIED` is reserved. What is only claimed is among the claims.
     pub assurance: String,
 }
 
@@ -61,17 +99,17 @@ pub struct Subject {
 pub struct Session {
     /// The session id in lowercase hex.
     pub id: String,
-    /// What the session is for, in the opener's words.
-    pub purpose: String,
-    /// The id of the identity that opened it.
-    pub issuer: String,
+    /// What the session is for, in the words of an issuer that is no agent; none if it says nothing.
+    pub purpose: Option<String>,
+    /// Who opened it.
+    pub issuer: Issuer,
     /// True if the session has a parent.
     pub delegated: bool,
     /// The number of this decision in the session's chain, from 1.
     pub seq: u64,
     /// When it was opened, in microseconds since 1970.
     pub opened_at_us: u64,
-    /// On whose behalf, if anybody's.
+    /// On whose behalf, if anybody vouches for that.
     pub subject: Option<Subject>,
     /// What an issuer other than the agent granted.
     pub grants: StringSets,

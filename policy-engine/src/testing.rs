@@ -136,12 +136,17 @@ fn asked(step: &Step) -> Option<Request> {
 fn play(rehearsal: &mut Rehearsal<'_>, case: &Case, step: &Step) -> Option<Decision> {
     match &step.kind {
         StepKind::Request { .. } => return asked(step).map(|request| rehearsal.ask(request)),
-        StepKind::Response { of, output } => {
+        StepKind::Response {
+            of,
+            output,
+            recorder,
+        } => {
             let id = request_id(case, *of);
-            rehearsal.outcome(id, step.time_us, true, output.as_deref());
+            rehearsal.outcome(id, step.time_us, true, recorder, output.as_deref());
         }
-        StepKind::Error { of } => {
-            rehearsal.outcome(request_id(case, *of), step.time_us, false, None);
+        StepKind::Error { of, recorder } => {
+            let id = request_id(case, *of);
+            rehearsal.outcome(id, step.time_us, false, recorder, None);
         }
     }
     None

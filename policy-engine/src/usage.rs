@@ -123,8 +123,8 @@ mod tests {
     fn rules_and_actions_that_nobody_uses_are_found() {
         let mut world = World::new(
             "@id(\"in\") permit (principal, action == Countersign::Action::\"login\", resource);\n\
-             @id(\"any\") permit (principal, action in Countersign::Action::\"CallTool\", resource) when { context.session.purpose == \"refunds\" };\n\
-             @id(\"never\") forbid (principal, action, resource) when { context.session.purpose == \"x\" };",
+             @id(\"any\") permit (principal, action in Countersign::Action::\"CallTool\", resource) when { context.session has purpose && context.session.purpose == \"refunds\" };\n\
+             @id(\"never\") forbid (principal, action, resource) when { context.session has purpose && context.session.purpose == \"x\" };",
         );
         let mut usage = Usage::default();
         for (action, input) in [

@@ -1,6 +1,6 @@
 //! Evidence, from the ledger to the verifier and everything that can go wrong in between (P4).
 
-use countersign_tests::kit::{Ask, World, bank, node_card, trust_policy};
+use countersign_tests::kit::{Ask, World, bank, node_card, session_of, trust_policy};
 use ledger_core::evidence::{self, EvidenceError, FileError, Sources, session_leaves};
 use ledger_core::hash::{LeafIndex, TreeHash};
 use ledger_core::id::{Identity, SessionId};
@@ -69,6 +69,43 @@ fn a_decision_is_proven_offline_and_explained() {
         assert!(rule.starts_with("pay-cap (rules/bank.dw:"), "{rule}");
         assert!(rule.contains("count_within(1h"), "{rule}");
     }
+}
+
+#[test]
+fn evidence_without_an_outcome_says_that_there_may_be_one() {
+    let (world, index, _) = paid(TreeHash::Sha256);
+    let trusted = policy(&world.trust_policy());
+    let mut evidence = evidence_of(&world, index);
+    // Whoever hands evidence on can leave the outcome out: nothing else rests on it.
+    let recorded = world.entry(index.0 + 1);
+    assert!(matches!(recorded.body, Some(v1::entry::Body::Outcome(_))));
+    let kept = |entry: &v1::ProvenEntry| entry.index != recorded.index;
+    evidence.entries.retain(kept);
+    let report = evidence::verify(&evidence, &trusted).unwrap();
+    let expected = Some("none in this evidence; one may exist");
+    assert_eq!(report.get("outcome"), expected);
+}
+
+#[test]
+fn a_scope_that_the_agent_gave_itself_is_its_claim() {
+    let (mut world, ..) = paid(TreeHash::Sha256);
+    let opened = world.must(Ask::new(
+        Identity::Agent("bot".to_owned()),
+        Body::OpenSession(v1::OpenSession {
+            agent: "bot".to_owned(),
+            scope: vec!["*".to_owned()],
+            ..v1::OpenSession::default()
+        }),
+    ));
+    let session = session_of(&opened);
+    let denied = world.authorize("bot", session, "bank/read", r#"{"doc": "a"}"#);
+    let report = evidence::verify(
+        &evidence_of(&world, denied.index),
+        &policy(&world.trust_policy()),
+    );
+    let facts = report.unwrap().facts;
+    let scope = facts.iter().find(|fact| fact.name == "scope").unwrap();
+    assert_eq!(scope.basis.to_string(), "claimed by agent `bot`");
 }
 
 #[test]

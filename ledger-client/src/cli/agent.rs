@@ -36,6 +36,9 @@ pub(super) enum Command {
         /// Refuse requests that fewer have signed.
         #[arg(long, value_enum)]
         minimum_assurance: Option<Minimum>,
+        /// Who may open its sessions: anybody who may open any, itself included, or others only.
+        #[arg(long, value_enum, default_value_t = Issuers::Anybody)]
+        session_issuers: Issuers,
         #[command(flatten)]
         by: Governing,
     },
@@ -91,6 +94,24 @@ pub(super) enum Minimum {
     BothSigned,
 }
 
+/// Who may open an agent's sessions.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Issuers {
+    /// The agent itself, its owner, an admin, or a gateway that may.
+    Anybody,
+    /// Its owner, an admin, or a gateway that may, so that it cannot give itself a scope.
+    OthersOnly,
+}
+
+impl Issuers {
+    const fn message(self) -> v1::SessionIssuers {
+        match self {
+            Self::Anybody => v1::SessionIssuers::Unspecified,
+            Self::OthersOnly => v1::SessionIssuers::OthersOnly,
+        }
+    }
+}
+
 impl Minimum {
     const fn message(self) -> v1::Assurance {
         match self {
@@ -125,6 +146,7 @@ async fn register(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         groups,
         attributes: given,
         minimum_assurance,
+        session_issuers,
         by,
     } = command
     else {
@@ -153,6 +175,7 @@ async fn register(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         attributes: attributes(given)?,
         minimum_assurance: assurance.into(),
         keys: vec![enrolment.message()?],
+        session_issuers: session_issuers.message().into(),
     });
     let done = client.govern(body, by.reason()).await?;
     print_applied(&done, &[("agent", json!(id))], json, out)
@@ -234,6 +257,10 @@ fn as_json(agent: &v1::Agent) -> Value {
         "owner": record.owner,
         "status": status_name(record.status()),
         "groups": record.groups,
+        "session_issuers": match record.session_issuers() {
+            v1::SessionIssuers::Unspecified => "ANYBODY",
+            v1::SessionIssuers::OthersOnly => "OTHERS_ONLY",
+        },
         "index": record.leaf,
     })
 }

@@ -164,7 +164,7 @@ fn vouches(voucher: Voucher, id: &str) -> String {
         Voucher::Registry => "the registry".to_owned(),
         Voucher::Bundle => "the bundle".to_owned(),
         Voucher::Gateway => format!("the gateway {id}"),
-        Voucher::Issuer => format!("the session's issuer {id}"),
+        Voucher::Issuer => format!("the session's issuer, {id}"),
         Voucher::Agent => "only the agent".to_owned(),
         Voucher::Unspecified => "nobody".to_owned(),
     }

@@ -13,6 +13,9 @@ use crate::command::parse_cosigners;
 use crate::id::Identity;
 use crate::signature::{SignatureDomain, parse_signatures};
 
+/// What is said of an allowed action whose outcome is not there.
+const NO_OUTCOME: &str = "none in this evidence; one may exist";
+
 /// What the explanations below look at.
 pub(super) struct Case<'a> {
     pub(super) entries: &'a ProvenEntries,
@@ -276,6 +279,11 @@ fn session(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
         .author
         .as_ref()
         .and_then(|author| Identity::parse(author).ok());
+    // A scope that an agent gave is its word; whoever reads this cannot see what stands above it.
+    let scope_basis = match &issuer {
+        Some(agent @ Identity::Agent(_)) => Basis::Claimed(agent.to_string()),
+        _ => Basis::Ledger(leaf),
+    };
     let issuer = issuer.map(|issuer| issuer.to_string()).unwrap_or_default();
     report.add(
         "session",
@@ -283,7 +291,7 @@ fn session(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
         Basis::Ledger(leaf),
     );
     report.add("opened by", issuer, Basis::Ledger(leaf));
-    report.add("scope", ask.scope.join(" "), Basis::Ledger(leaf));
+    report.add("scope", ask.scope.join(" "), scope_basis);
     if !ask.label.is_empty() {
         report.add("label", ask.label.clone(), Basis::Ledger(leaf));
     }
@@ -309,6 +317,7 @@ fn content(report: &mut Report, case: &Case<'_>) {
 }
 
 fn outcomes(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
+    let mut found = false;
     for proven in case.entries.iter() {
         let command = proven
             .command
@@ -325,6 +334,7 @@ fn outcomes(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
         if !of_this {
             return Err(case.contradiction("an outcome of another decision"));
         }
+        found = true;
         let status = ask
             .status()
             .as_str_name()
@@ -357,6 +367,10 @@ fn outcomes(report: &mut Report, case: &Case<'_>) -> Result<(), EvidenceError> {
             format!("{status}, {drift}; recorded by {recorder}{notices}"),
             Basis::Ledger(proven.index),
         );
+    }
+    if !found && case.decision.verdict() == Verdict::Allow {
+        // Whoever handed out the evidence could have left one out.
+        report.add("outcome", NO_OUTCOME, Basis::Verified);
     }
     Ok(())
 }

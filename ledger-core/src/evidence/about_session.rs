@@ -54,7 +54,10 @@ pub(super) fn explain_session(
                 allowed += 1
             }
             Some(Body::Decision(_)) if number > 1 => denied += 1,
-            Some(Body::Outcome(_)) if number > 1 => outcomes += 1,
+            Some(Body::Outcome(outcome)) if number > 1 => {
+                outcomes += 1;
+                explain_drift(report, proven, outcome);
+            }
             _ => {
                 return Err(contradiction(
                     "a chain begins with the opening, and only once",
@@ -104,9 +107,37 @@ fn explain_opening(report: &mut Report, opening: &Proven, id: &[u8]) -> Result<(
     report.add("agent", ask.agent.clone(), basis());
     report.add(
         "opened by",
-        issuer.map(|issuer| issuer.to_string()).unwrap_or_default(),
+        issuer.as_ref().map(ToString::to_string).unwrap_or_default(),
         basis(),
     );
-    report.add("scope", ask.scope.join(" "), basis());
+    // A scope that an agent gave is its word; whoever reads this cannot see what stands above it.
+    let scope_basis = match &issuer {
+        Some(agent @ Identity::Agent(_)) => Basis::Claimed(agent.to_string()),
+        _ => basis(),
+    };
+    report.add("scope", ask.scope.join(" "), scope_basis);
     Ok(())
+}
+
+/// How an execution departed from what was authorized, if it did.
+fn explain_drift(report: &mut Report, proven: &Proven, outcome: &v1::Outcome) {
+    let drift: Vec<&str> = outcome
+        .drift()
+        .map(|drift| drift.as_str_name().trim_start_matches("DRIFT_"))
+        .collect();
+    if drift.is_empty() {
+        return;
+    }
+    let command = proven.command.as_ref();
+    let of = match command.and_then(|command| command.body.as_ref()) {
+        Some(Ask::Record(record)) => format!("of the decision in entry {}", record.decision_index),
+        _ => "of no decision".to_owned(),
+    };
+    let recorder = outcome
+        .recorder
+        .as_ref()
+        .and_then(|recorder| Identity::parse(recorder).ok())
+        .map_or_else(|| "nobody".to_owned(), |recorder| recorder.to_string());
+    let told = format!("{}, {of}; recorded by {recorder}", drift.join(", "));
+    report.add("drift", told, Basis::Ledger(proven.index));
 }

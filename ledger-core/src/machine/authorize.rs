@@ -5,19 +5,18 @@
 
 use ledger_proto::v1::{
     self, Assurance, CompartmentKind, DecisionReason as Reason, GatewayPermission, IdentityStatus,
-    Verdict,
+    SessionIssuers, Verdict,
 };
 
 use super::admission::Signer;
 use super::context::{Context, Stop};
-use super::delegation::gateway_may;
+use super::delegation::{gateway_may, opened_by_others};
 use super::halt::{self, Attempt};
 use super::history::{self, Whose};
 use super::session::{Standing, read_context, scope_holds, standing};
 use super::{decide, validate};
-use crate::canonical;
 use crate::id::{Identity, SessionId, check_optional_text, check_text};
-use crate::limits::{MAX_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_RESOURCE_LEN, MAX_VALUE_LEN};
+use crate::limits::{MAX_ID_LEN, MAX_VALUE_LEN};
 use crate::state::StateError;
 
 /// Everything about a request that is known before any rule is asked.
@@ -220,6 +219,12 @@ fn check(
     if !scope_holds(&session.scope, &case.action) {
         return Ok(Err(Reason::OutOfScope));
     }
+    // The demand may be newer than the session.
+    if agent.session_issuers() == SessionIssuers::OthersOnly
+        && !opened_by_others(context.txn, session)?
+    {
+        return Ok(Err(Reason::SessionIssuerNotPermitted));
+    }
     if case.assurance < agent.minimum_assurance() {
         return Ok(Err(Reason::AssuranceTooLow));
     }
@@ -317,7 +322,7 @@ fn check_compartments(
         .ok_or(Reason::CommitmentMismatch)?
         .to_vec();
     let mut resource = match context.content(CompartmentKind::Resource) {
-        Some(content) => parse_resource(content).ok_or(Reason::SchemaMismatch)?,
+        Some(content) => validate::resource(content).ok_or(Reason::SchemaMismatch)?,
         None => v1::ResourceFacts::default(),
     };
     let asserted =
@@ -343,30 +348,6 @@ fn check_compartments(
         resource.id.clone_from(&case.action);
     }
     Ok(Some((resource, input)))
-}
-
-fn parse_resource(content: &[u8]) -> Option<v1::ResourceFacts> {
-    let limit = usize::try_from(MAX_RESOURCE_LEN).ok()?;
-    let facts: v1::ResourceFacts = canonical::decode(content, limit).ok()?;
-    let names: Vec<&str> = facts
-        .attributes
-        .iter()
-        .map(|attribute| attribute.name.as_str())
-        .collect();
-    let valid = facts.id.len() <= MAX_VALUE_LEN
-        && facts.r#type.len() <= MAX_NAME_LEN
-        && facts.parents.len() <= MAX_LIST_LEN
-        && names.len() <= MAX_LIST_LEN
-        && validate::is_ascending(&facts.parents)
-        && facts
-            .parents
-            .iter()
-            .all(|parent| !parent.is_empty() && parent.len() <= MAX_VALUE_LEN)
-        && validate::is_ascending(&names)
-        && names
-            .iter()
-            .all(|name| !name.is_empty() && name.len() <= MAX_NAME_LEN);
-    valid.then_some(facts)
 }
 
 /// The session a decision belongs to, for those who look back at it.

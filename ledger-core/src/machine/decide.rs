@@ -1,9 +1,9 @@
 //! The rules' turn: from a checked request to a decision, and the history it leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_proto::v1::{self, Assurance, DecisionReason, SubjectAssurance, Verdict};
-use policy_engine::{Decision, Reason, Request};
+use policy_engine::{Decision, Issuer, Reason, Request};
 use prost::Message;
 
 use super::authorize::{Case, Checked, Content, active_bundle};
@@ -19,6 +19,11 @@ use crate::limits::{
 const RULES_DOMAIN: &[u8] = b"countersign-rules-v1\0";
 /// What precedes agent, action and commitments in the digest that an approval must name.
 const ACTION_DOMAIN: &[u8] = b"countersign-action-v1\0";
+
+/// The claims that a session's purpose and subject are where nobody vouches for them.
+const PURPOSE_CLAIM: &str = "purpose";
+const SUBJECT_ISS_CLAIM: &str = "subject.iss";
+const SUBJECT_SUB_CLAIM: &str = "subject.sub";
 
 pub(super) fn decide(
     context: &mut Context<'_, '_>,
@@ -96,6 +101,8 @@ fn request(
         resource,
         input,
     } = content;
+    let issuer = issuer(session);
+    let vouched = Vouched::new(told, session, &issuer);
     Request {
         time_us: context.now_us,
         request_id: context.command.request_id.to_string(),
@@ -107,20 +114,12 @@ fn request(
         },
         session: policy_engine::Session {
             id: session_id.to_string(),
-            purpose: told.purpose.clone(),
-            issuer: session
-                .issuer
-                .as_ref()
-                .map(|issuer| issuer.id.clone())
-                .unwrap_or_default(),
+            purpose: vouched.purpose,
+            issuer,
             delegated: !session.parent.is_empty(),
             seq: session.count + 1,
             opened_at_us: session.opened_at_us,
-            subject: told.subject.as_ref().map(|subject| policy_engine::Subject {
-                iss: subject.iss.clone(),
-                sub: subject.sub.clone(),
-                assurance: subject_assurance(session.subject_assurance()).to_owned(),
-            }),
+            subject: vouched.subject,
             grants: string_sets(&told.grants),
         },
         presenter: match &case.presenter {
@@ -144,8 +143,66 @@ fn request(
             attributes: attributes(&resource.attributes),
         },
         input: input.clone(),
-        claims: string_sets(&told.claims),
+        claims: vouched.claims,
         approval: None,
+    }
+}
+
+/// Who opened a session. Nobody but operators, gateways and agents can, and an agent's word is worth the least.
+fn issuer(session: &v1::SessionRecord) -> Issuer {
+    let issuer = session.issuer.as_ref();
+    match issuer.and_then(|issuer| Identity::parse(issuer).ok()) {
+        Some(Identity::Operator(id)) => Issuer::Operator(id),
+        Some(Identity::Gateway(id)) => Issuer::Gateway(id),
+        Some(Identity::Agent(id)) => Issuer::Agent(id),
+        Some(Identity::Node(_) | Identity::Recovery) | None => Issuer::Agent(session.agent.clone()),
+    }
+}
+
+/// What the opening of a session says, apart by who vouches for it.
+struct Vouched {
+    purpose: Option<String>,
+    subject: Option<policy_engine::Subject>,
+    /// The agent's own words, and whatever nobody vouches for.
+    claims: policy_engine::StringSets,
+}
+
+impl Vouched {
+    fn new(told: &v1::SessionContext, session: &v1::SessionRecord, issuer: &Issuer) -> Self {
+        let mut claims = string_sets(&told.claims);
+        let mut claim = |name: &str, value: &str| {
+            let values: &mut BTreeSet<String> = claims.entry(name.to_owned()).or_default();
+            values.insert(value.to_owned());
+        };
+        let mut purpose = Some(told.purpose.clone()).filter(|purpose| !purpose.is_empty());
+        if matches!(issuer, Issuer::Agent(_))
+            && let Some(purpose) = purpose.take()
+        {
+            claim(PURPOSE_CLAIM, &purpose);
+        }
+        let assurance = match session.subject_assurance() {
+            SubjectAssurance::Unspecified | SubjectAssurance::Claimed => None,
+            SubjectAssurance::IssuerAsserted => Some("ISSUER_ASSERTED"),
+            SubjectAssurance::TokenVerified => Some("TOKEN_VERIFIED"),
+        };
+        let subject = match (&told.subject, assurance) {
+            (None, _) => None,
+            (Some(subject), None) => {
+                claim(SUBJECT_ISS_CLAIM, &subject.iss);
+                claim(SUBJECT_SUB_CLAIM, &subject.sub);
+                None
+            }
+            (Some(subject), Some(assurance)) => Some(policy_engine::Subject {
+                iss: subject.iss.clone(),
+                sub: subject.sub.clone(),
+                assurance: assurance.to_owned(),
+            }),
+        };
+        Self {
+            purpose,
+            subject,
+            claims,
+        }
     }
 }
 
@@ -159,15 +216,6 @@ fn string_sets(sets: &[v1::StringSet]) -> policy_engine::StringSets {
     sets.iter()
         .map(|set| (set.name.clone(), set.values.iter().cloned().collect()))
         .collect()
-}
-
-/// The name that rules compare with `context.session.subject.assurance`.
-const fn subject_assurance(assurance: SubjectAssurance) -> &'static str {
-    match assurance {
-        SubjectAssurance::Unspecified | SubjectAssurance::Claimed => "CLAIMED",
-        SubjectAssurance::IssuerAsserted => "ISSUER_ASSERTED",
-        SubjectAssurance::TokenVerified => "TOKEN_VERIFIED",
-    }
 }
 
 /// The engine's decision as an entry holds it.

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger_proto::v1::{self, GatewayPermission, IdentityStatus, SubjectAssurance};
+use ledger_proto::v1::{self, GatewayPermission, IdentityStatus, SessionIssuers, SubjectAssurance};
 
 use super::authority::{Duty, WHOLE_LEDGER};
 use super::context::{Context, Stop};
 use super::session::pattern_holds;
 use super::validate;
-use crate::id::Identity;
+use crate::id::{Identity, SessionId};
+use crate::limits::MAX_SESSION_DEPTH;
+use crate::state::{Key, StateError, Txn};
 
 /// Who may open: the agent itself, its owner, an admin, or a gateway that may; for a child, the parent's agent or issuer
 /// must sign too. Returns whether the issuer's word about the subject counts.
@@ -63,6 +65,43 @@ pub(super) fn require_issuer(
         }
         Identity::Node(_) | Identity::Recovery => Err(not_permitted),
     }
+}
+
+/// Rejects what only agents would stand behind, if the agent's registration demands that others open its sessions.
+pub(super) fn require_others(
+    context: &Context<'_, '_>,
+    agent: &v1::AgentRecord,
+    parent: Option<&v1::SessionRecord>,
+) -> Result<(), Stop> {
+    let by_agent = matches!(context.command.author, Identity::Agent(_));
+    if agent.session_issuers() != SessionIssuers::OthersOnly || !by_agent {
+        return Ok(());
+    }
+    match parent {
+        Some(parent) if opened_by_others(context.txn, parent)? => Ok(()),
+        Some(_) | None => Err(v1::Result::SessionIssuerNotPermitted.into()),
+    }
+}
+
+/// True if somebody who is no agent opened the session or one above it: it then has no more than that one gave.
+pub(super) fn opened_by_others(
+    txn: &Txn<'_>,
+    session: &v1::SessionRecord,
+) -> Result<bool, StateError> {
+    let mut at = session.clone();
+    // The depth is bounded at opening.
+    for _ in 0..=MAX_SESSION_DEPTH {
+        let issuer = at.issuer.as_ref();
+        match issuer.and_then(|issuer| Identity::parse(issuer).ok()) {
+            Some(Identity::Operator(_) | Identity::Gateway(_)) => return Ok(true),
+            Some(Identity::Agent(_) | Identity::Node(_) | Identity::Recovery) | None => {}
+        }
+        let Ok(parent) = SessionId::from_slice(&at.parent) else {
+            break;
+        };
+        at = txn.must_read(&Key::session(parent))?;
+    }
+    Ok(false)
 }
 
 /// True if the gateway is active, has the permission, and acts for the agent.

@@ -23,6 +23,7 @@ mod kept;
 mod keyring;
 mod liveness;
 mod membership;
+mod observe;
 mod operator;
 mod policies;
 mod precheck;

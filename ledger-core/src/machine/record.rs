@@ -4,14 +4,13 @@ use ledger_proto::v1::{
     self, CompartmentKind, Drift, ExecutionStatus, GatewayPermission, IdentityStatus, Notice,
     Verdict,
 };
-use policy_engine::Outcome as ObservedOutcome;
 
-use super::authorize::{action_id, active_bundle, link, session_of};
+use super::authorize::{action_id, link, session_of};
 use super::context::{Context, Stop};
 use super::delegation::gateway_may;
 use super::halt::{self, Attempt};
-use super::history::{self, Whose};
-use super::kept::{Kept, compartment, resource_id};
+use super::kept::{Kept, compartment};
+use super::observe::observe;
 use super::session::Standing;
 use super::validate;
 use crate::compartment::{SALT_LEN, commitment_digest};
@@ -23,15 +22,15 @@ use crate::{entry, ledger};
 
 /// The decision an outcome speaks of, as far as there is one.
 #[derive(Debug)]
-struct Subject {
+pub(super) struct Subject {
     decision: v1::Decision,
     decided_at_us: u64,
-    request: v1::Authorize,
-    request_id: RequestId,
-    input: Option<v1::Commitment>,
-    resource: Option<v1::Commitment>,
-    agent: Option<v1::AgentRecord>,
-    session: Option<(SessionId, v1::SessionRecord, Standing)>,
+    pub(super) request: v1::Authorize,
+    pub(super) request_id: RequestId,
+    pub(super) input: Option<v1::Commitment>,
+    pub(super) resource: Option<v1::Commitment>,
+    pub(super) agent: Option<v1::AgentRecord>,
+    pub(super) session: Option<(SessionId, v1::SessionRecord, Standing)>,
 }
 
 pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<v1::Outcome, Stop> {
@@ -41,7 +40,7 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
         .as_ref()
         .map_or(Ok(false), |subject| may_record(context, subject, &recorder))?;
     let first_key = Key::outcome_of(LeafIndex(ask.decision_index));
-    let is_first = !context.txn.contains(&first_key)?;
+    let is_first = is_first(context, &first_key, &recorder)?;
 
     // A comparison is an answer: whoever may not record for a decision could guess at its input, and learn what became of its
     // agent. That somebody tried is all that is written down.
@@ -69,7 +68,7 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
         && !notices.contains(&Notice::InputNotStated)
         && context.is_active(&recorder)?;
     let observed = match &subject {
-        Some(subject) if faithful => observe(context, ask, subject)?,
+        Some(subject) if faithful => observe(context, ask, subject, &recorder)?,
         _ => false,
     };
     // Only somebody who may record can take the place of the first outcome.
@@ -91,6 +90,31 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
             .unwrap_or_default(),
         observed,
     })
+}
+
+/// True if nobody whose word counts for as much has recorded an outcome of the decision. What an agent says of itself does not keep
+/// a gateway from being heard.
+fn is_first(
+    context: &Context<'_, '_>,
+    first_key: &Key,
+    recorder: &Identity,
+) -> Result<bool, StateError> {
+    let Some(first) = context.txn.read::<v1::LeafRecord>(first_key)? else {
+        return Ok(true);
+    };
+    if !matches!(recorder, Identity::Gateway(_)) {
+        return Ok(false);
+    }
+    let entry = ledger::entry(context.txn, LeafIndex(first.leaf))?;
+    let Some(v1::entry::Body::Outcome(outcome)) = entry.and_then(|entry| entry.body) else {
+        return Err(StateError::damaged(
+            first_key,
+            "a decision whose outcome is no outcome",
+        ));
+    };
+    Ok(outcome
+        .notices()
+        .any(|notice| notice == Notice::SelfReported))
 }
 
 fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, StateError> {
@@ -308,83 +332,4 @@ fn is_well_formed(ask: &v1::Record) -> bool {
         && ask.started_at_us <= MAX_TIME_US
         && ask.finished_at_us <= MAX_TIME_US
         && validate::is_empty_or(&ask.executed_input_digest, 32)
-}
-
-/// Makes a faithful outcome part of the history that rules read: succeeded is a response, failed or partial an error. What
-/// was not executed, or may have been, is nothing that a rule can count on.
-fn observe(
-    context: &mut Context<'_, '_>,
-    ask: &v1::Record,
-    subject: &Subject,
-) -> Result<bool, StateError> {
-    let succeeded = match ask.status() {
-        ExecutionStatus::Succeeded => true,
-        ExecutionStatus::Failed | ExecutionStatus::Partial => false,
-        ExecutionStatus::NotExecuted | ExecutionStatus::Unknown | ExecutionStatus::Unspecified => {
-            return Ok(false);
-        }
-    };
-    let (Some((session_id, session, _)), Some(agent)) = (&subject.session, &subject.agent) else {
-        return Ok(false);
-    };
-    let Some(namespace) = context.namespace(&session.namespace)? else {
-        return Ok(false);
-    };
-    let Some((digest, _)) = active_bundle(&namespace) else {
-        return Ok(false);
-    };
-    let decided_at = LeafIndex(ask.decision_index);
-    // Erased arguments are gone for rules too.
-    let committed = subject.input.as_ref();
-    let whose = Whose {
-        namespace: &session.namespace,
-        agent: &subject.request.agent,
-        owner: &agent.owner,
-        session_id: session_id.as_bytes(),
-        subject_digest: &session.subject_digest,
-    };
-    let input = compartment(context, decided_at, CompartmentKind::Input, committed)?;
-    let resource = resource_id(
-        context,
-        decided_at,
-        &subject.request,
-        subject.resource.as_ref(),
-    )?;
-    let output_is_gone = context
-        .compartments
-        .erased
-        .contains(&CompartmentKind::Output);
-    let (input, resource) = match (input, resource) {
-        (Kept::Never, _) | (_, Kept::Never) => return Ok(false),
-        (Kept::Here(input), Kept::Here(resource)) if !output_is_gone => (input, resource),
-        (Kept::Gone | Kept::Here(_), Kept::Gone | Kept::Here(_)) => {
-            let observed = context.adopt_outcome()?.observed;
-            if observed {
-                history::forget(context, &namespace, whose)?;
-            }
-            return Ok(observed);
-        }
-    };
-    let compiled = context
-        .policies
-        .get(context.txn, &session.namespace, digest)?;
-    let event = compiled.outcome_event(&ObservedOutcome {
-        time_us: context.now_us,
-        succeeded,
-        request_id: &subject.request_id.to_string(),
-        session_id: &session_id.to_string(),
-        agent: &subject.request.agent,
-        action: &subject
-            .request
-            .tool
-            .as_ref()
-            .map(action_id)
-            .unwrap_or_default(),
-        resource: &resource,
-        input: &input.content,
-        output: context.content(CompartmentKind::Output),
-    });
-    let Some(event) = event else { return Ok(false) };
-    history::step(context, &namespace, whose, &[event])?;
-    Ok(true)
 }

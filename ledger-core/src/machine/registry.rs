@@ -51,6 +51,7 @@ pub(super) fn register_agent(
     validate::names(&ask.groups)?;
     validate::attributes(&ask.attributes)?;
     validate::assurance(ask.minimum_assurance)?;
+    validate::session_issuers(ask.session_issuers)?;
     require_keys(&ask.keys)?;
     let namespace = context
         .namespace(&ask.namespace)?
@@ -76,6 +77,7 @@ pub(super) fn register_agent(
         status: IdentityStatus::Active.into(),
         suspended_by: None,
         leaf: context.leaf.0,
+        session_issuers: ask.session_issuers,
     };
     context.txn.write(Key::agent(&ask.id), &record);
     Ok(applied(&ask.namespace))
@@ -88,6 +90,7 @@ pub(super) fn update_agent(
     validate::names(&ask.groups)?;
     validate::attributes(&ask.attributes)?;
     validate::assurance(ask.minimum_assurance)?;
+    validate::session_issuers(ask.session_issuers)?;
     let mut record = context.agent(&ask.id)?.ok_or(v1::Result::NotFound)?;
     context.require(Duty::ChangeAgent, &record.namespace)?;
     require_operators(context, std::slice::from_ref(&ask.owner))?;
@@ -96,6 +99,7 @@ pub(super) fn update_agent(
     record.groups.clone_from(&ask.groups);
     record.attributes.clone_from(&ask.attributes);
     record.minimum_assurance = ask.minimum_assurance;
+    record.session_issuers = ask.session_issuers;
     record.leaf = context.leaf.0;
     context.txn.write(Key::agent(&ask.id), &record);
     Ok(applied(&record.namespace))

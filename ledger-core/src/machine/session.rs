@@ -4,7 +4,7 @@ use ledger_proto::v1::{self, CompartmentKind, IdentityStatus, SessionEndKind, Su
 
 use super::authority::Duty;
 use super::context::{Context, Stop};
-use super::delegation::{require_issuer, require_narrower, subject_assurance};
+use super::delegation::{require_issuer, require_narrower, require_others, subject_assurance};
 use super::halt::{self, Attempt};
 use super::recorded::is_gone;
 use super::{history, validate};
@@ -109,6 +109,7 @@ pub(super) fn open(
         Err(_) => None,
     };
     let issuer_may_assert = require_issuer(context, ask, &agent, parent.as_ref())?;
+    require_others(context, &agent, parent.as_ref())?;
     let above = match &parent {
         Some(parent) => read_context(context.txn, parent)?.map(|told| Some((parent, told))),
         None => Some(None),

@@ -3,9 +3,11 @@
 use ledger_proto::v1;
 
 use super::context::Stop;
+use crate::canonical;
 use crate::id::{check_namespace, check_optional_text, check_text};
 use crate::limits::{
-    MAX_ACTION_LEN, MAX_ACTS_FOR, MAX_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_VALUE_LEN,
+    MAX_ACTION_LEN, MAX_ACTS_FOR, MAX_ID_LEN, MAX_LIST_LEN, MAX_NAME_LEN, MAX_RESOURCE_LEN,
+    MAX_VALUE_LEN,
 };
 
 /// A valid field, or the rejection.
@@ -98,6 +100,11 @@ pub(super) fn assurance(number: i32) -> Result<(), Stop> {
     valid(v1::Assurance::try_from(number).is_ok())
 }
 
+/// Who may open an agent's sessions; unspecified means whoever may open any.
+pub(super) fn session_issuers(number: i32) -> Result<(), Stop> {
+    valid(v1::SessionIssuers::try_from(number).is_ok())
+}
+
 /// Action patterns: exact ids, or prefixes that end in "*"; at least one; ascending, distinct.
 pub(super) fn patterns(list: &[String]) -> Result<(), Stop> {
     valid(
@@ -125,4 +132,29 @@ pub(super) fn is_ascending<T: PartialOrd>(list: &[T]) -> bool {
 /// True if the bytes are absent or have exactly this length.
 pub(super) const fn is_empty_or(bytes: &[u8], len: usize) -> bool {
     bytes.is_empty() || bytes.len() == len
+}
+
+/// The facts in a RESOURCE compartment; none if they are malformed.
+pub(super) fn resource(content: &[u8]) -> Option<v1::ResourceFacts> {
+    let limit = usize::try_from(MAX_RESOURCE_LEN).ok()?;
+    let facts: v1::ResourceFacts = canonical::decode(content, limit).ok()?;
+    let names: Vec<&str> = facts
+        .attributes
+        .iter()
+        .map(|attribute| attribute.name.as_str())
+        .collect();
+    let valid = facts.id.len() <= MAX_VALUE_LEN
+        && facts.r#type.len() <= MAX_NAME_LEN
+        && facts.parents.len() <= MAX_LIST_LEN
+        && names.len() <= MAX_LIST_LEN
+        && is_ascending(&facts.parents)
+        && facts
+            .parents
+            .iter()
+            .all(|parent| !parent.is_empty() && parent.len() <= MAX_VALUE_LEN)
+        && is_ascending(&names)
+        && names
+            .iter()
+            .all(|name| !name.is_empty() && name.len() <= MAX_NAME_LEN);
+    valid.then_some(facts)
 }

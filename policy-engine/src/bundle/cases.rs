@@ -4,7 +4,7 @@
 //! {"cases": [{
 //!   "name": "the third refund within an hour needs approval",
 //!   "agent": {"id": "billing-bot", "owner": "alice", "groups": ["billing"], "attributes": {"team": "payments"}},
-//!   "session": {"purpose": "refunds", "issuer": "alice", "grants": {"accounts": ["A1"]}},
+//!   "session": {"purpose": "refunds", "issuer": {"operator": "alice"}, "grants": {"accounts": ["A1"]}},
 //!   "steps": [
 //!     {"at_s": 0, "request": {"action": "bank/refund", "input": {"amount": 10.50}},
 //!      "expect": {"verdict": "ALLOW", "reason": "ALLOWED_BY_POLICY", "rules": ["small-refunds"]}},
@@ -17,7 +17,8 @@
 //!
 //! JSON and not TOML, because arguments are JSON and their numbers must arrive as they were written. A step may have its own
 //! `agent` and `session`; `response` (the output, or `null`) and `error` are about the nearest request before them, or the
-//! one whose step number (from 0) `of` gives. Everything but names, `action`, `input` and `verdict` has a default.
+//! one whose step number (from 0) `of` gives. A gateway records them, named by `recorder`, unless `"self_reported": true` says that
+//! the agent did. Everything but names, `action`, `input` and `verdict` has a default.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ use crate::decision::{Reason, RuleId, Verdict};
 use crate::diagnostic::Diagnostic;
 use crate::json::Json;
 use crate::limits::{MAX_BUNDLE_BYTES, MAX_CASES, MAX_STEPS};
-use crate::request::{Agent, Request, Session};
+use crate::request::{Agent, Recorder, Request, Session};
 
 mod fields;
 mod request;
@@ -75,11 +76,15 @@ pub enum StepKind {
         of: usize,
         /// Its output: the bytes of a JSON object, if it had one.
         output: Option<Vec<u8>>,
+        /// Who says so.
+        recorder: Recorder,
     },
     /// An allowed action failed.
     Error {
         /// The step that requested it.
         of: usize,
+        /// Who says so.
+        recorder: Recorder,
     },
 }
 
@@ -236,6 +241,7 @@ fn read_outcome(at: &str, fields: &mut Fields<'_>, before: &[Step]) -> Result<St
         None => before.iter().rposition(is_request),
     };
     let of = of.ok_or_else(|| Wrong::new(at, "it is not about a request before it"))?;
+    let recorder = read_recorder(at, fields)?;
     if let Some(response) = fields.take("response") {
         let output = match response {
             Json::Null => None,
@@ -244,13 +250,33 @@ fn read_outcome(at: &str, fields: &mut Fields<'_>, before: &[Step]) -> Result<St
                 return Err(Wrong::new(at, "`response` is neither an object nor `null`"));
             }
         };
-        return Ok(StepKind::Response { of, output });
+        return Ok(StepKind::Response {
+            of,
+            output,
+            recorder,
+        });
     }
     match fields.take("error") {
-        Some(Json::Bool(true)) => Ok(StepKind::Error { of }),
+        Some(Json::Bool(true)) => Ok(StepKind::Error { of, recorder }),
         _ => Err(Wrong::new(
             at,
             "it has no `request`, no `response` and no `error: true`",
+        )),
+    }
+}
+
+fn read_recorder(at: &str, fields: &mut Fields<'_>) -> Result<Recorder, Wrong> {
+    let gateway = fields.optional("recorder", Fields::string)?;
+    let self_reported = fields.optional("self_reported", Fields::boolean)?;
+    match (gateway, self_reported.unwrap_or(false)) {
+        (Some(_), true) => Err(Wrong::new(
+            at,
+            "`recorder` names a gateway, and what is `self_reported` has none",
+        )),
+        (Some(gateway), false) if gateway.is_empty() => Err(Wrong::new(at, "`recorder` is empty")),
+        (None, true) => Ok(Recorder::Agent),
+        (gateway, false) => Ok(Recorder::Gateway(
+            gateway.unwrap_or_else(|| "gateway".to_owned()),
         )),
     }
 }

@@ -30,23 +30,16 @@ fn past(condition: &str) -> String {
 /// A finding, a rule that has it, and one that does not.
 type Row = (&'static str, String, String);
 
-fn past_and_claims() -> Vec<Row> {
+fn about_the_past() -> Vec<Row> {
     let event = |kind: &str| format!("Countersign::Action::\"bank/pay\"::{kind}");
-    let claims = "context.request.claims.hasTag(\"ok\")";
-    let granted = "context.session.grants.hasTag(\"ok\")";
     vec![
         (
-            "rests on claims alone",
-            when(claims),
-            when(&format!("{claims} && {granted}")),
-        ),
-        (
-            "counts `::response` events",
+            "counts events of outcomes",
             past(&format!("count_within(1h, {}{{}}) < 3", event("response"))),
             past(&format!("count_within(1h, {}{{}}) < 3", event("allowed"))),
         ),
         (
-            "counts `::response` events",
+            "counts events of outcomes",
             past(&format!(
                 "bind(spent, sum_within(a, 1h, {}{{input.amount: a}}), spent < 3)",
                 event("response")
@@ -93,7 +86,7 @@ fn never() -> Vec<Row> {
 
 #[test]
 fn each_finding_is_found_where_it_is_and_nowhere_else() {
-    for (finding, bad, good) in [past_and_claims(), never()].concat() {
+    for (finding, bad, good) in [about_the_past(), never()].concat() {
         let found = said(&bad);
         assert!(
             found.iter().any(|said| said.contains(finding)),
@@ -106,6 +99,95 @@ fn each_finding_is_found_where_it_is_and_nowhere_else() {
         );
         assert_eq!(said(&good), Vec::<String>::new(), "{good}");
     }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
+fn a_permit_that_the_agents_own_word_can_satisfy_is_found_on_every_way() {
+    let own = |rules: &str| {
+        let found = said(rules);
+        let text = "the permit can be satisfied by the agent's own word: ";
+        let mut words = found
+            .iter()
+            .filter_map(|said| Some(said.split_once(text)?.1.to_owned()));
+        words.next()
+    };
+    let event =
+        |kind: &str| format!("formerly within 1h Countersign::Action::\"bank/pay\"::{kind}{{}}");
+    let claims = "context.request.claims.hasTag(\"ok\")";
+    let granted = "context.session.grants.hasTag(\"ok\")";
+    let purpose = "context.session has purpose && context.session.purpose == \"payout\"";
+    let operator = "context.session.issuer has operator && context.session.issuer.operator == Countersign::Operator::\"ada\"";
+    let subject = "context.session has subject && context.session.subject.sub == \"carol\"";
+    let both = "context.request.assurance == \"BOTH_SIGNED\"";
+    let agents = "context.session.issuer has agent";
+    for condition in [
+        claims.to_owned(),
+        format!("!({claims})"),
+        "context.session.delegated".to_owned(),
+        agents.to_owned(),
+        format!("{agents} && context.session.issuer.agent == Countersign::Agent::\"boss\""),
+        // Who the agent is, and what it asks for, bounds the permit; nobody vouches for the claim by it.
+        format!(
+            "{claims} && principal in Countersign::Group::\"payers\" && context.input.amount < 10"
+        ),
+        format!("{claims} && resource == Countersign::Resource::\"a\""),
+        // One way of several.
+        format!("{granted} || {claims}"),
+        format!("{claims} && ({granted} || context.input.amount < 10)"),
+        format!("if {granted} then context.input.amount < 10 else {claims}"),
+        format!("!({granted} || !({claims}))"),
+        format!("{claims} && !({granted})"),
+        format!("{claims} && context.request.assurance != \"BOTH_SIGNED\""),
+    ] {
+        assert!(own(&when(&condition)).is_some(), "{condition}");
+    }
+    for condition in [
+        "context.input.amount < 10".to_owned(),
+        granted.to_owned(),
+        purpose.to_owned(),
+        operator.to_owned(),
+        format!("{claims} && {granted}"),
+        format!("{claims} && {purpose}"),
+        format!("{claims} && {operator}"),
+        format!("{claims} && {subject}"),
+        format!("{claims} && {both}"),
+        format!("{claims} && context.request has presenter"),
+        format!("{claims} && resource.type == \"open\""),
+        format!("{claims} && !({agents})"),
+        format!("({claims} || context.input.amount < 10) && {granted}"),
+        format!("if {granted} then {claims} else context.input.amount < 10"),
+        format!("{granted} && ({claims} || !({claims}))"),
+    ] {
+        assert_eq!(own(&when(&condition)), None, "{condition}");
+    }
+    let (reported, recorded) = (event("self_reported_response"), event("response"));
+    for condition in [
+        reported.clone(),
+        format!("!({})", event("self_reported_error")),
+        format!("({recorded}) || ({reported})"),
+        format!("({reported}) && ({})", event("allowed")),
+        "count_within(1h, Countersign::Action::\"bank/pay\"::self_reported_response{}) > 1"
+            .to_owned(),
+    ] {
+        assert!(own(&past(&condition)).is_some(), "{condition}");
+    }
+    for condition in [
+        recorded.clone(),
+        format!("!({})", event("error")),
+        format!("({recorded}) && ({reported})"),
+        event("allowed"),
+    ] {
+        assert_eq!(own(&past(&condition)), None, "{condition}");
+    }
+    let both = format!("permit ({SCOPE}) when {{ {claims} }} when temporal {{ {recorded} }};");
+    assert_eq!(own(&format!("@id(\"a\")\n{both}")), None);
+    assert_eq!(
+        own(&format!("@id(\"a\") @approvers(\"sre\")\n{both}")),
+        None
+    );
+    let forbid = format!("@id(\"a\")\nforbid ({SCOPE}) when {{ {claims} }};");
+    assert_eq!(own(&forbid), None);
 }
 
 #[test]

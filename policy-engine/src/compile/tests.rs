@@ -103,6 +103,31 @@ fn annotations_mean_what_they_say_or_are_refused() {
 }
 
 #[test]
+fn who_said_a_fact_cannot_be_left_out_of_a_comparison() {
+    let has = "context.session.issuer has operator && context.session.issuer.operator";
+    for condition in [
+        "context.session.issuer == \"ada\"".to_owned(),
+        "context.session.issuer == Countersign::Operator::\"ada\"".to_owned(),
+        "context.session.issuer.operator == Countersign::Operator::\"ada\"".to_owned(),
+        "context.session.issuer.id == \"ada\"".to_owned(),
+        format!("{has} == \"ada\""),
+        format!("{has} == Countersign::Agent::\"ada\""),
+        "context.session.purpose == \"payout\"".to_owned(),
+        "context.session.subject.sub == \"carol\"".to_owned(),
+    ] {
+        for effect in ["permit", "forbid"] {
+            let scope = format!("(principal, action == {LOGIN}, resource)");
+            only(&format!(
+                "@id(\"a\") {effect} {scope} when {{ {condition} }};"
+            ));
+        }
+    }
+    compiled(&format!(
+        "@id(\"a\") permit (principal, action, resource) when {{ {has} == Countersign::Operator::\"ada\" }};"
+    ));
+}
+
+#[test]
 fn findings_name_the_file_the_line_and_the_rule() {
     let finding = only("@id(\"fine\") permit (principal, action, resource);\n@id(\"a\")\npermit (principal, action,\n  resource) when { context.nope };".replace(", action,", ", action == Countersign::Action::\"login\",").as_str());
     assert_eq!(
@@ -374,7 +399,7 @@ fn warned(rule: &str) -> String {
 }
 
 #[test]
-fn a_permit_that_rests_on_claims_alone_is_warned_of() {
+fn a_permit_that_rests_on_the_agents_own_word_is_warned_of() {
     let permit = |scope: &str, when: &str| {
         warned(&format!("@id(\"a\") permit ({scope}) when {{ {when} }};"))
     };
@@ -384,10 +409,11 @@ fn a_permit_that_rests_on_claims_alone_is_warned_of() {
     let login = format!("principal, action == {LOGIN}, resource");
     let granted = format!("{claims} && context.session.grants.hasTag(\"admin\")");
     let admins = "principal in Countersign::Group::\"admins\", action, resource";
-    assert!(permit(anybody, claims).contains("claims alone"));
-    assert!(permit(&login, &with_input).contains("claims alone"));
+    let own = "own word: context.request.claims";
+    assert!(permit(anybody, claims).contains(own));
+    assert!(permit(&login, &with_input).contains(own));
+    assert!(permit(admins, claims).contains(own));
     assert_eq!(permit(anybody, &granted), "");
-    assert_eq!(permit(admins, claims), "");
     assert_eq!(
         permit(anybody, "context.request.assurance == \"BOTH_SIGNED\""),
         ""
@@ -405,7 +431,7 @@ fn a_rule_that_reads_the_wrong_events_is_warned_of() {
     assert!(temporal("permit", asked()).contains("::request"));
     assert_eq!(temporal("forbid", asked()), "");
     let capped = |kind: &str| format!("count_within(1h, {LOGIN}::{kind}{{}}) < 5");
-    assert!(temporal("permit", capped("response")).contains("::response"));
+    assert!(temporal("permit", capped("response")).contains("events of outcomes"));
     assert_eq!(temporal("permit", capped("allowed")), "");
     let last = format!("previous within 1h {LOGIN}::allowed{{}}");
     assert!(temporal("permit", last).contains("any kind"));

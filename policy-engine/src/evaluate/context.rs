@@ -9,9 +9,9 @@ use cedar_policy_core::ast::{Context, Name, PartialValue, Value as Cedar};
 use cedar_policy_core::extensions::Extensions;
 use dogwood_language::Value as Dogwood;
 
-use crate::evaluate::names::{Names, uid};
+use crate::evaluate::names::{AGENT, GATEWAY, Names, uid};
 use crate::evaluate::slices::Needs;
-use crate::request::Request;
+use crate::request::{Issuer, Request};
 use crate::value::Value;
 
 /// The id of the entity that carries the session's grants.
@@ -27,7 +27,9 @@ enum Fact<'a> {
     Texts(Vec<&'a str>),
     /// Microseconds since 1970.
     Time(u64),
+    Agent(&'a str),
     Gateway(&'a str),
+    Operator(&'a str),
     Grants(&'static str),
     Record(Group<'a>),
 }
@@ -95,8 +97,7 @@ fn session(request: &Request) -> Result<Group<'_>, Unrepresentable> {
     let session = &request.session;
     let mut group = vec![
         ("id", Fact::Text(&session.id)),
-        ("purpose", Fact::Text(&session.purpose)),
-        ("issuer", Fact::Text(&session.issuer)),
+        ("issuer", Fact::Record(vec![issuer(&session.issuer)])),
         ("delegated", Fact::Bool(session.delegated)),
         (
             "seq",
@@ -105,6 +106,9 @@ fn session(request: &Request) -> Result<Group<'_>, Unrepresentable> {
         ("openedAt", time(session.opened_at_us)?),
         ("grants", Fact::Grants(GRANTS)),
     ];
+    if let Some(purpose) = &session.purpose {
+        group.push(("purpose", Fact::Text(purpose)));
+    }
     if let Some(subject) = &session.subject {
         group.push((
             "subject",
@@ -116,6 +120,16 @@ fn session(request: &Request) -> Result<Group<'_>, Unrepresentable> {
         ));
     }
     Ok(group)
+}
+
+/// The kind is the attribute's name and the type of its value, so that no rule can take one kind for another.
+fn issuer(issuer: &Issuer) -> (&'static str, Fact<'_>) {
+    let fact = match issuer {
+        Issuer::Operator(id) => Fact::Operator(id),
+        Issuer::Gateway(id) => Fact::Gateway(id),
+        Issuer::Agent(id) => Fact::Agent(id),
+    };
+    (issuer.kind(), fact)
 }
 
 fn presentation(request: &Request) -> Group<'_> {
@@ -148,7 +162,9 @@ fn record_for_cedar(names: &Names, group: &Group<'_>) -> Result<Cedar, Unreprese
             Fact::Bool(value) => Cedar::from(*value),
             Fact::Texts(texts) => texts_for_cedar(texts.iter().copied()),
             Fact::Time(us) => made_by(&names.datetime, &written(*us))?,
+            Fact::Agent(id) => Cedar::from(uid(&names.agent, id)),
             Fact::Gateway(id) => Cedar::from(uid(&names.gateway, id)),
+            Fact::Operator(id) => Cedar::from(uid(&names.operator, id)),
             Fact::Grants(id) => Cedar::from(uid(&names.grants, id)),
             Fact::Record(inner) => record_for_cedar(names, inner)?,
         };
@@ -212,7 +228,9 @@ fn record_for_dogwood(group: &Group<'_>) -> Dogwood {
                     .collect(),
             ),
             Fact::Time(_) => continue,
-            Fact::Gateway(id) => entity_for_dogwood("Countersign::Gateway", id),
+            Fact::Agent(id) => entity_for_dogwood(AGENT, id),
+            Fact::Gateway(id) => entity_for_dogwood(GATEWAY, id),
+            Fact::Operator(id) => entity_for_dogwood("Countersign::Operator", id),
             Fact::Grants(id) => entity_for_dogwood("Countersign::Grants", id),
             Fact::Record(inner) => record_for_dogwood(inner),
         };

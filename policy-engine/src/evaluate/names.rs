@@ -9,6 +9,8 @@ use cedar_policy_core::parser::err::ParseErrors;
 pub(crate) const ACTION_PATH: [&str; 2] = ["Countersign", "Action"];
 /// The type of every principal.
 pub(crate) const AGENT: &str = "Countersign::Agent";
+/// The type of whoever presents requests and records outcomes for agents.
+pub(crate) const GATEWAY: &str = "Countersign::Gateway";
 /// The type of every resource.
 pub(crate) const RESOURCE: &str = "Countersign::Resource";
 
@@ -35,7 +37,7 @@ impl Names {
         Ok(Self {
             action: name("Countersign::Action")?,
             agent: name(AGENT)?,
-            gateway: name("Countersign::Gateway")?,
+            gateway: name(GATEWAY)?,
             grants: name("Countersign::Grants")?,
             group: name("Countersign::Group")?,
             operator: name("Countersign::Operator")?,

@@ -44,6 +44,10 @@ const RULES: &str = r#"
   when temporal { exists (u: String). (formerly within 20m (Countersign::Action::"read"::allowed{ input.user: u } && formerly within 30m Countersign::Action::"login"::allowed{ input.user: u, sessionId: context.session.id })) };
 @id("owner") forbid (principal in Countersign::Group::"g1", action == Countersign::Action::"approve", resource)
   when temporal { formerly within 10m Countersign::Action::"read"::denied{ callerPrincipal: principal } } unless { principal.owner == Countersign::Operator::"o1" };
+@id("reported") permit (principal, action == Countersign::Action::"deploy", resource)
+  when temporal { formerly within 1h Countersign::Action::"read"::self_reported_response{ recorder: principal } };
+@id("by-gate") permit (principal, action == Countersign::Action::"approve", resource)
+  when temporal { formerly within 1h Countersign::Action::"login"::response{ recorder: Countersign::Gateway::"gate" } };
 @id("errs") permit (principal, action == Countersign::Action::"bank/pay", resource)
   when { context.input.amount * 9223372036854775807 > 0 };
 @id("plain") forbid (principal, action in Countersign::Action::"CallTool", resource)
@@ -217,9 +221,12 @@ fn play(seed: u64, requests: u64, determined: &mut BTreeMap<String, u32>) {
             *determined.entry(rule).or_default() += 1;
         }
         // A second later, because that is all that Dogwood's clock can tell apart.
-        let at = |seconds: i64, kind| Event {
+        let gateway = dice.pick(&["gate", "door"]).to_owned();
+        let at = |seconds: i64, kind: EventKind| Event {
             time_ns: asked.time_ns + seconds * 1_000_000_000,
             kind,
+            recorder: matches!(kind, EventKind::Response | EventKind::Error)
+                .then(|| gateway.clone()),
             ..asked.clone()
         };
         if !is_allow {
@@ -230,8 +237,16 @@ fn play(seed: u64, requests: u64, determined: &mut BTreeMap<String, u32>) {
         match dice.roll(4) {
             0 => {}
             1 => both.step(at(2, EventKind::Error)),
-            _ => {
-                let mut response = at(2, EventKind::Response);
+            roll => {
+                let self_reported = roll == 2;
+                let mut response = at(
+                    2,
+                    if self_reported {
+                        EventKind::SelfReportedResponse
+                    } else {
+                        EventKind::Response
+                    },
+                );
                 if request.action == "bank/pay" && dice.roll(2) == 0 {
                     let balance = Value::Long(i64::try_from(dice.roll(100)).unwrap());
                     response.output = Some(Value::Record([("balance".to_owned(), balance)].into()));
@@ -261,6 +276,7 @@ fn random_histories_are_judged_as_dogwood_judges_them() {
     );
     let decided: BTreeSet<&str> = determined.keys().map(String::as_str).collect();
     let expected = [
+        "by-gate",
         "cap",
         "correlated",
         "distinct",
@@ -274,6 +290,7 @@ fn random_histories_are_judged_as_dogwood_judges_them() {
         "owner",
         "plain",
         "previous",
+        "reported",
         "since",
         "since-positive",
         "sum",

@@ -17,6 +17,7 @@ use crate::evaluate::context::{self, value_for_dogwood};
 use crate::evaluate::entities::attributes_for_dogwood;
 use crate::evaluate::explain::Measured;
 use crate::evaluate::names::{ACTION_PATH, AGENT, RESOURCE, uid};
+use crate::history::cell::field;
 use crate::history::plan::Plan;
 use crate::history::view::{Unreadable, View};
 use crate::history::{Event, EventKind, Fingerprint, Starts};
@@ -133,6 +134,9 @@ pub(crate) fn played(event: &Event) -> dogwood_language::EventBuilder {
         .logged_field("requestId", text(&event.request_id))
         .logged_field("sessionId", text(&event.session_id))
         .logged_field("input", value_for_dogwood(&event.input));
+    if let Some(recorder) = field(event, &["recorder".to_owned()]) {
+        builder = builder.logged_field("recorder", recorder);
+    }
     if let Some(output) = &event.output {
         builder = builder.logged_field("output", value_for_dogwood(output));
     }
@@ -174,7 +178,11 @@ pub(crate) fn decision_event(
 pub(super) fn event(request: &Request, kind: EventKind, input: Value) -> Option<Event> {
     let verdict = match kind {
         EventKind::Allowed | EventKind::Denied => 1,
-        EventKind::Request | EventKind::Response | EventKind::Error => 0,
+        EventKind::Request
+        | EventKind::Response
+        | EventKind::Error
+        | EventKind::SelfReportedResponse
+        | EventKind::SelfReportedError => 0,
     };
     Some(Event {
         time_ns: time_ns(request.time_us)?.checked_add(verdict)?,
@@ -186,6 +194,7 @@ pub(super) fn event(request: &Request, kind: EventKind, input: Value) -> Option<
         resource: request.resource.id.clone(),
         input,
         output: None,
+        recorder: None,
     })
 }
 

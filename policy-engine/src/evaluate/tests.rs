@@ -1,6 +1,5 @@
 //! Decisions, from requests to reasons.
 
-
 use crate::fixtures::{HOUR_US, SECOND_US, START_US, World, compiled, ids, request, starts_at};
 use crate::*;
 
@@ -242,20 +241,21 @@ fn approvers_are_a_condition_whatever_the_rule_says_besides() {
         "when { !(context.request has approval) || context.request.approval.count < 9 }",
         "when temporal { !(formerly within 1h Countersign::Action::\"bank/pay\"::allowed{}) }",
     ] {
-        let rules = format!(
-            "@id(\"two\") @approvers(\"sre:2\") permit (principal, action, resource) {condition};"
-        );
+        let scope = "(principal, action == Countersign::Action::\"bank/pay\", resource)";
+        let rules = format!("@id(\"two\") @approvers(\"sre:2\") permit {scope} {condition};");
         let mut world = World::new(&rules);
         let decision = world.decide(&pay(1)).decision;
         // Where the rule forbids what it demands, nothing can lift the denial; it is no ALLOW either.
-        let expected = match condition.contains("unless") {
-            true => Verdict::Deny,
-            false => Verdict::Escalate,
+        let expected = if condition.contains("unless") {
+            Verdict::Deny
+        } else {
+            Verdict::Escalate
         };
         assert_eq!(decision.verdict, expected, "{condition}");
     }
     let rules = "@id(\"two\") @approvers(\"sre:2\") permit (principal, action, resource);
-        @id(\"any\") permit (principal, action, resource) when { context.input.amount < 5 };";
+        @id(\"any\") permit (principal, action == Countersign::Action::\"bank/pay\", resource)
+          when { context.input.amount < 5 };";
     assert_eq!(ids(&decide(rules, &pay(1))), ["any"]);
     assert_eq!(decide(rules, &pay(9)).verdict, Verdict::Escalate);
 }
@@ -293,12 +293,14 @@ fn deciding_changes_nothing_and_repeats_exactly() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn an_outcome_that_does_not_fit_is_no_event() {
     let compiled = compiled(PERMIT_ALL);
     let outcome =
         |action: &'static str, input: &'static str, output: Option<&'static str>| Outcome {
             time_us: START_US,
             succeeded: true,
+            recorder: &Recorder::Agent,
             request_id: "r",
             session_id: "s",
             agent: "a",
@@ -312,8 +314,12 @@ fn an_outcome_that_does_not_fit_is_no_event() {
         .outcome_event(&outcome("bank/pay", input, Some("{\"balance\": 7}")))
         .unwrap();
     assert_eq!(
-        (event.kind, event.time_ns),
-        (EventKind::Response, 1_767_225_600_000_000_000)
+        (event.kind, event.time_ns, &event.recorder),
+        (
+            EventKind::SelfReportedResponse,
+            1_767_225_600_000_000_000,
+            &None
+        )
     );
     assert_eq!(
         event.output,
@@ -328,14 +334,25 @@ fn an_outcome_that_does_not_fit_is_no_event() {
             .output,
         None
     );
-    let failed = Outcome {
-        succeeded: false,
-        ..outcome("bank/pay", input, Some("not json"))
-    };
-    assert_eq!(
-        compiled.outcome_event(&failed).unwrap().kind,
-        EventKind::Error
-    );
+    let gate = Recorder::Gateway("gate".to_owned());
+    for (recorder, succeeded, kind) in [
+        (&Recorder::Agent, false, EventKind::SelfReportedError),
+        (&gate, false, EventKind::Error),
+        (&gate, true, EventKind::Response),
+    ] {
+        let output = (!succeeded).then_some("not json");
+        let event = compiled.outcome_event(&Outcome {
+            succeeded,
+            recorder,
+            ..outcome("bank/pay", input, output)
+        });
+        let event = event.unwrap();
+        let by_gateway = *recorder == gate;
+        assert_eq!(
+            (event.kind, event.recorder),
+            (kind, by_gateway.then(|| "gate".to_owned()))
+        );
+    }
     for misuse in [
         outcome("nope", input, None),
         outcome("CallTool", "{}", None),

@@ -3,7 +3,7 @@
 use dogwood_language::Value as Dogwood;
 
 use crate::evaluate::context::value_for_dogwood;
-use crate::evaluate::names::{AGENT, RESOURCE};
+use crate::evaluate::names::{AGENT, GATEWAY, RESOURCE};
 use crate::history::records::CellId;
 use crate::history::series::Measure;
 use crate::history::{Event, EventKind};
@@ -159,6 +159,11 @@ pub(crate) fn field(event: &Event, path: &[String]) -> Option<Dogwood> {
         "sessionId" => Dogwood::String(event.session_id.clone()),
         "callerPrincipal" => entity(AGENT, &event.agent),
         "callerResource" => entity(RESOURCE, &event.resource),
+        "recorder" => match &event.recorder {
+            Some(gateway) => entity(GATEWAY, gateway),
+            None if event.kind.is_outcome() => entity(AGENT, &event.agent),
+            None => return None,
+        },
         _ => return None,
     };
     rest.is_empty().then_some(scalar)

@@ -37,6 +37,9 @@ struct EventWire {
     /// Canonical bytes of a value; no value has none.
     #[prost(bytes = "vec", tag = "9")]
     output: Vec<u8>,
+    /// The gateway that recorded an outcome; none for what an agent reports.
+    #[prost(string, tag = "10")]
+    recorder: String,
 }
 
 /// Checks a record of a partition by its key inside the partition. For the header, which is there exactly if anything is, it
@@ -77,6 +80,7 @@ pub(crate) fn event_to_bytes(event: &Event) -> Vec<u8> {
             .as_ref()
             .map(Value::to_bytes)
             .unwrap_or_default(),
+        recorder: event.recorder.clone().unwrap_or_default(),
     }
     .encode_to_vec()
 }
@@ -87,9 +91,15 @@ pub(crate) fn event_from_bytes(bytes: &[u8]) -> Result<Event, NotCanonical> {
         [] => None,
         bytes => Some(Value::from_bytes(bytes).map_err(|_| NotCanonical)?),
     };
+    let kind = kind_from(wire.kind).ok_or(NotCanonical)?;
+    // A gateway's outcome names the gateway, and nothing else does.
+    let by_gateway = matches!(kind, EventKind::Response | EventKind::Error);
+    if by_gateway == wire.recorder.is_empty() {
+        return Err(NotCanonical);
+    }
     let event = Event {
         time_ns: wire.time_ns,
-        kind: kind_from(wire.kind).ok_or(NotCanonical)?,
+        kind,
         request_id: wire.request_id,
         session_id: wire.session_id,
         agent: wire.agent,
@@ -97,6 +107,7 @@ pub(crate) fn event_from_bytes(bytes: &[u8]) -> Result<Event, NotCanonical> {
         resource: wire.resource,
         input: Value::from_bytes(&wire.input).map_err(|_| NotCanonical)?,
         output,
+        recorder: by_gateway.then_some(wire.recorder),
     };
     if event_to_bytes(&event) == bytes {
         Ok(event)
@@ -112,6 +123,8 @@ fn kind_to(kind: EventKind) -> u32 {
         EventKind::Denied => 3,
         EventKind::Response => 4,
         EventKind::Error => 5,
+        EventKind::SelfReportedResponse => 6,
+        EventKind::SelfReportedError => 7,
     }
 }
 
@@ -122,6 +135,8 @@ fn kind_from(kind: u32) -> Option<EventKind> {
         3 => Some(EventKind::Denied),
         4 => Some(EventKind::Response),
         5 => Some(EventKind::Error),
+        6 => Some(EventKind::SelfReportedResponse),
+        7 => Some(EventKind::SelfReportedError),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::compile::Compiled;
+use crate::history::Event;
 use crate::history::NS_PER_S;
 use crate::history::cell::Spec;
 use crate::history::codec::event_to_bytes;
@@ -15,7 +16,6 @@ use crate::history::records::{
 };
 use crate::history::series::{Measure, Series};
 use crate::history::tracking::{Kept, Tracking, kept};
-use crate::history::{Event, EventKind};
 use crate::limits::{CELLS_PER_STEP, MAX_HISTORY_BYTES, MAX_HISTORY_EVENTS, OUTCOME_RESERVE};
 use crate::value::Value;
 
@@ -142,9 +142,10 @@ fn add<R: RecordsMut>(
     header.until_ns = header.until_ns.max(until_ns);
     let logged = kept.logged.as_ref().map(|fields| logged(event, fields));
     let size = logged.as_ref().map_or(0, Vec::len);
-    let times = match event.kind {
-        EventKind::Response | EventKind::Error => OUTCOME_RESERVE,
-        EventKind::Request | EventKind::Allowed | EventKind::Denied => 1,
+    let times = if event.kind.is_outcome() {
+        OUTCOME_RESERVE
+    } else {
+        1
     };
     if !has_room(header.held.values().map(Series::all), times) {
         header.blind_until_ns = header.blind_until_ns.max(until_ns);

@@ -52,7 +52,7 @@ impl Tracking {
         for (action, kind) in reads.topics.keys() {
             let topic = self.topic(action, *kind);
             topic.keep_s = topic.keep_s.max(reads.reach_s);
-            if matches!(kind, EventKind::Response | EventKind::Error) {
+            if kind.is_outcome() {
                 self.awaited.insert(action.clone());
             }
         }

@@ -11,13 +11,18 @@ pub(crate) const NAMESPACE: &str = "Countersign";
 
 /// The schema template: who acts, on what, in which session. A hand-written schema contains it unchanged and adds actions; a
 /// generated one starts with it.
+///
+/// Of an `Issuer` exactly one attribute is there, whose name says what kind of identity opened the session. `purpose` and `subject` are
+/// there only if somebody other than an agent vouches for them; what an agent says of itself is in `claims`, under `purpose`,
+/// `subject.iss` and `subject.sub`.
 pub const TEMPLATE: &str = r#"namespace Countersign {
   entity Group in [Group]; entity Operator; entity Gateway; entity Grants tags Set<String>;
   @mcp_principal("Agent") entity Agent in [Group] = { owner: Operator } tags String;
   @mcp_resource("Resource") entity Resource in [Resource] = { type: String } tags String;
   @mcp_context("system") type SystemContext = { now: datetime };
   type Subject = { iss: String, sub: String, assurance: String };
-  @mcp_context("session") type SessionContext = { id: String, purpose: String, issuer: String,
+  type Issuer = { operator?: Operator, gateway?: Gateway, agent?: Agent };
+  @mcp_context("session") type SessionContext = { id: String, purpose?: String, issuer: Issuer,
     delegated: Bool, seq: Long, openedAt: datetime, subject?: Subject, grants: Grants };
   type Approval = { groups: Set<String>, count: Long };
   @mcp_context("request") type RequestContext = { presenter?: Gateway, assurance: String,

@@ -221,7 +221,7 @@ fn actions_that_the_engine_could_not_fill_in_are_refused() {
         let findings = refusals(&with(&format!("\n{}", GOOD.replacen(from, to, 1))));
         assert_eq!(findings.len(), 1, "{to}: {findings:?}");
         assert!(findings[0].message.contains(part), "{to}: {findings:?}");
-        assert_eq!(findings[0].line, Some(14), "{to}: {findings:?}");
+        assert_eq!(findings[0].line, Some(15), "{to}: {findings:?}");
     }
     let long = format!("action \"{}\"", "x".repeat(257));
     assert_eq!(
@@ -235,7 +235,7 @@ fn actions_that_the_engine_could_not_fill_in_are_refused() {
 #[test]
 fn syntax_errors_name_their_line() {
     let findings = refusals(&with("\n\nentity;"));
-    assert_eq!((findings.len(), findings[0].line), (1, Some(15)));
+    assert_eq!((findings.len(), findings[0].line), (1, Some(16)));
     let findings = refusals(&with("\n\ntype A = Nowhere;"));
     assert_eq!(findings.len(), 1);
 }

@@ -27,6 +27,7 @@ mod minority;
 mod partitions;
 mod peers;
 mod people;
+mod provenance;
 mod replay;
 mod script;
 mod shapes;

@@ -258,7 +258,7 @@ async fn an_agent_is_suspended_goes_on_and_is_stopped_for_good() {
     let show = || cli.must(&["agent", "show", "agent-0", "--json"]).json();
     let expected = json!({
         "id": "agent-0", "namespace": "team", "owner": "olive",
-        "status": "SUSPENDED", "groups": [], "index": suspended["index"],
+        "status": "SUSPENDED", "groups": [], "index": suspended["index"], "session_issuers": "ANYBODY",
     });
     assert_eq!(show(), expected);
     let entry = suspended["index"].to_string();

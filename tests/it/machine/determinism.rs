@@ -211,8 +211,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "35622dbfb65473aa9922f374da5f7c0d68b2b6f1064722af22cca0305d58fb0a",
-        "6ac209d9001ba275cf3180b3594cc5ad1c36a74ae4c78f763429a0b9971ff42c",
+        "ab5cbe33befbd39959ea50000edc3a9d6ae527cf4cd16f5c685aea283d6942a5",
+        "53af277d80ec630afe6476f564bc8b9a13b11124a004eb5a7638c1a4034cfd7d",
     );
 }
 
@@ -220,8 +220,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "ccaaef22d463b6e29b3e06311c02eeb714efc72852f7457fd7c2c10d9f41ec4d",
-        "bad038de87b6f5fb4f9efeb1e8917afe72175c777075222c33bd0d2f1320c3e9",
+        "6071802eca578ec39f0f91d1c9f7dde5c83682e55529ce5e8040e7b8b8908cb0",
+        "9f61f1299f7037c217e90d4c38eda811526b628f3e207e8e1514651ca0056a9e",
     );
 }
 

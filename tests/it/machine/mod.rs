@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod membership;
 mod model;
+mod provenance;
 mod records;
 mod roles;
 mod sessions;

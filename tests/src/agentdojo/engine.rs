@@ -7,8 +7,8 @@ use std::path::Path;
 
 use ledger_client::bundle_dir;
 use policy_engine::{
-    Agent, Assurance, Bundle, Compiled, Reason, Rehearsal, Request, Resource, Session, StringSets,
-    Verdict,
+    Agent, Assurance, Bundle, Compiled, Issuer, Reason, Recorder, Rehearsal, Request, Resource,
+    Session, StringSets, Verdict,
 };
 
 /// 2026-01-01T00:00:00Z, when every session is opened, in microseconds since 1970.
@@ -62,8 +62,8 @@ impl Rules {
             scope,
             session: Session {
                 id: id.to_owned(),
-                purpose: purpose.to_owned(),
-                issuer: OWNER.to_owned(),
+                purpose: Some(purpose.to_owned()),
+                issuer: Issuer::Operator(OWNER.to_owned()),
                 delegated: false,
                 seq: 0,
                 opened_at_us: OPENED_US,
@@ -109,8 +109,9 @@ impl Run<'_> {
         };
         if answer == Answer::Allowed {
             self.now_us += TICK_US;
+            let agent = Recorder::Agent;
             self.rehearsal
-                .outcome(&request_id, self.now_us, succeeded, None);
+                .outcome(&request_id, self.now_us, succeeded, &agent, None);
         }
         (answer, decision.reason.as_str(), rules)
     }

@@ -133,6 +133,7 @@ impl Cluster {
             groups: Vec::new(),
             attributes: Vec::new(),
             minimum_assurance: v1::Assurance::Unspecified.into(),
+            session_issuers: v1::SessionIssuers::Unspecified.into(),
             keys: vec![enrolment(
                 &self.origin,
                 &identity,

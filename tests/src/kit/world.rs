@@ -173,6 +173,7 @@ impl World {
             attributes: Vec::new(),
             minimum_assurance: v1::Assurance::Unspecified.into(),
             keys: vec![self.enrol(&identity)],
+            session_issuers: v1::SessionIssuers::Unspecified.into(),
         };
         self.govern(Body::RegisterAgent(message));
         identity

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ledger_core::audit::Sound;
 use ledger_core::hash::TreeHash;
+use ledger_core::id::Identity;
 use ledger_proto::v1::{self, CompartmentKind, ExecutionStatus, command::Body as Ask, entry::Body};
-use policy_engine::{Agent, Assurance, Rehearsal, Request, Resource, StringSets, Subject};
+use policy_engine::{
+    Agent, Assurance, Issuer, Recorder, Rehearsal, Request, Resource, StringSets, Subject,
+};
 
 use super::super::audit::{every_entry, progress};
 use super::super::connection::{Connection, Speaker, block_on};
@@ -58,6 +61,8 @@ pub(super) struct Ended {
     pub(super) time_us: u64,
     /// False if the action failed.
     pub(super) succeeded: bool,
+    /// Who says so.
+    pub(super) recorder: Recorder,
     /// The JSON that it gave, if it is known.
     pub(super) output: Option<Vec<u8>>,
 }
@@ -69,6 +74,7 @@ impl Ended {
             &self.request_id,
             self.time_us,
             self.succeeded,
+            &self.recorder,
             self.output.as_deref(),
         );
     }
@@ -172,11 +178,24 @@ impl Past {
                     request_id: request_id.clone(),
                     time_us: entry.time_us,
                     succeeded: record.status() == ExecutionStatus::Succeeded,
+                    recorder: recorder(outcome),
                     output: output.map(|output| output.content.clone()),
                 }));
             }
             _ => {}
         }
+    }
+}
+
+/// Whose word an outcome is.
+fn recorder(outcome: &v1::Outcome) -> Recorder {
+    let recorder = outcome.recorder.as_ref();
+    match recorder.and_then(|recorder| Identity::parse(recorder).ok()) {
+        Some(Identity::Gateway(id)) => Recorder::Gateway(id),
+        Some(
+            Identity::Agent(_) | Identity::Operator(_) | Identity::Node(_) | Identity::Recovery,
+        )
+        | None => Recorder::Agent,
     }
 }
 
@@ -230,6 +249,8 @@ fn of_file(path: &Path, sessions: Option<&Path>) -> Result<Past, Failure> {
             request_id: request.request_id.clone(),
             time_us: now_us,
             succeeded: action.status == ExecutionStatus::Succeeded,
+            // As `replay` does it: the agents record for themselves.
+            recorder: Recorder::Agent,
             output: None,
         });
         past.steps.push(Step::Asked(Box::new(Asked {
@@ -264,8 +285,8 @@ fn request(session: &Session, action: &Action, place: usize, opening: &Opening) 
         },
         session: policy_engine::Session {
             id: id.chars().take(32).collect(),
-            purpose: told.purpose,
-            issuer: OWNER.to_owned(),
+            purpose: Some(told.purpose).filter(|purpose| !purpose.is_empty()),
+            issuer: Issuer::Operator(OWNER.to_owned()),
             delegated: false,
             seq: 0,
             opened_at_us: 0,

@@ -41,6 +41,10 @@ impl<'a> Fields<'a> {
         })
     }
 
+    pub(super) fn at(&self) -> &str {
+        &self.at
+    }
+
     pub(super) fn take(&mut self, name: &str) -> Option<&'a Json> {
         self.left.remove(name)
     }

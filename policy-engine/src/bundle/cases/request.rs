@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::{Fields, Wrong};
 use crate::json::Json;
-use crate::request::{Agent, Approval, Assurance, Request, Resource, Session, StringSets, Subject};
+use crate::request::{
+    Agent, Approval, Assurance, Issuer, Request, Resource, Session, StringSets, Subject,
+};
 
 /// Reads a request; who asks in which session is filled in by the caller.
 pub(super) fn read_request(at: &str, json: &Json, time_us: u64) -> Result<Request, Wrong> {
@@ -67,8 +69,8 @@ fn default_agent() -> Agent {
 pub(super) fn default_session(start_s: u64) -> Session {
     Session {
         id: "0".repeat(32),
-        purpose: String::new(),
-        issuer: "owner".to_owned(),
+        purpose: None,
+        issuer: Issuer::Operator("owner".to_owned()),
         delegated: false,
         seq: 1,
         opened_at_us: start_s.saturating_mul(1_000_000),
@@ -105,12 +107,8 @@ pub(super) fn read_session(of: &mut Fields<'_>, start_s: u64) -> Result<Option<S
     let default = default_session(start_s);
     let session = Session {
         id: fields.optional("id", Fields::string)?.unwrap_or(default.id),
-        purpose: fields
-            .optional("purpose", Fields::string)?
-            .unwrap_or(default.purpose),
-        issuer: fields
-            .optional("issuer", Fields::string)?
-            .unwrap_or(default.issuer),
+        issuer: read_issuer(&mut fields)?.unwrap_or(default.issuer),
+        purpose: fields.optional("purpose", Fields::string)?,
         delegated: fields
             .optional("delegated", Fields::boolean)?
             .unwrap_or(default.delegated),
@@ -120,8 +118,36 @@ pub(super) fn read_session(of: &mut Fields<'_>, start_s: u64) -> Result<Option<S
             .unwrap_or_default(),
         ..default_session(start_s)
     };
+    let at = fields.at().to_owned();
     fields.end()?;
+    let by_agent = matches!(session.issuer, Issuer::Agent(_));
+    if by_agent && (session.purpose.is_some() || session.subject.is_some()) {
+        return Err(Wrong::new(
+            &at,
+            "an agent opened it, so that `purpose` and `subject` reach rules as `claims` of the request",
+        ));
+    }
     Ok(Some(session))
+}
+
+fn read_issuer(of: &mut Fields<'_>) -> Result<Option<Issuer>, Wrong> {
+    let Some(mut fields) = of.object("issuer")? else {
+        return Ok(None);
+    };
+    let operator = fields.optional("operator", Fields::string)?;
+    let gateway = fields.optional("gateway", Fields::string)?;
+    let agent = fields.optional("agent", Fields::string)?;
+    let at = fields.at().to_owned();
+    fields.end()?;
+    match (operator, gateway, agent) {
+        (Some(id), None, None) => Ok(Some(Issuer::Operator(id))),
+        (None, Some(id), None) => Ok(Some(Issuer::Gateway(id))),
+        (None, None, Some(id)) => Ok(Some(Issuer::Agent(id))),
+        _ => Err(Wrong::new(
+            &at,
+            "it has not exactly one of `operator`, `gateway` and `agent`",
+        )),
+    }
 }
 
 fn read_subject(of: &mut Fields<'_>) -> Result<Option<Subject>, Wrong> {
@@ -133,9 +159,16 @@ fn read_subject(of: &mut Fields<'_>) -> Result<Option<Subject>, Wrong> {
         sub: fields.required("sub", Fields::string)?,
         assurance: fields
             .optional("assurance", Fields::string)?
-            .unwrap_or_else(|| "CLAIMED".to_owned()),
+            .unwrap_or_else(|| "ISSUER_ASSERTED".to_owned()),
     };
+    let at = fields.at().to_owned();
     fields.end()?;
+    if !["ISSUER_ASSERTED", "TOKEN_VERIFIED"].contains(&subject.assurance.as_str()) {
+        return Err(Wrong::new(
+            &at,
+            "`assurance` is neither ISSUER_ASSERTED nor TOKEN_VERIFIED; what is only claimed is among `claims`",
+        ));
+    }
     Ok(Some(subject))
 }
 

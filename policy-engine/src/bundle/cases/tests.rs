@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{MAX_CASE_FACTS_BYTES, MAX_JSON_DEPTH};
-use crate::request::Assurance;
+use crate::request::{Assurance, Issuer};
 
 fn cases(text: &str) -> Vec<Case> {
     let file = SourceFile {
@@ -72,7 +72,15 @@ fn the_documented_example_is_read() {
     };
     assert_eq!(expect, &expected);
     let output = Some(br#"{"ok":true}"#.to_vec());
-    assert_eq!(case.steps[1].kind, StepKind::Response { of: 0, output });
+    let recorder = Recorder::Gateway("gateway".to_owned());
+    assert_eq!(
+        case.steps[1].kind,
+        StepKind::Response {
+            of: 0,
+            output,
+            recorder: recorder.clone(),
+        }
+    );
     let (second, expect) = request(&case.steps[2]);
     assert_eq!((second.session.seq, second.request_id.len()), (2, 32));
     assert_ne!(second.request_id, first.request_id);
@@ -80,7 +88,7 @@ fn the_documented_example_is_read() {
         (expect.verdict, &expect.reason, &expect.rules),
         (Verdict::Escalate, &None, &None)
     );
-    assert_eq!(case.steps[3].kind, StepKind::Error { of: 2 });
+    assert_eq!(case.steps[3].kind, StepKind::Error { of: 2, recorder });
     assert_eq!(case.steps[3].time_us, first.time_us + 61_000_000);
 }
 
@@ -89,13 +97,13 @@ fn every_field_of_a_request_can_be_set() {
     let cases = cases(
         r#"{"cases": [{"name": "n", "start_s": 10, "steps": [{"at_s": 5,
             "agent": {"id": "a", "owner": "o", "groups": ["g"]},
-            "session": {"id": "s", "purpose": "p", "issuer": "i", "delegated": true,
+            "session": {"id": "s", "purpose": "p", "issuer": {"gateway": "i"}, "delegated": true,
                         "subject": {"iss": "x", "sub": "y", "assurance": "ISSUER_ASSERTED"}},
             "request": {"action": "t", "input": [1], "presenter": "gw", "assurance": "BOTH_SIGNED", "claims": {"c": ["d"]},
                         "resource": {"id": "r", "type": "k", "parents": ["p"], "attributes": {"a": "b"}},
                         "approval": {"groups": {"cfo": 2}}},
             "expect": {"verdict": "DENY", "reason": "SCHEMA_MISMATCH"}},
-            {"at_s": 5, "response": null, "of": 0}]}]}"#,
+            {"at_s": 5, "response": null, "of": 0, "self_reported": true}]}]}"#,
     );
     let (request, _) = request(&cases[0].steps[0]);
     assert_eq!(
@@ -128,11 +136,13 @@ fn every_field_of_a_request_can_be_set() {
     assert_eq!(request.approval.as_ref().unwrap().count, 2);
     assert_eq!(request.claims["c"].len(), 1);
     assert_eq!(request.input, b"[1]");
+    assert_eq!(request.session.issuer, Issuer::Gateway("i".to_owned()));
     assert_eq!(
         cases[0].steps[1].kind,
         StepKind::Response {
             of: 0,
-            output: None
+            output: None,
+            recorder: Recorder::Agent,
         }
     );
 }

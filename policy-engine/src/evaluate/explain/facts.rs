@@ -20,7 +20,7 @@ use crate::evaluate::names::uid;
 use crate::evaluate::slices::{Place, children};
 use crate::history::reads::asked_in;
 use crate::limits::{MAX_EXPLAINED_FACTS, MAX_EXPLAINED_VALUE_BYTES};
-use crate::request::{Assurance, Request};
+use crate::request::{Assurance, Issuer, Request};
 
 /// Something that rules read of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct FactRead {
 }
 
 /// Who vouches for a fact.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Voucher {
     /// The ledger itself: its clock, its sessions' state, the signatures that it checked.
     Ledger,
@@ -46,8 +46,8 @@ pub enum Voucher {
     Bundle,
     /// The gateway of this id signed it.
     Gateway(String),
-    /// The issuer of this id opened the session with it.
-    Issuer(String),
+    /// This issuer opened the session with it.
+    Issuer(Issuer),
     /// Only the agent itself.
     Agent,
 }
@@ -65,11 +65,12 @@ impl Voucher {
         }
     }
 
-    /// The id of the gateway or issuer.
-    pub fn id(&self) -> &str {
+    /// The id of the gateway, or the kind and id of the issuer, such as `operator:ada`.
+    pub fn id(&self) -> String {
         match self {
-            Self::Gateway(id) | Self::Issuer(id) => id,
-            Self::Ledger | Self::Registry | Self::Bundle | Self::Agent => "",
+            Self::Gateway(id) => id.clone(),
+            Self::Issuer(issuer) => format!("{}:{}", issuer.kind(), issuer.id()),
+            Self::Ledger | Self::Registry | Self::Bundle | Self::Agent => String::new(),
         }
     }
 }
@@ -162,11 +163,11 @@ impl Reader<'_> {
 
     /// An agent that opened its own session vouches for it alone.
     fn issuer(&self) -> Voucher {
-        let issuer = &self.request.session.issuer;
-        if *issuer == self.request.agent.id {
-            Voucher::Agent
-        } else {
-            Voucher::Issuer(issuer.clone())
+        match &self.request.session.issuer {
+            Issuer::Agent(id) if *id == self.request.agent.id => Voucher::Agent,
+            issuer @ (Issuer::Agent(_) | Issuer::Operator(_) | Issuer::Gateway(_)) => {
+                Voucher::Issuer(issuer.clone())
+            }
         }
     }
 
@@ -196,11 +197,7 @@ impl Reader<'_> {
             return None;
         }
         match (group.as_str(), attr) {
-            ("session", "purpose" | "grants") => Some(self.issuer()),
-            ("session", "subject") => Some(match &self.request.session.subject {
-                Some(subject) if subject.assurance == "CLAIMED" => Voucher::Agent,
-                Some(_) | None => self.issuer(),
-            }),
+            ("session", "purpose" | "subject" | "grants") => Some(self.issuer()),
             ("request", "claims") => Some(Voucher::Agent),
             ("system" | "session" | "request", _) => Some(Voucher::Ledger),
             _ => None,

@@ -291,7 +291,7 @@ fn everybody() -> (World, Request) {
            context.input.to == \"bob\" && principal in Countersign::Group::\"billing\" && principal.owner == Countersign::Operator::\"alice\" &&
            principal.hasTag(\"team\") && resource.hasTag(\"account\") && resource.getTag(\"account\") == \"A\" &&
            context.session.grants.hasTag(\"to\") && context.session.grants.getTag(\"to\").contains(\"bob\") &&
-           context.request.claims.hasTag(\"why\") && context.session has subject && context.session.purpose != \"\" &&
+           context.request.claims.hasTag(\"why\") && context.session has subject && context.session has purpose && context.session.purpose != \"\" &&
            Countersign::Resource::\"vault\".type == \"vault\" && context.request.assurance == \"BOTH_SIGNED\" }}
          when temporal {{ formerly within 1h Countersign::Action::\"login\"::response{{ sessionId: context.session.id, callerPrincipal: principal }} }};"
     );
@@ -345,10 +345,10 @@ fn each_fact_says_who_vouches_for_it() {
             "context.input.to = \"bob\", GATEWAY gate",
             "context.request.assurance = \"BOTH_SIGNED\", LEDGER ",
             "context.request.claims.getTag(\"why\") = [\"because\"], AGENT ",
-            "context.session.grants.getTag(\"to\") = [\"bob\"], ISSUER alice",
+            "context.session.grants.getTag(\"to\") = [\"bob\"], ISSUER operator:alice",
             &format!("context.session.id = \"{}\", LEDGER ", "5e".repeat(16)),
-            "context.session.purpose = \"refunds\", ISSUER alice",
-            "context.session.subject = absent, ISSUER alice",
+            "context.session.purpose = \"refunds\", ISSUER operator:alice",
+            "context.session.subject = absent, ISSUER operator:alice",
             "principal = Countersign::Agent::\"billing-bot\", GATEWAY gate",
             "principal in Countersign::Group::\"billing\" = true, REGISTRY ",
             "principal.getTag(\"team\") = \"payments\", REGISTRY ",
@@ -370,12 +370,8 @@ fn for_what_an_agent_says_and_signs_alone_nobody_else_vouches() {
     let (world, mut request) = everybody();
     request.presenter = None;
     request.assurance = Assurance::AgentSigned;
-    request.session.issuer.clone_from(&request.agent.id);
-    request.session.subject = Some(Subject {
-        iss: "i".to_owned(),
-        sub: "s".to_owned(),
-        assurance: "CLAIMED".to_owned(),
-    });
+    request.session.issuer = Issuer::Agent(request.agent.id.clone());
+    request.session.purpose = None;
     let told = explained(&world, &request);
     for name in [
         "context.input.to",
@@ -386,6 +382,12 @@ fn for_what_an_agent_says_and_signs_alone_nobody_else_vouches() {
         let fact = told.facts.iter().find(|fact| fact.name == name).unwrap();
         assert_eq!(fact.voucher, Voucher::Agent, "{name}");
     }
+    // An operator of the agent's name is somebody else.
+    request.session.issuer = Issuer::Operator(request.agent.id.clone());
+    let told = explained(&world, &request);
+    let grants = "context.session.grants.getTag(\"to\")";
+    let fact = told.facts.iter().find(|fact| fact.name == grants).unwrap();
+    assert_eq!(fact.voucher.id(), "operator:billing-bot");
 }
 
 #[test]

@@ -14,7 +14,13 @@ const ORDER: &str = r#"
 }
 "#;
 
-const KINDS: [&str; 4] = ["request", "allowed", "denied", "response"];
+const KINDS: [&str; 5] = [
+    "request",
+    "allowed",
+    "denied",
+    "response",
+    "self_reported_response",
+];
 
 fn orders() -> String {
     let open = TEMPLATE.trim_end().strip_suffix('}').unwrap();
@@ -73,11 +79,14 @@ fn temporal_condition(dice: &mut Dice) -> String {
             predicate(dice, "")
         ),
         6 => format!("previous within {window} {}", predicate(dice, "")),
-        _ => format!(
-            "formerly within {window} ({} && formerly within {window} {})",
-            predicate(dice, ""),
-            predicate(dice, "")
-        ),
+        _ => {
+            // Ours puts a verdict just after its second, from where the edge of a window is another one than for Dogwood.
+            let outer = predicate(dice, "")
+                .replace("::allowed{", "::request{")
+                .replace("::denied{", "::request{");
+            let inner = predicate(dice, "");
+            format!("formerly within {window} ({outer} && formerly within {window} {inner})")
+        }
     }
 }
 
@@ -128,7 +137,7 @@ fn order(dice: &mut Dice, time_us: u64) -> Request {
         other => Some(Subject {
             iss: "i".to_owned(),
             sub: format!("s{other}"),
-            assurance: "CLAIMED".to_owned(),
+            assurance: "ISSUER_ASSERTED".to_owned(),
         }),
     };
     request
@@ -205,9 +214,14 @@ fn play_orders<'a>(seed: u64, scope: &'a str, tally: &mut BTreeMap<(&'a str, &'s
         });
         if is_allow && dice.roll(2) == 0 {
             time_us += SECOND_US;
-            rehearsal.outcome(&request.request_id, time_us, true, None);
+            let (kind, recorder) = match dice.roll(3) {
+                0 => (EventKind::SelfReportedResponse, Recorder::Agent),
+                _ => (EventKind::Response, Recorder::Gateway("gate".to_owned())),
+            };
+            rehearsal.outcome(&request.request_id, time_us, true, &recorder, None);
             tell(Event {
-                kind: EventKind::Response,
+                recorder: (recorder != Recorder::Agent).then(|| "gate".to_owned()),
+                kind,
                 time_ns: i64::try_from(time_us * 1_000).unwrap(),
                 ..asked
             });

@@ -9,7 +9,15 @@ use crate::evaluate::temporal::play;
 use crate::fixtures;
 use dogwood_language::TemporalField;
 
-const KINDS: [&str; 5] = ["request", "allowed", "denied", "response", "error"];
+const KINDS: [&str; 7] = [
+    "request",
+    "allowed",
+    "denied",
+    "response",
+    "error",
+    "self_reported_response",
+    "self_reported_error",
+];
 
 fn predicate(dice: &mut Dice, measured: &str) -> String {
     let kind = dice.pick(&KINDS);
@@ -17,8 +25,14 @@ fn predicate(dice: &mut Dice, measured: &str) -> String {
         let arg = dice.pick(&["", "input.user: context.input.to", "input.user: \"u1\""]);
         return format!("Countersign::Action::\"login\"::{kind}{{ {arg} }}");
     }
+    let recorder = match kind {
+        "response" | "error" => "recorder: Countersign::Gateway::\"gate\"",
+        "self_reported_response" | "self_reported_error" => "recorder: principal",
+        _ => "callerPrincipal: principal",
+    };
     let mut args = vec![measured];
     for arg in [
+        recorder,
         "callerPrincipal: principal",
         "callerResource: resource",
         "sessionId: context.session.id",
@@ -230,15 +244,18 @@ fn play_generated(seed: u64, requests: u64, tally: &mut BTreeMap<(bool, bool), u
         verdict.time_ns += i64::from(dice.roll(4) > 0);
         events.push(verdict);
         if allowed && dice.roll(2) == 0 {
-            let kind = if dice.roll(3) == 0 {
-                EventKind::Error
-            } else {
-                EventKind::Response
+            let kind = match dice.roll(6) {
+                0 => EventKind::SelfReportedError,
+                1 => EventKind::SelfReportedResponse,
+                2 => EventKind::Error,
+                _ => EventKind::Response,
             };
+            let by_gateway = matches!(kind, EventKind::Response | EventKind::Error);
             time_us += 1 + dice.roll(SECOND_US);
             events.push(Event {
                 kind,
                 time_ns: i64::try_from(time_us).unwrap() * 1_000,
+                recorder: by_gateway.then(|| dice.pick(&["gate", "door"]).to_owned()),
                 ..asked
             });
         }

@@ -1,5 +1,6 @@
 //! Records of the past that are not what was written: each is refused, or is another past that can be decided and stepped on.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;

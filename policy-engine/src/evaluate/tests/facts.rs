@@ -18,7 +18,8 @@ fn every_fact_reaches_the_rules() {
         resource.type == \"account\" && resource.hasTag(\"tier\") && resource.getTag(\"tier\") == \"gold\" &&
         context.system.now == datetime(\"2026-01-01T00:00:00.000Z\") &&
         context.session.openedAt == datetime(\"2026-01-01\") &&
-        context.session.purpose == \"refunds\" && context.session.issuer == \"alice\" &&
+        context.session has purpose && context.session.purpose == \"refunds\" &&
+        context.session.issuer has operator && context.session.issuer.operator == Countersign::Operator::\"alice\" &&
         !context.session.delegated && context.session.seq == 1 &&
         context.session has subject && context.session.subject.sub == \"carol\" &&
         context.session.grants.hasTag(\"to\") && context.session.grants.getTag(\"to\").contains(\"bob\") &&
@@ -47,7 +48,7 @@ fn every_fact_reaches_the_rules() {
     request.session.subject = Some(Subject {
         iss: "idp".to_owned(),
         sub: "carol".to_owned(),
-        assurance: "CLAIMED".to_owned(),
+        assurance: "ISSUER_ASSERTED".to_owned(),
     });
     let sets = |name: &str, value: &str| {
         StringSets::from([(name.to_owned(), BTreeSet::from([value.to_owned()]))])
@@ -154,7 +155,8 @@ fn hostile_strings_are_only_strings() {
             request.agent.groups = BTreeSet::from([hostile.to_owned()]);
             request.agent.attributes = BTreeMap::from([(hostile.to_owned(), hostile.to_owned())]);
             request.resource.id = hostile.to_owned();
-            request.session.purpose = hostile.to_owned();
+            request.session.purpose = Some(hostile.to_owned());
+            request.session.issuer = Issuer::Operator(hostile.to_owned());
             request.claims =
                 StringSets::from([(hostile.to_owned(), BTreeSet::from([hostile.to_owned()]))]);
             world.decide(&request).decision

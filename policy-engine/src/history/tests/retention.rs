@@ -126,6 +126,7 @@ fn a_full_partition_denies_but_still_takes_the_outcomes_of_what_it_allowed() {
         resource: "login".to_owned(),
         input: Value::Record([("user".to_owned(), Value::String("u".to_owned()))].into()),
         output: None,
+        recorder: None,
     };
     while allowed < MAX_HISTORY_EVENTS as u64 {
         world.step(&[allowed_at(allowed)]);
@@ -134,8 +135,11 @@ fn a_full_partition_denies_but_still_takes_the_outcomes_of_what_it_allowed() {
     let evaluated = world.decide(&request("login", USER, START_US + SECOND_US));
     assert_eq!(evaluated.decision.reason, Reason::HistoryLimit);
     assert!(evaluated.events.is_empty());
+    // Of each the agent's own report, which some rule may read, and a gateway's record.
     for second in 0..allowed {
-        world.succeed("login", USER, None, SECOND_US + second);
+        let after_us = SECOND_US + 2 * second;
+        world.succeed_by(&Recorder::Agent, "login", USER, None, after_us);
+        world.succeed("login", USER, None, after_us + 1);
     }
     assert_eq!(
         world.ask("read", USER, 2 * SECOND_US).reason,

@@ -49,6 +49,7 @@ impl Stream {
                 groups: groups(dice),
                 attributes: Vec::new(),
                 minimum_assurance: *dice.pick(&[0, 0, 0, 1, 2, 3, 7]),
+                session_issuers: *dice.pick(&[0, 0, 0, 1, 1, 2]),
             }),
             6..8 => self.gateway(dice),
             8..12 => self.set_status(dice),
@@ -122,6 +123,7 @@ impl Stream {
             }],
             minimum_assurance: 0,
             keys: vec![enrolment],
+            session_issuers: *dice.pick(&[0, 0, 0, 0, 1]),
         })
     }
 

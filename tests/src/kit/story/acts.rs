@@ -45,6 +45,7 @@ pub(super) fn govern_identities(teller: &mut Teller) {
         attributes: Vec::new(),
         minimum_assurance: v1::Assurance::Unspecified.into(),
         keys,
+        session_issuers: v1::SessionIssuers::Unspecified.into(),
     });
     teller.root("register_agent", register);
     let update = Body::UpdateAgent(v1::UpdateAgent {
@@ -53,6 +54,7 @@ pub(super) fn govern_identities(teller: &mut Teller) {
         groups: vec!["approvers".to_owned(), "payers".to_owned()],
         attributes: vec![attribute],
         minimum_assurance: v1::Assurance::GatewayAsserted.into(),
+        session_issuers: v1::SessionIssuers::OthersOnly.into(),
     });
     teller.root("update_agent", update);
     let target = |target| v1::ActsFor {
