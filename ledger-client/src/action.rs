@@ -212,6 +212,7 @@ impl Client {
             }
         };
         let sent = Instant::now();
+        signed.iter().for_each(|one| one.sending.note());
         match self.send_part(&signed).await {
             Ok(Answer { answer, by }) => {
                 for (one, item) in signed.iter().zip(answer.items) {

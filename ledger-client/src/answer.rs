@@ -64,6 +64,18 @@ impl Proven {
         })
     }
 
+    /// The same for a receipt that is worth nothing below a level.
+    pub(crate) fn verify_at(
+        receipt: &v1::Receipt,
+        policy: &TlogPolicy,
+        wanted: Level,
+    ) -> Result<Self, Error> {
+        if wanted == Level::Cosigned {
+            verify_receipt(receipt, policy)?;
+        }
+        Self::verify(receipt, policy)
+    }
+
     /// Checks that the entry answers this command and no other.
     pub(crate) fn answers(&self, command: &[u8]) -> Result<(), Error> {
         let signed = self.entry.signed.as_ref();

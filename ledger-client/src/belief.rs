@@ -19,7 +19,8 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 const STEPS: u32 = 100;
 
 impl Client {
-    /// Checks a receipt: its entry, its proof, and who vouches for it. A provisional one is vouched for in the background.
+    /// Checks a receipt: its entry, its proof, and who vouches for it. A provisional one must be of a tree that is consistent
+    /// with what this client has seen a quorum vouch for, and is itself vouched for in the background.
     ///
     /// # Errors
     /// [`Error::Unproven`], [`Error::Inconsistent`]
@@ -38,7 +39,8 @@ impl Client {
                     .await?;
             }
             Level::Committed => {
-                self.contradicts_seen(&receipt.checkpoint, &proven.checkpoint)?;
+                self.must_fit(&receipt.checkpoint, &proven.checkpoint)
+                    .await?;
                 self.0.upgrading.add(self, &proven.checkpoint);
             }
         }
@@ -175,6 +177,31 @@ impl Client {
             &path,
         )
         .map_err(|error| forked(&error.to_string()))
+    }
+
+    /// Demands that a tree that one node vouches for is consistent with the largest one that this client has seen a quorum vouch
+    /// for. A node that makes up a ledger of its own is found out before anybody acts on it; what it could still make up is the
+    /// end of the real one.
+    async fn must_fit(&self, note: &str, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.contradicts_seen(note, checkpoint)?;
+        if self.0.trust.seen().is_none() {
+            self.check().await?;
+        }
+        let seen = self.0.trust.seen().ok_or_else(|| {
+            Error::Internal("the checkpoint that was seen is not remembered".to_owned())
+        })?;
+        if self.0.trust.is_known_to_fit(checkpoint) {
+            return Ok(());
+        }
+        let (old, new) = if seen.size() <= checkpoint.size() {
+            (&seen, checkpoint)
+        } else {
+            (checkpoint, &seen)
+        };
+        let fits = self.must_extend(old, new, self.deadline()).await;
+        fits.map_err(|error| self.0.trust.keep_proof(error, note))?;
+        self.0.trust.note_fitting(checkpoint);
+        Ok(())
     }
 
     /// Two roots for one size are a fork, whoever signed them.

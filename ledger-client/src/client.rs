@@ -1,8 +1,7 @@
 //! The client: signs, sends until there is an answer, and believes nothing that is not proven.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ledger_core::id::{Identity, RequestId};
 use ledger_proto::v1;
@@ -13,37 +12,11 @@ use crate::answer::{Level, Proven};
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::paths;
+use crate::settings::Settings;
 use crate::signing::{Ask, Author, Signed, sign, signed_read, unsigned};
 use crate::transport::{Answer, Endpoints};
 use crate::trust::Trust;
 use crate::upgrade::{Upgrades, Upgrading};
-
-/// How a client asks.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The nodes, such as `http://127.0.0.1:7401`; one is enough, all are better.
-    pub endpoints: Vec<String>,
-    /// How long a call may take, elections and retries included.
-    pub timeout: Duration,
-    /// What receipts should be worth when they come. With [`Level::Cosigned`], a decision that only one node vouches for is
-    /// not a yes.
-    pub level: Level,
-    /// Types of critical conditions that the caller fulfils. A decision under any other is not a yes.
-    pub known_conditions: BTreeSet<String>,
-}
-
-impl Settings {
-    /// Ten seconds, committed receipts, no conditions known.
-    #[must_use]
-    pub fn new(endpoints: Vec<String>) -> Self {
-        Self {
-            endpoints,
-            timeout: Duration::from_secs(10),
-            level: Level::Committed,
-            known_conditions: BTreeSet::new(),
-        }
-    }
-}
 
 /// A client of one ledger, for one author. Cheap to clone; clones share connections and memory.
 #[derive(Debug, Clone)]
@@ -74,6 +47,16 @@ pub struct Submitted {
     pub request_id: RequestId,
     /// True if the entry is of an earlier call with the same bytes.
     pub replayed: bool,
+    /// What the caller asked for a receipt to be worth.
+    wanted: Level,
+}
+
+impl Submitted {
+    /// True if the caller asked for a quorum's word, and has that of one node.
+    #[must_use]
+    pub fn is_provisional(&self) -> bool {
+        self.proven.level < self.wanted
+    }
 }
 
 /// The answer to a read of what never changes once it is there.
@@ -217,6 +200,7 @@ impl Client {
             proven,
             request_id: RequestId::from_bytes(signed.request_id),
             replayed: answer.replayed,
+            wanted: self.0.settings.level,
         })
     }
 
@@ -230,6 +214,7 @@ impl Client {
             receipt_level: self.level(),
         };
         let sent = Instant::now();
+        signed.sending.note();
         let answer = self.change(paths::AUTHORIZE, signed, message).await?;
         self.decide(signed, answer, sent).await
     }
@@ -241,12 +226,8 @@ impl Client {
         sent: Instant,
     ) -> Result<Decision, Error> {
         let proven = self.prove_answer(answer.receipt, signed, &by).await?;
-        let request_id = RequestId::from_bytes(signed.request_id);
         let said = (answer.replayed, answer.now);
-        let mut decision = Decision::new(proven, request_id, said, sent, &self.0.settings)
-            .map_err(|error| error.of(&by))?;
-        decision.input_salt = signed.salt(v1::CompartmentKind::Input);
-        Ok(decision)
+        Decision::new(proven, signed, said, sent, &self.0.settings).map_err(|error| error.of(&by))
     }
 
     /// Checks the receipt that an endpoint gave for a command.
@@ -260,7 +241,14 @@ impl Client {
             proven.answers(signed.command())?;
             Ok(proven)
         });
-        proven.map_err(|error| error.of(by))
+        proven.map_err(|error| match error.of(by) {
+            // There is an answer, and what it takes to check it did not come.
+            Error::Unavailable(message) => Error::Undetermined {
+                request_id: signed.request_id_hex(),
+                message,
+            },
+            error => error,
+        })
     }
 
     /// Makes a call that changes the ledger.
@@ -390,8 +378,12 @@ impl Client {
         Instant::now() + self.0.settings.timeout
     }
 
+    pub(crate) fn wanted_level(&self) -> Level {
+        self.0.settings.level
+    }
+
     pub(crate) fn level(&self) -> i32 {
-        let level = match self.0.settings.level {
+        let level = match self.wanted_level() {
             Level::Committed => v1::ReceiptLevel::Committed,
             Level::Cosigned => v1::ReceiptLevel::Cosigned,
         };

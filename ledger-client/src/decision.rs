@@ -1,14 +1,15 @@
 //! What came of a question. [`Decision::permits_now`] is the only yes; [`Permit`] is a decision that said it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ledger_core::id::RequestId;
 use ledger_proto::v1::{self, DecisionReason, Verdict};
 
 use crate::answer::{Level, Proven};
-use crate::client::Settings;
 use crate::error::Error;
-use crate::signing::SALT_LEN;
+use crate::sending::FirstSending;
+use crate::settings::Settings;
+use crate::signing::{SALT_LEN, Signed};
 
 /// A decision about a command of this client, verified.
 #[derive(Debug, Clone)]
@@ -25,8 +26,12 @@ pub struct Decision {
     pub replayed: bool,
     /// What holds now; only of a replayed decision.
     now: Option<v1::Liveness>,
-    /// When the question was sent: no later than the decision was made.
+    /// When this answer was asked for.
     sent: Instant,
+    /// When the author made the command, microseconds since 1970.
+    issued_at_us: u64,
+    /// When the question was sent for the first time: no later than the decision was made.
+    sending: FirstSending,
     /// What the caller asked for a receipt to be worth.
     wanted: Level,
     /// A critical condition that the caller does not know, if there is one.
@@ -36,7 +41,7 @@ pub struct Decision {
 impl Decision {
     pub(crate) fn new(
         proven: Proven,
-        request_id: RequestId,
+        signed: &Signed,
         answer: (bool, Option<v1::Liveness>),
         sent: Instant,
         settings: &Settings,
@@ -55,11 +60,13 @@ impl Decision {
             unknown_condition: unknown.map(|condition| condition.r#type.clone()),
             proven,
             decision,
-            request_id,
-            input_salt: None,
+            request_id: RequestId::from_bytes(signed.request_id),
+            input_salt: signed.salt(v1::CompartmentKind::Input),
             replayed,
             now,
             sent,
+            issued_at_us: signed.issued_at_us(),
+            sending: signed.sending.clone(),
         })
     }
 
@@ -97,7 +104,9 @@ impl Decision {
     }
 
     /// True if the action may begin now: the verdict is ALLOW, the receipt is worth what the caller asked for, every critical
-    /// condition is known to the caller, the permit has not ended, and, for a decision of an earlier call, agent and session are active and nothing is halted.
+    /// condition is known to the caller, and since the question was made and first sent less time has passed, on this machine's
+    /// clocks, than the permit is long. What the answer says without a proof, that it is of an earlier call and what holds now,
+    /// can only take the yes away.
     #[must_use]
     pub fn permits_now(&self) -> bool {
         self.refusal().is_none()
@@ -142,24 +151,39 @@ impl Decision {
                 "entry {at} allows under the critical condition `{condition}`, which this client does not know"
             ));
         }
-        // The time that has passed since the question was sent is at least that since the decision was made.
-        let passed = u64::try_from(self.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let base = self
-            .now
-            .as_ref()
-            .map_or(self.proven.entry.time_us, |now| now.time_us);
-        if base.saturating_add(passed) >= self.decision.permit_expires_at_us {
-            return Some(format!("the permit of entry {at} has ended; ask again"));
+        if let Some(ended) = self.has_ended() {
+            return Some(ended);
         }
-        if !self.replayed {
-            return None;
-        }
-        let lives = self.now.as_ref().is_some_and(|now| {
+        let now = self.now.as_ref();
+        let lives = now.map_or(!self.replayed, |now| {
             now.permit_lives && now.agent_active && now.session_open && !now.halted
         });
         (!lives).then(|| {
             format!("entry {at} allowed it when it was made, and it does not hold any more")
         })
+    }
+
+    /// Why the permit has to be taken for ended, if it has.
+    fn has_ended(&self) -> Option<String> {
+        let at = self.proven.index;
+        let ended = || format!("the permit of entry {at} has ended; ask again");
+        let ends_at_us = self.decision.permit_expires_at_us;
+        let length = Duration::from_micros(ends_at_us.saturating_sub(self.proven.entry.time_us));
+        // The decision is no older than the question, so that both end within the permit's length from when that was made.
+        let Some(age) = self.sending.age(self.issued_at_us) else {
+            return Some(format!(
+                "how old the permit of entry {at} is cannot be told, because this machine's clock has gone back since request {} was sent; ask again with a new id",
+                hex::encode(self.request_id.to_vec())
+            ));
+        };
+        if age >= length {
+            return Some(ended());
+        }
+        // Nothing proves what the node says of now, so that it counts only where it shortens the permit.
+        let passed = u64::try_from(self.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let made = self.proven.entry.time_us;
+        let base = self.now.as_ref().map_or(made, |now| now.time_us.max(made));
+        (base.saturating_add(passed) >= ends_at_us).then(ended)
     }
 }
 

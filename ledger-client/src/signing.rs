@@ -15,6 +15,7 @@ use tonic::metadata::MetadataValue;
 
 use crate::error::Error;
 use crate::key_file::KeyFile;
+use crate::sending::{self, FirstSending};
 
 /// Bytes of a salt.
 pub(crate) const SALT_LEN: usize = 32;
@@ -97,9 +98,39 @@ pub struct Signed {
     pub request_id: [u8; 16],
     /// What is sent.
     pub submission: v1::Submission,
+    /// When it was sent first.
+    pub(crate) sending: FirstSending,
 }
 
 impl Signed {
+    /// The bytes that keep the request over the end of this process. Keep them before it is sent: they hold the moment of the
+    /// first sending, which is now unless it was sent before, and a yes is counted from there.
+    #[must_use]
+    pub fn to_kept_bytes(&self) -> Vec<u8> {
+        sending::to_kept(&self.submission, &self.sending)
+    }
+
+    /// The request that [`Signed::to_kept_bytes`] kept, with the moment of its first sending.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] if the bytes are damaged.
+    pub fn from_kept_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let (submission, sending) = sending::from_kept(bytes)?;
+        let damaged = || Error::Configuration("the kept request is damaged".to_owned());
+        let signed = submission.signed.as_ref().ok_or_else(damaged)?;
+        let command = v1::Command::decode(signed.command.as_slice()).map_err(|_| damaged())?;
+        Ok(Self {
+            request_id: command.request_id.try_into().map_err(|_| damaged())?,
+            submission,
+            sending,
+        })
+    }
+
+    /// When its author made it, microseconds since 1970; 0 if it is no command.
+    pub(crate) fn issued_at_us(&self) -> u64 {
+        v1::Command::decode(self.command()).map_or(0, |command| command.issued_at_us)
+    }
+
     /// The command's bytes.
     #[must_use]
     pub fn command(&self) -> &[u8] {
@@ -193,6 +224,7 @@ pub(crate) fn sign(
                     }),
                     compartments,
                 },
+                sending: FirstSending::default(),
             }
         })
         .collect())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger_core::evidence::{EvidenceError, follow_trust};
+use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::signed_note::Note;
 use ledger_core::note::tlog_policy::TlogPolicy;
@@ -33,6 +34,8 @@ struct Known {
     /// The policy in force, as far as it was followed from the pinned one.
     policy: TlogPolicy,
     seen: Option<Checkpoint>,
+    /// The provisional tree that was found consistent with what was seen, last: many answers are proven to one tree.
+    fitting: Option<(TreeSize, Hash)>,
 }
 
 impl Trust {
@@ -67,6 +70,7 @@ impl Trust {
             known: Mutex::new(Known {
                 policy: pinned.clone(),
                 seen,
+                fitting: None,
             }),
             origin,
             pinned,
@@ -137,6 +141,16 @@ impl Trust {
             Some(path) => files::replace(path, note.as_bytes()),
             None => Ok(()),
         }
+    }
+
+    /// True if this tree is the one that was last found consistent with what was seen.
+    pub(crate) fn is_known_to_fit(&self, checkpoint: &Checkpoint) -> bool {
+        self.known().fitting == Some((checkpoint.size(), checkpoint.root()))
+    }
+
+    /// Remembers a tree that was found consistent with what was seen.
+    pub(crate) fn note_fitting(&self, checkpoint: &Checkpoint) {
+        self.known().fitting = Some((checkpoint.size(), checkpoint.root()));
     }
 
     /// Keeps a note that contradicts what was seen before beside the memory, which stays as it is, and adds to the error where

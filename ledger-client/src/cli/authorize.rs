@@ -1,6 +1,7 @@
 //! `ledger-client authorize` and `simulate`: the execution boundary for scripts and gateways.
 
 use std::io::Write;
+use std::sync::OnceLock;
 
 use clap::Args;
 use ledger_core::id::Identity;
@@ -9,7 +10,7 @@ use ledger_proto::v1::{self, Verdict};
 use serde_json::{Value, json};
 
 use super::argument::text;
-use super::connection::{Connection, Speaker, block_on};
+use super::connection::{Connection, Speaker, block_on, block_on_or};
 use super::session::parse_session;
 use super::show::printable;
 use super::{Exit, Failure, explanation, permits, print_json, requests};
@@ -58,8 +59,8 @@ pub(super) struct Asking {
 pub(super) struct Authorize {
     #[command(flatten)]
     asking: Asking,
-    /// The request id to use, in hexadecimal digits. One that was sent from here and not answered for sure is sent again: it
-    /// names at most one entry.
+    /// The request id to use, in hexadecimal digits. A request that was sent from here under it within a day is sent again as it
+    /// was, whatever became of it: an id names at most one entry.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// A critical condition that the caller fulfils; can be repeated. A decision under any other is taken for a DENY.
@@ -118,7 +119,8 @@ pub(super) fn authorize(
 ) -> Result<Exit, Failure> {
     let connection = &arguments.asking.connection;
     let input = input(&arguments.asking)?;
-    block_on(async {
+    let sent = OnceLock::new();
+    let work = async {
         let client = connection
             .open_knowing(Speaker::Key, &arguments.known)
             .await?;
@@ -130,17 +132,25 @@ pub(super) fn authorize(
                 .map_err(|_| Failure::new(Exit::Usage, "a request id has 32 hexadecimal digits"))?;
             question.request_id = Some(id);
         }
-        let decision = ask(connection, &client, question).await?;
+        let decision = ask(connection, &client, question, &sent).await?;
         permits::keep(connection, &client, &decision)?;
         show(&decision, json, out)
+    };
+    block_on_or(work, || match sent.get() {
+        Some(id) => format!(
+            "interrupted; whether anything happened is not known, send request {id} again with `--request-id`"
+        ),
+        None => "interrupted; nothing was sent".to_owned(),
     })
 }
 
-/// Asks. A request with an id that was sent before without a good answer is sent again as it was.
+/// Asks. A request with an id that was sent before is sent again as it was. The bytes are kept before they are sent: this
+/// process may end at any moment, and only they name the entry that may be there then.
 async fn ask(
     connection: &Connection,
     client: &Client,
     question: Question,
+    sent: &OnceLock<String>,
 ) -> Result<Decision, Failure> {
     let id = question.request_id;
     let ask = question.ask();
@@ -148,30 +158,39 @@ async fn ask(
         Some(id) => requests::find(connection, client, id, &ask)?,
         None => None,
     };
+    let is_repeat = kept.is_some();
     let signed = match kept {
         Some(kept) => kept,
-        None => client.sign_one(ask)?,
-    };
-    match client.ask(&signed).await {
-        Ok(decision) if decision.is_provisional() => {
+        None => {
+            let signed = client.sign_one(ask)?;
             requests::keep(connection, client, &signed)?;
-            Ok(decision)
+            signed
         }
+    };
+    let _ = sent.set(signed.request_id_hex());
+    match client.ask(&signed).await {
         Ok(decision) => {
-            if id.is_some() {
+            // Whoever chose the id may send it again; nobody else knows it, unless it is told to.
+            if id.is_none() && !decision.is_provisional() {
                 requests::forget(connection, client, &signed)?;
             }
             Ok(decision)
         }
         Err(error @ Error::Undetermined { .. }) => {
             let said = format!("{error} with `--request-id`");
-            let mut failure = Failure::new(Exit::Undetermined, said);
-            if let Err(kept) = requests::keep(connection, client, &signed) {
-                failure.message = format!("{}, which fails: {}", failure.message, kept.message);
-            }
-            Err(failure)
+            Err(Failure::new(Exit::Undetermined, said))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            // Nothing happened this time; of an earlier time that says nothing.
+            let nothing = matches!(
+                error,
+                Error::Invalid(_) | Error::NotPermitted(_) | Error::Unavailable(_)
+            );
+            if nothing && !is_repeat {
+                requests::forget(connection, client, &signed)?;
+            }
+            Err(error.into())
+        }
     }
 }
 

@@ -61,24 +61,24 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             let client = by.connection.open(Speaker::Operator).await?;
             let mut nodes = members(&client).await?;
             with(&mut nodes, card)?;
-            change(&client, &nodes, by, json, out).await?;
+            let exit = change(&client, &nodes, by, json, out).await?;
             // What to do next is for people, not for scripts.
             let _ = writeln!(
                 std::io::stderr(),
                 "next, on the new node: `ledger-node init --config FILE --genesis FILE` without --first, then `ledger-node start`; it votes once it has caught up"
             );
-            Ok(Exit::Done)
+            Ok(exit)
         }),
         Command::Remove { node_id, by } => block_on(async {
             let client = by.connection.open(Speaker::Operator).await?;
             let mut nodes = members(&client).await?;
             without(&mut nodes, *node_id)?;
-            change(&client, &nodes, by, json, out).await?;
+            let exit = change(&client, &nodes, by, json, out).await?;
             let _ = writeln!(
                 std::io::stderr(),
                 "next: stop node {node_id} once the others go on without it; its key and data are of no further use"
             );
-            Ok(Exit::Done)
+            Ok(exit)
         }),
         Command::Transfer { to, connection } => block_on(async {
             let client = connection.open(Speaker::Operator).await?;
@@ -222,7 +222,7 @@ async fn change(
     by: &Governing,
     json: bool,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let pinned = client.trust().pinned();
     let Some(log) = pinned.logs().first() else {
         return Err(configuration("the trust policy names no log"));
@@ -237,7 +237,7 @@ async fn change(
     });
     let done = client.govern(body, by.reason()).await?;
     let ids: Vec<u64> = nodes.iter().map(|node| node.node_id).collect();
-    print_applied(&done, &[("nodes", json!(ids))], json, out).map(|_| ())
+    print_applied(&done, &[("nodes", json!(ids))], json, out)
 }
 
 #[cfg(test)]

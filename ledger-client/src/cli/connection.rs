@@ -9,8 +9,9 @@ use clap::{Args, ValueEnum};
 use super::context::{self, Context};
 use super::{Exit, Failure};
 use crate::answer::Level;
-use crate::client::{Client, Settings, Settled};
+use crate::client::{Client, Settled};
 use crate::key_file::KeyFile;
+use crate::settings::Settings;
 use crate::signing::Author;
 use crate::transport::Answer;
 use crate::trust::Trust;
@@ -48,8 +49,8 @@ pub(super) struct Connection {
     /// How long a call may take, in seconds.
     #[arg(long, default_value_t = 10, value_name = "S")]
     timeout: u64,
-    /// What receipts should be worth.
-    #[arg(long, value_enum, default_value_t = ReceiptLevel::Committed)]
+    /// What receipts should be worth. Nothing less is a yes, or done.
+    #[arg(long, value_enum, default_value_t = ReceiptLevel::Cosigned)]
     level: ReceiptLevel,
 }
 

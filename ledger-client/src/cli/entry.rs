@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::asked::asked;
 use super::connection::{Connection, Speaker, block_on, told};
+use super::governing::shown_exit;
 use super::session::parse_session;
 use super::show::print_table;
 use super::{Exit, Failure, print_json};
@@ -142,7 +143,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             } else {
                 print_table(out, &[value])?;
             }
-            Ok(Exit::Done)
+            Ok(shown_exit(&client, &proven))
         }),
         Command::List(list) => block_on(list_entries(list, json, out)),
     }
@@ -298,7 +299,7 @@ async fn page(
     Ok((entries, answer.next_page_token))
 }
 
-/// Checks one entry of a page against the page's checkpoint.
+/// Checks one entry of a page against the page's checkpoint, which must be worth what the caller asked for.
 pub(super) fn prove(
     client: &Client,
     entry: v1::ProvenEntry,
@@ -309,7 +310,8 @@ pub(super) fn prove(
         checkpoint: checkpoint.to_owned(),
         level: v1::ReceiptLevel::Committed.into(),
     };
-    let proven = Proven::verify(&receipt, &client.trust().policy())?;
+    let policy = client.trust().policy();
+    let proven = Proven::verify_at(&receipt, &policy, client.wanted_level())?;
     client.contradicts_seen(checkpoint, &proven.checkpoint)?;
     Ok(proven.entry)
 }

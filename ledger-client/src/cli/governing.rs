@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::connection::Connection;
 use super::{Exit, Failure, print_json};
-use crate::client::Submitted;
+use crate::answer::Proven;
+use crate::client::{Client, Submitted};
 
 /// Who changes the ledger, where, and why.
 #[derive(Debug, Clone, Args)]
@@ -55,5 +56,26 @@ pub(super) fn print_applied(
         }
         writeln!(out, "entry {}: APPLIED", proven.index)?;
     }
-    Ok(Exit::Done)
+    Ok(submitted_exit(submitted))
+}
+
+/// How a command ends that made an entry: done only if the entry is proven as the caller asked.
+pub(super) fn submitted_exit(submitted: &Submitted) -> Exit {
+    level_exit(submitted.proven.index, submitted.is_provisional())
+}
+
+/// How a command ends that shows an entry: done only if the entry is proven as the caller asked.
+pub(super) fn shown_exit(client: &Client, proven: &Proven) -> Exit {
+    level_exit(proven.index, proven.level < client.wanted_level())
+}
+
+fn level_exit(index: u64, is_provisional: bool) -> Exit {
+    if !is_provisional {
+        return Exit::Done;
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "ledger-client: one node vouches for entry {index}, and a quorum was asked for; see `ledger-client entry show {index}` before you rely on it"
+    );
+    Exit::Denied
 }

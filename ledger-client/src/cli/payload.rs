@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::connection::{Connection, Speaker, block_on};
 use super::entry::get;
-use super::governing::{Governing, print_applied};
+use super::governing::{Governing, print_applied, shown_exit};
 use super::show::{print_table, printable};
 use super::{Exit, Failure, print_json};
 use crate::error::Error;
@@ -118,7 +118,7 @@ async fn show(
             out,
             &json!({ "index": index, "kept": kept, "erased": erased }),
         )?;
-        return Ok(Exit::Done);
+        return Ok(shown_exit(&client, &proven));
     }
     for compartment in &answer.compartments {
         let text = String::from_utf8_lossy(&compartment.content);
@@ -127,7 +127,7 @@ async fn show(
     for kind in erased {
         writeln!(out, "{kind}: erased")?;
     }
-    Ok(Exit::Done)
+    Ok(shown_exit(&client, &proven))
 }
 
 fn as_json(compartment: &v1::Compartment) -> Value {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::argument::text;
 use super::connection::{Connection, Speaker, block_on};
+use super::governing::submitted_exit;
 use super::{Exit, Failure, permits, print_json};
 use crate::action::{Execution, Recorded};
 
@@ -129,5 +130,5 @@ fn show_recorded(recorded: &Recorded, json: bool, out: &mut dyn Write) -> Result
             writeln!(out, "notice: {one}")?;
         }
     }
-    Ok(Exit::Done)
+    Ok(submitted_exit(&recorded.submitted))
 }

@@ -1,6 +1,10 @@
-//! What `authorize --request-id` sends again: only the same bytes name the same entry, so those whose fate is not known are kept.
+//! Signed requests of `authorize`, kept on disk before they are sent.
+//!
+//! Only the same bytes name the same entry, so that a repeat has to find them, whatever happened to the process that made them.
+//! With them is the moment of the first sending, from which a yes is counted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use ledger_proto::v1;
 use prost::Message as _;
@@ -13,32 +17,49 @@ use crate::signing::{Ask, Signed};
 
 /// Longest file in bytes: a command with the largest input and resource that are sent.
 const MAX_LEN: usize = 4 * 1024 * 1024;
+/// How long a request is kept. The ledger answers a repeat for ever, but nobody waits that long for it.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// Files that one call looks at to find those that are older.
+const LOOKED_AT: usize = 256;
 
-fn path(connection: &Connection, client: &Client, id: [u8; 16]) -> Result<PathBuf, Failure> {
+fn folder(connection: &Connection, client: &Client) -> Result<PathBuf, Failure> {
     let dir = connection.state_dir(client.origin())?.join("requests");
     std::fs::create_dir_all(&dir).map_err(|error| {
         let what = format!("{} cannot be made: {error}", dir.display());
         Failure::new(Exit::Internal, what)
     })?;
-    Ok(dir.join(hex::encode(id)))
+    Ok(dir)
 }
 
-/// Keeps a request that has to be sent again.
+/// Keeps a request that is about to be sent for the first time.
 pub(super) fn keep(
     connection: &Connection,
     client: &Client,
     signed: &Signed,
 ) -> Result<(), Failure> {
-    let path = path(connection, client, signed.request_id)?;
-    if path.exists() {
-        return Ok(());
-    }
+    let dir = folder(connection, client)?;
+    remove_old(&dir);
+    let path = dir.join(signed.request_id_hex());
     // Arguments may be confidential.
-    Ok(files::write_new(
-        &path,
-        &signed.submission.encode_to_vec(),
-        0o600,
-    )?)
+    files::write_new(&path, &signed.to_kept_bytes(), 0o600).map_err(|error| {
+        let what = format!("the request was not sent, because it cannot be kept: {error}");
+        Failure::new(Exit::Internal, what)
+    })
+}
+
+/// Removes some of the requests whose time is over. One that stays for longer does no harm.
+fn remove_old(dir: &Path) {
+    let Ok(files) = std::fs::read_dir(dir) else {
+        return;
+    };
+    let now = SystemTime::now();
+    for file in files.take(LOOKED_AT).flatten() {
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|at| now.duration_since(at).ok());
+        if age.is_some_and(|age| age > KEPT_FOR) {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
 }
 
 /// The request that was kept under an id, if it asks this.
@@ -48,7 +69,7 @@ pub(super) fn find(
     id: [u8; 16],
     ask: &Ask,
 ) -> Result<Option<Signed>, Failure> {
-    let path = path(connection, client, id)?;
+    let path = folder(connection, client)?.join(hex::encode(id));
     if !path.exists() {
         return Ok(None);
     }
@@ -56,12 +77,10 @@ pub(super) fn find(
         let id = hex::encode(id);
         Failure::new(exit, format!("{}: request {id} {what}", path.display()))
     };
-    let bytes = files::read(&path, MAX_LEN)?;
-    let signed = v1::Submission::decode(bytes.as_slice()).map(|submission| Signed {
-        request_id: id,
-        submission,
-    });
-    let signed = signed.map_err(|_| bad(Exit::Configuration, "is damaged; remove the file"))?;
+    let signed = Signed::from_kept_bytes(&files::read(&path, MAX_LEN)?);
+    let signed = signed.ok().filter(|signed| signed.request_id == id);
+    let signed =
+        signed.ok_or_else(|| bad(Exit::Configuration, "is damaged; remove the file"))?;
     if !asks(&signed, ask) {
         return Err(bad(
             Exit::Usage,
@@ -71,14 +90,14 @@ pub(super) fn find(
     Ok(Some(signed))
 }
 
-/// Forgets a request that was answered.
+/// Forgets a request that will not be repeated.
 pub(super) fn forget(
     connection: &Connection,
     client: &Client,
     signed: &Signed,
 ) -> Result<(), Failure> {
     // A file that stays is sent again at most, and gets the same answer.
-    let _ = std::fs::remove_file(path(connection, client, signed.request_id)?);
+    let _ = std::fs::remove_file(folder(connection, client)?.join(signed.request_id_hex()));
     Ok(())
 }
 

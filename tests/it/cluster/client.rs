@@ -28,6 +28,14 @@ fn client(cluster: &Cluster, actor: &Actor, memory: Option<PathBuf>) -> Client {
     client_with(cluster, actor, settings, memory)
 }
 
+/// The same for whoever takes the word of one node.
+fn provisional(cluster: &Cluster, actor: &Actor) -> Client {
+    let mut settings = Settings::new(vec![cluster.endpoint(1)]);
+    settings.timeout = RECOVERY;
+    settings.level = Level::Committed;
+    client_with(cluster, actor, settings, None)
+}
+
 fn client_with(
     cluster: &Cluster,
     actor: &Actor,
@@ -111,8 +119,12 @@ async fn only_a_proven_allow_is_a_yes() {
     assert!(matches!(error, Error::Invalid(_)), "{error}");
 
     // What one node vouched for is vouched for by a quorum soon.
-    let mut upgrades = client.upgrades();
-    let target = second.proven.checkpoint.size().0;
+    let provisional = provisional(&cluster, actor);
+    let decision = provisional.authorize(read(actor)).await;
+    let decision = decision.expect("an answer");
+    assert!(decision.permits_now() && decision.proven.level == Level::Committed);
+    let mut upgrades = provisional.upgrades();
+    let target = decision.proven.checkpoint.size().0;
     let done = upgrades.wait_for(|state| state.cosigned_size >= target && state.waiting == 0);
     let state = tokio::time::timeout(RECOVERY, done)
         .await

@@ -51,11 +51,11 @@ async fn evidence_and_what_is_remembered_stay_as_they_were() {
     let index = cli.must(&proven).json()["index"].to_string();
     let seen = cli.must(&["checkpoint", "--json"]).json()["size"].as_u64();
     cli.must(&["prove", &index, "--out", "evidence"]);
-    // The decision is there; what recording it takes is not kept, so that it is no yes.
+    // What cannot be kept is not sent.
     let before = files(&cli.folder);
     let said = cli.run_on_full_disk(0, &ask);
     assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:?}");
-    assert!(said.err.contains("do not act on it"), "{said:?}");
+    assert!(said.err.contains("was not sent"), "{said:?}");
     assert!(files(&cli.folder) == before);
 
     // What was recorded since makes a new checkpoint, which cannot be remembered.

@@ -453,11 +453,41 @@ async fn the_word_of_one_node_is_no_yes_where_a_quorum_was_asked_for() {
             receipt.checkpoint = checkpoint.sign(signer).expect("signs").to_string();
             receipt.set_level(v1::ReceiptLevel::Cosigned);
         });
-    let asked = [
-        &stage.pays_mallory()[..],
-        &["--level", "cosigned", "--json"],
-    ]
-    .concat();
+    // A quorum's word is what a caller gets who asks for nothing else; and whoever takes less compares it with what was seen.
+    let asked = [&stage.pays_mallory()[..], &["--json"]].concat();
+    let said = stage.run(&asked);
+    assert_eq!(said.code, 13, "{said:?}");
+    assert_eq!(said.out, "");
+    let asked = [&asked[..], &["--level", "committed"]].concat();
+    let said = stage.run(&asked);
+    assert_eq!(said.code, 13, "{said:?}");
+    assert_eq!(said.out, "");
+    assert!(said.err.contains("is not shown to contain"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_cannot_show_a_quorum_gives_no_yes_and_no_entry_that_is_done() {
+    let stage = Stage::new(3).await;
+    // It has the real ledger and keeps the cosignatures to itself.
+    let log = Arc::new(stage.log_key());
+    let bare = move |receipt: &mut Option<v1::Receipt>| {
+        let receipt = receipt.as_mut().expect("a receipt");
+        let note = Note::parse(receipt.checkpoint.as_bytes()).expect("a note");
+        let checkpoint = Checkpoint::parse(note.text()).expect("a checkpoint");
+        let signer: &dyn Signer = &*log;
+        receipt.checkpoint = checkpoint.sign(signer).expect("signs").to_string();
+    };
+    let strip = bare.clone();
+    stage
+        .liar
+        .changes::<v1::AuthorizeResponse>(paths::AUTHORIZE, move |answer| {
+            strip(&mut answer.receipt);
+        });
+    let strip = bare.clone();
+    stage
+        .liar
+        .changes::<v1::RecordResponse>(paths::RECORD, move |answer| strip(&mut answer.receipt));
+    let asked = [&stage.reads()[..], &["--json"]].concat();
     let said = stage.run(&asked);
     assert_eq!(said.code, 3, "{said:?}");
     let answer = said.json();
@@ -465,4 +495,12 @@ async fn the_word_of_one_node_is_no_yes_where_a_quorum_was_asked_for() {
     assert_eq!(answer["level"], "COMMITTED");
     let why = answer["refusal"].as_str().expect("a reason");
     assert!(why.contains("a quorum was asked for"), "{why}");
+    // Whoever takes one node's word gets it, where it fits to what was seen.
+    let said = stage.must(&[&asked[..], &["--level", "committed"]].concat());
+    let index = said.json()["index"].to_string();
+    let record = ["record", &index, "--key", "agent.key", "--status", "failed"];
+    let said = stage.run(&record);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.err.contains("a quorum was asked for"), "{said:?}");
+    stage.must(&[&record[..], &["--level", "committed"]].concat());
 }

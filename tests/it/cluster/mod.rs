@@ -9,6 +9,7 @@ mod client;
 mod clocks;
 mod commands;
 mod damaged;
+mod dead_permits;
 mod demo;
 mod disk_faults;
 mod documents;
