@@ -241,14 +241,18 @@ impl Client {
             proven.answers(signed.command())?;
             Ok(proven)
         });
-        proven.map_err(|error| match error.of(by) {
-            // There is an answer, and what it takes to check it did not come.
-            Error::Unavailable(message) => Error::Undetermined {
+        let failed = match proven {
+            Ok(proven) => return Ok(proven),
+            Err(error) => error.of(by),
+        };
+        // There is an answer, and what it takes to check it did not come.
+        if let Error::Unavailable(message) = failed {
+            return Err(Error::Undetermined {
                 request_id: signed.request_id_hex(),
                 message,
-            },
-            error => error,
-        })
+            });
+        }
+        Err(failed)
     }
 
     /// Makes a call that changes the ledger.

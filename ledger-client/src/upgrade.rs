@@ -155,7 +155,8 @@ async fn run(client: Weak<Inner>, wake: Arc<Notify>) {
         };
         let client = Client(inner, Arc::default());
         let size = checkpoint.size().0;
-        match vouch(&client, &checkpoint).await {
+        let deadline = Instant::now() + ALARM;
+        match vouch(&client, &checkpoint, deadline).await {
             Ok(()) => client.0.upgrading.vouched(&checkpoint),
             Err(Error::Inconsistent(what)) => client.0.upgrading.forked(&checkpoint, what),
             Err(error) => {
@@ -171,8 +172,12 @@ async fn run(client: Weak<Inner>, wake: Arc<Notify>) {
     }
 }
 
-async fn vouch(client: &Client, checkpoint: &Checkpoint) -> Result<(), Error> {
-    let deadline = Instant::now() + ALARM;
+/// Finds a tree that a quorum vouches for and that contains this one.
+pub(crate) async fn vouch(
+    client: &Client,
+    checkpoint: &Checkpoint,
+    deadline: Instant,
+) -> Result<(), Error> {
     let size = checkpoint.size().0;
     let seen = client.trust().seen();
     let vouched = match seen.filter(|seen| seen.size().0 >= size) {

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::paths;
 use crate::transport::Answer;
+use crate::upgrade::vouch;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -172,7 +173,15 @@ pub(super) async fn get(
     };
     let receipt = given.answer.receipt.take();
     let proven = client.prove(receipt).await;
-    let proven = proven.map_err(|error| error.of(&given.by))?;
+    let mut proven = proven.map_err(|error| error.of(&given.by))?;
+    if proven.level < client.wanted_level() {
+        match vouch(client, &proven.checkpoint, client.deadline()).await {
+            Ok(()) => proven.level = client.wanted_level(),
+            Err(error @ Error::Inconsistent(_)) => return Err(error),
+            // Whoever shows the entry says that it is provisional.
+            Err(_) => {}
+        }
+    }
     if proven.index != index {
         let what = format!("entry {} was given for {index}", proven.index);
         return Err(Error::contradiction(what).of(&given.by));

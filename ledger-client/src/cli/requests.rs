@@ -79,8 +79,7 @@ pub(super) fn find(
     };
     let signed = Signed::from_kept_bytes(&files::read(&path, MAX_LEN)?);
     let signed = signed.ok().filter(|signed| signed.request_id == id);
-    let signed =
-        signed.ok_or_else(|| bad(Exit::Configuration, "is damaged; remove the file"))?;
+    let signed = signed.ok_or_else(|| bad(Exit::Configuration, "is damaged; remove the file"))?;
     if !asks(&signed, ask) {
         return Err(bad(
             Exit::Usage,

@@ -8,7 +8,7 @@ use ledger_proto::v1::{self, command::Body};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Speaker, block_on};
-use super::governing::{Governing, submitted_exit, print_applied};
+use super::governing::{Governing, print_applied, submitted_exit};
 use super::show::{print_table, string_sets};
 use super::{Exit, Failure, print_json};
 use crate::paths;

@@ -61,12 +61,12 @@ impl Stage {
         self.cli.run(&[&who[..], &what, &how, more].concat())
     }
 
-    /// The proxy keeps the first answer and loses it on the way.
+    /// The proxy keeps the first answer, and loses all on the way.
     fn captures(&self) -> Captured {
         let captured = Captured::default();
         let kept = Arc::clone(&captured);
         self.liar.garbles(paths::AUTHORIZE, move |said| {
-            *kept.lock().expect("a lock") = Some(said);
+            kept.lock().expect("a lock").get_or_insert(said);
             vec![0xff; 100]
         });
         captured
@@ -131,6 +131,7 @@ async fn a_permit_that_ended_is_no_yes_whoever_gives_it_again() {
     assert_eq!(said.code, 7, "{said:?}");
     let id = told_id(&said);
     let first = answer_in(&captured);
+    assert!(!first.replayed);
     let decision = decision_in(&first);
     assert_eq!(decision.verdict(), v1::Verdict::Allow);
 

@@ -58,6 +58,7 @@ async fn evidence_and_what_is_remembered_stay_as_they_were() {
     assert!(said.err.contains("was not sent"), "{said:?}");
     assert!(files(&cli.folder) == before);
 
+    cli.must(&[&ask[..], &["--state", "elsewhere"]].concat());
     // What was recorded since makes a new checkpoint, which cannot be remembered.
     until("the next checkpoint is cosigned", SOON, async || {
         let elsewhere = ["checkpoint", "--json", "--state", "elsewhere"];
