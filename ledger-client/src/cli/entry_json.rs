@@ -28,41 +28,15 @@ pub(super) fn as_json(entry: &v1::Entry) -> Value {
     };
     let author = command.and_then(|command| command.author);
     let author = author.and_then(|author| ledger_core::id::Identity::parse(&author).ok());
-    let short = |name: &'static str, prefix: &str| json!(name.strip_prefix(prefix).unwrap_or(name));
-    let (mut verdict, mut reason, mut rules) = (Value::Null, Value::Null, json!([]));
-    let kind = match &entry.body {
-        Some(Body::Genesis(_)) => "GENESIS",
-        Some(Body::Decision(decision)) => {
-            verdict = short(decision.verdict().as_str_name(), "VERDICT_");
-            reason = short(decision.reason().as_str_name(), "DECISION_REASON_");
-            rules = json!(decision.rules.clone().unwrap_or_default().ids);
-            "DECISION"
-        }
-        Some(Body::Outcome(outcome)) => {
-            let drift = outcome
-                .drift()
-                .map(|drift| short(drift.as_str_name(), "DRIFT_"));
-            reason = json!(drift.collect::<Vec<_>>());
-            "OUTCOME"
-        }
-        Some(Body::Redemption(redemption)) => {
-            reason = short(redemption.reason().as_str_name(), "REDEMPTION_REASON_");
-            "REDEMPTION"
-        }
-        Some(Body::SessionOpening(opening)) => {
-            reason = short(opening.result().as_str_name(), "RESULT_");
-            "SESSION_OPENING"
-        }
-        Some(Body::SessionEnd(end)) => {
-            reason = short(end.result().as_str_name(), "RESULT_");
-            "SESSION_END"
-        }
-        Some(Body::Governance(governance)) => {
-            reason = short(governance.result().as_str_name(), "RESULT_");
-            "GOVERNANCE"
-        }
-        None => "UNKNOWN",
-    };
+    let (mut verdict, mut rules) = (Value::Null, json!([]));
+    if let Some(Body::Decision(decision)) = &entry.body {
+        verdict = short(decision.verdict().as_str_name(), "VERDICT_");
+        rules = json!(decision.rules.clone().unwrap_or_default().ids);
+    }
+    let (kind, reason) = entry
+        .body
+        .as_ref()
+        .map_or(("UNKNOWN", Value::Null), kind_and_reason);
     let time = i64::try_from(entry.time_us)
         .ok()
         .and_then(|time| jiff::Timestamp::from_microsecond(time).ok());
@@ -80,4 +54,35 @@ pub(super) fn as_json(entry: &v1::Entry) -> Value {
         "rules": rules,
         "session": ledger_core::entry::session(entry).map(|id| hex::encode(id.to_vec())),
     })
+}
+
+/// The kind of an answer, and why it is what it is; for an outcome its drift.
+fn kind_and_reason(body: &Body) -> (&'static str, Value) {
+    match body {
+        Body::Genesis(_) => ("GENESIS", Value::Null),
+        Body::Decision(decision) => {
+            let reason = decision.reason().as_str_name();
+            ("DECISION", short(reason, "DECISION_REASON_"))
+        }
+        Body::Outcome(outcome) => {
+            let drift = outcome.drift();
+            let drift = drift.map(|drift| short(drift.as_str_name(), "DRIFT_"));
+            ("OUTCOME", json!(drift.collect::<Vec<_>>()))
+        }
+        Body::Redemption(redemption) => {
+            let reason = redemption.reason().as_str_name();
+            ("REDEMPTION", short(reason, "REDEMPTION_REASON_"))
+        }
+        Body::SessionOpening(opening) => ("SESSION_OPENING", result(opening.result())),
+        Body::SessionEnd(end) => ("SESSION_END", result(end.result())),
+        Body::Governance(governance) => ("GOVERNANCE", result(governance.result())),
+    }
+}
+
+fn result(result: v1::Result) -> Value {
+    short(result.as_str_name(), "RESULT_")
+}
+
+fn short(name: &'static str, prefix: &str) -> Value {
+    json!(name.strip_prefix(prefix).unwrap_or(name))
 }
