@@ -292,7 +292,14 @@ mod tests {
                 };
                 let (name, rest) = rpc.split_once('(').unwrap();
                 let is_submission = rest.starts_with("SubmitRequest")
-                    || ["Authorize", "AuthorizeBatch", "AuthorizeStream", "Record"].contains(&name);
+                    || [
+                        "Authorize",
+                        "AuthorizeBatch",
+                        "AuthorizeStream",
+                        "Record",
+                        "Redeem",
+                    ]
+                    .contains(&name);
                 if !is_submission {
                     found.push(format!("/countersign.v1.{service}/{name}"));
                     assert!(rest.starts_with(&format!("{name}Request")), "{line}");
