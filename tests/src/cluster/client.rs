@@ -306,7 +306,7 @@ pub fn request_id(submission: &v1::Submission) -> Vec<u8> {
     command.request_id
 }
 
-/// The call that takes a command other than Authorize and Record.
+/// The call that takes a command.
 ///
 /// # Panics
 /// If tests do not send such a command.
@@ -325,6 +325,7 @@ pub fn path_of(body: &Body) -> &'static str {
         Body::ClearHalt(_) => "/countersign.v1.PolicyService/ClearHalt",
         // Its answer begins like that of any other command.
         Body::Authorize(_) => "/countersign.v1.AuthorizationService/Authorize",
+        Body::Record(_) => "/countersign.v1.AuthorizationService/Record",
         Body::Erase(_) => "/countersign.v1.LedgerService/Erase",
         Body::UpdateNamespace(_) => "/countersign.v1.IdentityService/UpdateNamespace",
         Body::UpdateMembership(_) => "/countersign.v1.ClusterService/UpdateMembership",
