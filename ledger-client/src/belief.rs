@@ -226,7 +226,7 @@ impl Client {
     }
 
     /// Fetches and checks the changes of the trust policy since the pinned one.
-    async fn follow_trust(&self) -> Result<(), Error> {
+    pub(crate) async fn follow_trust(&self) -> Result<(), Error> {
         let mut steps = Vec::new();
         let mut page_token = String::new();
         loop {

@@ -43,6 +43,11 @@ pub(super) enum Command {
         #[command(flatten)]
         by: Governing,
     },
+    /// Print the trust policy in force, as the pinned one leads to it: `ledger-node init --trust` takes it.
+    Policy {
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Let another node lead, such as before work on the machine of the one that leads.
     Transfer {
         /// Which voter; without it, the one that is the furthest.
@@ -65,7 +70,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             // What to do next is for people, not for scripts.
             let _ = writeln!(
                 std::io::stderr(),
-                "next, on the new node: `ledger-node init --config FILE --genesis FILE` without --first, then `ledger-node start`; it votes once it has caught up"
+                "next, on the new node: `ledger-node init --config FILE --genesis FILE` without --first (and with --trust, if nodes of the genesis have left), then `ledger-node start`; it votes once it has caught up"
             );
             Ok(exit)
         }),
@@ -79,6 +84,17 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
                 "next: stop node {node_id} once the others go on without it; its key and data are of no further use"
             );
             Ok(exit)
+        }),
+        Command::Policy { connection } => block_on(async {
+            let client = connection.open(Speaker::Operator).await?;
+            client.follow_trust().await?;
+            let policy = client.trust().policy().to_string();
+            if json {
+                print_json(out, &json!({ "policy": policy }))?;
+            } else {
+                write!(out, "{policy}")?;
+            }
+            Ok(Exit::Done)
         }),
         Command::Transfer { to, connection } => block_on(async {
             let client = connection.open(Speaker::Operator).await?;

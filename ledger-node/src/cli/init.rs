@@ -10,7 +10,7 @@ use ledger_core::signer::Signer;
 use ledger_core::state::Txn;
 use ledger_proto::v1;
 
-use super::{Exit, Failure, about, read_text, write_new};
+use super::{Exit, Failure, about, read_text, trust, write_new};
 use crate::config::{Config, Overrides};
 use crate::genesis_file;
 use crate::index;
@@ -31,6 +31,9 @@ pub(super) struct Arguments {
     /// This node begins the cluster. Exactly one node of the genesis does, and never again.
     #[arg(long)]
     first: bool,
+    /// The ledger's trust policy of now, for a node that joins after nodes of the genesis have left: it names the members.
+    #[arg(long, value_name = "FILE", conflicts_with = "first")]
+    trust: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -41,6 +44,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let genesis =
         genesis_file::from_toml(&text).map_err(|what| about(&arguments.genesis, &what))?;
     check_keys(&config, &genesis, arguments.first)?;
+    let trust = arguments.trust.as_deref();
+    let trust = trust.map(|path| trust::read(path, &genesis)).transpose()?;
     make_empty_dir(&config.data_dir)?;
     let failed = |what: String| {
         let dir = config.data_dir.display();
@@ -52,6 +57,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let store = RocksStore::create(&config.data_dir).map_err(|error| failed(error.to_string()))?;
     create_state(&store, &genesis, config.node_id, arguments.first).map_err(failed)?;
     write_new(&config.genesis_path(), &text)?;
+    if let Some(trust) = trust {
+        trust::keep(&config, &trust)?;
+    }
     // The marker comes last: a directory without one is not a node's, and does not start.
     let digest = machine::genesis_digest(&genesis);
     Marker::create(&config.data_dir, config.node_id, digest)

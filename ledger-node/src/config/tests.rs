@@ -124,7 +124,9 @@ fn unknown_keys_are_named_with_their_line() {
 }
 
 #[test]
-fn beyond_loopback_is_refused_unless_asked_for() {
+fn clients_beyond_loopback_are_refused_unless_asked_for() {
+    let text = LEAST.replace("localhost:7501", "0.0.0.0:7501");
+    assert!(parse(&text).is_ok(), "the port for nodes is encrypted");
     for address in ["0.0.0.0:7401", "[::]:7401", "10.1.2.3:7401"] {
         let text = LEAST.replace("127.0.0.1:7401", address);
         let error = parse(&text).unwrap_err();

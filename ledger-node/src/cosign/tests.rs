@@ -24,6 +24,7 @@ use crate::raft::standing::Standing;
 use crate::storage::marker::Marker;
 use crate::storage::memory::{MemoryStore, Operation};
 use crate::storage::{Batch, Store, Table, meta};
+use crate::transport::PeerTransport;
 
 /// Node 1, whose cosignature alone meets the trust policy of epoch 0.
 struct World {
@@ -98,7 +99,13 @@ impl World {
             flusher: Flusher::start(shared, fatal.clone()).unwrap(),
             tip: tip_receiver,
             standing: standing_receiver,
-            peers: Arc::new(Peers::new(1, genesis, HashMap::new(), clock.clone())),
+            peers: Arc::new(Peers::new(
+                1,
+                genesis,
+                HashMap::new(),
+                clock.clone(),
+                Arc::new(PeerTransport::new(Arc::new(key(1)), Arc::default()).unwrap()),
+            )),
             suspicion: Arc::default(),
             clock,
             fatal: fatal.clone(),

@@ -18,13 +18,15 @@ use super::attester::{self, Attester};
 use super::check::{Own, check_store, marked_vote, open_marker, open_store, unreadable};
 use super::eraser::Eraser;
 use super::keeper::Keeper;
+use super::members::{self, DirectoryKeeper};
 use super::own_commands::OwnCommands;
 use super::patrol::Patrol;
 use super::reports::Reports;
 use super::serve;
 use super::timekeeper::Timekeeper;
+use super::trust_follower::TrustFollower;
 use crate::apply::applier;
-use crate::apply::applier::Applier;
+use crate::apply::applier::{AppliedState, Applier};
 use crate::apply::boundaries::Boundaries;
 use crate::apply::points::Points;
 use crate::apply::prepare::Preparer;
@@ -62,6 +64,7 @@ use crate::submit::pace::Pace;
 use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
 use crate::submit::{Room, Submitter};
+use crate::transport::{KeyDirectory, PeerTransport, SharedSigner};
 
 /// How long a node that stops has to hand leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -156,6 +159,7 @@ pub async fn run_on(
     let servers = serve::start(
         listeners,
         node.peer_service(fatal_switch.clone(), peers_ended.clone()),
+        Arc::clone(&node.peers),
         node.ledger.clone(),
         &config.limits,
         &fatal_switch,
@@ -223,6 +227,7 @@ pub(super) struct Node {
     pub(super) marker: Arc<Marker>,
     pub(super) queue: Arc<Queue>,
     pub(super) peers: Arc<Peers>,
+    pub(super) named: members::Named,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) points: Arc<Points>,
     pub(super) boundaries: Arc<Boundaries>,
@@ -278,11 +283,21 @@ async fn build(
     let points = Arc::new(Points::default());
     let boundaries = Arc::<Boundaries>::default();
     let suspicion = Arc::<Suspicion>::default();
+    let replicas = AppliedState::read(&*store).map_err(unreadable)?.members;
+    let named = members::named(config, &origin).map_err(StartError::Configuration)?;
+    let listed = members::listed(&*store, config.node_id, &replicas, &named);
+    let (footing, listed) = listed.map_err(unreadable)?;
+    let transport = PeerTransport::new(
+        Arc::clone(&node_key) as SharedSigner,
+        Arc::new(KeyDirectory::of(footing, &listed)),
+    )
+    .map_err(fatal)?;
     let peers = Arc::new(Peers::new(
         config.node_id,
         genesis_digest(&genesis),
         config.peer_addresses.clone().into_iter().collect(),
         Arc::clone(&clock),
+        Arc::new(transport),
     ));
     let applier = Applier::start(applier::Parts {
         store: Arc::clone(&store),
@@ -408,6 +423,7 @@ async fn build(
         marker,
         queue,
         peers,
+        named,
         snapshots,
         points,
         boundaries,
@@ -507,6 +523,7 @@ impl Node {
                 pace: Arc::clone(&self.pace),
             },
             cosigner: Arc::clone(&self.cosigner),
+            ledger: self.ledger.clone(),
             compiler: Arc::clone(&self.compiler),
             fatal,
             ended,
@@ -593,6 +610,10 @@ impl Node {
         });
         until("the attester", Box::pin(attester.run()));
         until("the timekeeper", Box::pin(Timekeeper::new(self).run()));
+        let (trust, named) = TrustFollower::new(self);
+        until("the follower of the trust policy", Box::pin(trust.run()));
+        let directory = DirectoryKeeper::new(self, config.node_id, named, fatal_switch.clone());
+        until("the keeper of the directory", Box::pin(directory.run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
         until("the keeper", Box::pin(keeper.run()));
     }

@@ -1,6 +1,8 @@
 //! The gRPC service for the other nodes: raft's own calls, submissions on their way to the leader, and cosignatures.
 
 pub mod appends;
+pub mod authorization;
+pub mod receive_snapshot;
 pub(crate) mod requests;
 pub mod service;
 mod validation;

@@ -1,5 +1,5 @@
 //! Connections to peers, cached: one for the log, one for votes and heartbeats, one for snapshots, one for the rest, so that a
-//! snapshot on its way cannot hold up a heartbeat.
+//! snapshot on its way cannot hold up a heartbeat. Each is made to one node, and only to whoever holds that node's key.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,8 +21,9 @@ use super::refusals::Refusals;
 use super::transfer::KnownTransfer;
 use crate::clock::Clock;
 use crate::limits::MAX_PEER_MESSAGE;
+use crate::transport::{Connector, PeerTransport};
 
-/// How long a connection may take to be made.
+/// How long a connection, its handshake included, may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Metadata keys of every peer call.
@@ -73,7 +74,9 @@ pub struct Peers {
     pub transfer: KnownTransfer,
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
-    channels: Mutex<HashMap<(String, Purpose), Channel>>,
+    /// How connections are made and accepted.
+    pub transport: Arc<PeerTransport>,
+    channels: Mutex<HashMap<(u64, String, Purpose), Channel>>,
     /// When a leader with a quorum has written to this node last.
     led_at: Mutex<Option<Instant>>,
     /// This node leads, and hears of a quorum.
@@ -96,6 +99,7 @@ impl Peers {
         genesis: Hash,
         overrides: HashMap<u64, String>,
         clock: Arc<dyn Clock>,
+        transport: Arc<PeerTransport>,
     ) -> Self {
         Self {
             node_id,
@@ -107,6 +111,7 @@ impl Peers {
             refusals: Refusals::default(),
             transfer: KnownTransfer::default(),
             clock,
+            transport,
             channels: Mutex::default(),
             led_at: Mutex::default(),
             has_quorum: AtomicBool::new(false),
@@ -143,20 +148,26 @@ impl Peers {
     /// The address is not one.
     pub fn client(&self, to: u64, address: &str, purpose: Purpose) -> io::Result<PeerClient> {
         let address = self.overrides.get(&to).map_or(address, String::as_str);
-        let key = (address.to_owned(), purpose);
+        let key = (to, address.to_owned(), purpose);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(&key) {
             Some(channel) => channel.clone(),
             None => {
+                let directory = self.transport.directory();
+                channels.retain(|(node_id, ..), _| directory.by_id(*node_id).is_some());
+                let connector = Connector {
+                    transport: Arc::clone(&self.transport),
+                    node_id: to,
+                    address: address.to_owned(),
+                    patience: CONNECT_TIMEOUT,
+                };
                 let channel = Endpoint::from_shared(format!("http://{address}"))
                     .map_err(io::Error::other)?
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .tcp_nodelay(true)
                     .http2_keep_alive_interval(Duration::from_secs(5))
                     .keep_alive_timeout(Duration::from_secs(5))
                     .initial_stream_window_size(8 << 20)
                     .initial_connection_window_size(16 << 20)
-                    .connect_lazy();
+                    .connect_with_connector_lazy(connector);
                 channels.insert(key, channel.clone());
                 channel
             }

@@ -32,6 +32,7 @@ mod provenance;
 mod replay;
 mod script;
 mod shapes;
+mod strangers;
 mod streams;
 mod syncs;
 mod terminal;

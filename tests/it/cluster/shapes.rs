@@ -110,6 +110,7 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     run("checkpoint", &[]);
     run("audit", &["--replay"]);
     run("cluster status", &[]);
+    run("cluster policy", &[]);
     run("cluster transfer", &[]);
     run("replay", &["one.jsonl", "--bundle", refunds]);
     run("agent suspend", &[agent]);

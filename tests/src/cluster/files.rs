@@ -56,7 +56,9 @@ impl NodeFiles {
         self.folder.join("card.toml")
     }
 
-    fn key(&self) -> PathBuf {
+    /// The node's private key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
         self.folder.join("node.key")
     }
 

@@ -13,6 +13,7 @@ pub mod history;
 pub mod invariants;
 pub mod liar;
 pub mod load;
+pub mod peer;
 pub mod people;
 mod ports;
 pub mod process;
@@ -219,6 +220,11 @@ impl Cluster {
     #[must_use]
     pub fn file(&self, node: u64) -> &NodeFiles {
         self.files.get(&node).expect("a node of this cluster")
+    }
+
+    /// All nodes that the cluster has files of, spare ones included.
+    pub fn all_files(&self) -> impl Iterator<Item = &NodeFiles> {
+        self.files.values()
     }
 
     /// The way to a node.
