@@ -104,11 +104,18 @@ pub(super) struct Servers {
     pub(super) health: Health,
 }
 
+/// The face of this node towards its peers.
+pub(super) struct PeerEndpoint {
+    /// Answers their calls.
+    pub(super) service: PeerServiceServer<Service>,
+    /// Their identities, and this node's own.
+    pub(super) peers: Arc<Peers>,
+}
+
 /// Starts both servers. They end in good order, that for clients when `ended` is cancelled.
 pub(super) fn start(
     listeners: Listeners,
-    peers: PeerServiceServer<Service>,
-    dialled: Arc<Peers>,
+    endpoint: PeerEndpoint,
     ledger: Ledger,
     limits: &LimitsConfig,
     fatal: &Fatal,
@@ -127,13 +134,13 @@ pub(super) fn start(
         // Calls that have run out of time wait here while this node stands still. Going on, it must not drop the connection.
         .http2_max_pending_accept_reset_streams(Some(MAX_PEER_CALLS as usize))
         .http2_max_header_list_size(MAX_HEADERS)
-        .layer(Authorized(Arc::clone(&dialled)))
+        .layer(Authorized(Arc::clone(&endpoint.peers)))
         .layer(Bounded::new(FROM_PEERS))
-        .add_routes(Routes::new(peers))
+        .add_routes(Routes::new(endpoint.service))
         .serve_with_incoming_shutdown(
             authenticated(
                 listeners.peer,
-                Arc::clone(&dialled.transport),
+                Arc::clone(&endpoint.peers.transport),
                 MAX_PEER_CONNECTIONS,
                 MAX_PEER_CALLS as usize,
                 OPENING,

@@ -158,8 +158,10 @@ pub async fn run_on(
     let (ended, peers_ended) = (CancellationToken::new(), CancellationToken::new());
     let servers = serve::start(
         listeners,
-        node.peer_service(fatal_switch.clone(), peers_ended.clone()),
-        Arc::clone(&node.peers),
+        serve::PeerEndpoint {
+            service: node.peer_service(fatal_switch.clone(), peers_ended.clone()),
+            peers: Arc::clone(&node.peers),
+        },
         node.ledger.clone(),
         &config.limits,
         &fatal_switch,

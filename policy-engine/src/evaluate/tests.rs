@@ -292,23 +292,50 @@ fn deciding_changes_nothing_and_repeats_exactly() {
     assert_eq!(starts_at(&world.compiled, START_US), world.starts);
 }
 
+/// An outcome that the agent reports of itself.
+fn outcome<'a>(action: &'a str, input: &'a str, output: Option<&'a str>) -> Outcome<'a> {
+    Outcome {
+        time_us: START_US,
+        succeeded: true,
+        recorder: &Recorder::Agent,
+        request_id: "r",
+        session_id: "s",
+        agent: "a",
+        action,
+        resource: "x",
+        input: input.as_bytes(),
+        output: output.map(str::as_bytes),
+    }
+}
+
 #[test]
-#[expect(clippy::too_many_lines, reason = "one table of cases")]
+fn an_outcome_is_an_event_of_whoever_recorded_it() {
+    let compiled = compiled(PERMIT_ALL);
+    let input = "{\"amount\": 1, \"to\": \"bob\"}";
+    let gate = Recorder::Gateway("gate".to_owned());
+    for (recorder, succeeded, kind) in [
+        (&Recorder::Agent, false, EventKind::SelfReportedError),
+        (&gate, false, EventKind::Error),
+        (&gate, true, EventKind::Response),
+    ] {
+        let output = (!succeeded).then_some("not json");
+        let event = compiled.outcome_event(&Outcome {
+            succeeded,
+            recorder,
+            ..outcome("bank/pay", input, output)
+        });
+        let event = event.unwrap();
+        let by_gateway = *recorder == gate;
+        assert_eq!(
+            (event.kind, event.recorder),
+            (kind, by_gateway.then(|| "gate".to_owned()))
+        );
+    }
+}
+
+#[test]
 fn an_outcome_that_does_not_fit_is_no_event() {
     let compiled = compiled(PERMIT_ALL);
-    let outcome =
-        |action: &'static str, input: &'static str, output: Option<&'static str>| Outcome {
-            time_us: START_US,
-            succeeded: true,
-            recorder: &Recorder::Agent,
-            request_id: "r",
-            session_id: "s",
-            agent: "a",
-            action,
-            resource: "x",
-            input: input.as_bytes(),
-            output: output.map(str::as_bytes),
-        };
     let input = "{\"amount\": 1, \"to\": \"bob\"}";
     let event = compiled
         .outcome_event(&outcome("bank/pay", input, Some("{\"balance\": 7}")))
@@ -334,25 +361,6 @@ fn an_outcome_that_does_not_fit_is_no_event() {
             .output,
         None
     );
-    let gate = Recorder::Gateway("gate".to_owned());
-    for (recorder, succeeded, kind) in [
-        (&Recorder::Agent, false, EventKind::SelfReportedError),
-        (&gate, false, EventKind::Error),
-        (&gate, true, EventKind::Response),
-    ] {
-        let output = (!succeeded).then_some("not json");
-        let event = compiled.outcome_event(&Outcome {
-            succeeded,
-            recorder,
-            ..outcome("bank/pay", input, output)
-        });
-        let event = event.unwrap();
-        let by_gateway = *recorder == gate;
-        assert_eq!(
-            (event.kind, event.recorder),
-            (kind, by_gateway.then(|| "gate".to_owned()))
-        );
-    }
     for misuse in [
         outcome("nope", input, None),
         outcome("CallTool", "{}", None),
