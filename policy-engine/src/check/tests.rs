@@ -171,7 +171,7 @@ fn what_an_agent_reports_is_its_own_word_and_what_a_gateway_recorded_is_not() {
     for condition in [
         reported.clone(),
         format!("!({})", event("self_reported_error")),
-        format!("({recorded}) || ({reported})"),
+        format!("!(!({recorded}) && !({reported}))"),
         format!("({reported}) && ({})", event("allowed")),
         "count_within(1h, Countersign::Action::\"bank/pay\"::self_reported_response{}) > 1"
             .to_owned(),
