@@ -136,6 +136,8 @@ pub struct Config {
     pub node_id: u64,
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// Where the marker is kept: in the data directory, unless another volume is to remember for it.
+    pub marker_dir: PathBuf,
     /// The node's key file.
     pub node_key: PathBuf,
     /// The log's key file; the same key on every node.

@@ -126,7 +126,9 @@ impl Ledger {
         deadline: Instant,
     ) -> Answer<Submitted> {
         let stated = self.0.not_ready.borrow().clone();
+        let asking = || self.0.reads.peers.participation.asking();
         if let Some(why) = stated
+            .or_else(asking)
             .or_else(|| self.clock_is_off())
             .or_else(|| self.doubt())
         {
@@ -305,8 +307,13 @@ impl Ledger {
             cluster_versions: vec![CLUSTER_VERSION],
             attested_tree_size: self.attested_tree_size(),
             // What cannot be read stops the node elsewhere.
-            not_cosigning_reason: not_cosigning(&*self.0.store, self.node_id())
-                .unwrap_or_else(|error| Some(error.to_string()))
+            not_cosigning_reason: peers
+                .participation
+                .why_not()
+                .or_else(|| {
+                    not_cosigning(&*self.0.store, self.node_id())
+                        .unwrap_or_else(|error| Some(error.to_string()))
+                })
                 .unwrap_or_default(),
         }
     }

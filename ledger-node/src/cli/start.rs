@@ -29,6 +29,10 @@ pub(super) struct Arguments {
     /// The ledger's trust policy of now, for a node that was away until all nodes that it knew had left: it names the members.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Take part on a data directory that was copied or is new, although too few other nodes can say what this one has promised: only
+    /// when those are lost for good, and this is the newest disk that this node ever had.
+    #[arg(long)]
+    accept_data: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -83,7 +87,7 @@ async fn serve(
     let path = config.genesis_path();
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::configuration(format!(
-            "cannot read {}: {error}. Is this node's disk mounted? A node that has ever run must not be made again under its id: replace it. Only one that has never run needs `ledger-node init`",
+            "cannot read {}: {error}. Is this node's disk mounted? A node that has ever run must not be made again under its id: look for its disk, else let it join under a new node id. Only one that has never run needs `ledger-node init`",
             path.display()
         ))
     })?;
@@ -94,12 +98,13 @@ async fn serve(
         trust::keep(&config, &trust::read(path, &genesis)?)?;
     }
     let given = Given {
-        node_key: KeyFile::open(&config.node_key)?,
+        node_key: Arc::new(KeyFile::open(&config.node_key)?),
         log_key: KeyFile::open(&config.log_key)?,
         genesis,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         accept_copy: arguments.accept_copy,
+        accept_data: arguments.accept_data,
     };
     node::start::run(config, given, stop, open)
         .await

@@ -23,6 +23,7 @@ pub(super) const MIB: u64 = 1024 * 1024;
 pub(super) struct ConfigFile {
     node_id: u64,
     data_dir: PathBuf,
+    marker_dir: Option<PathBuf>,
     node_key: PathBuf,
     log_key: PathBuf,
     client_listen: String,
@@ -146,12 +147,17 @@ impl ConfigFile {
                 "is also `client_listen`; clients and nodes come in on ports of their own".into(),
             ));
         }
+        let data_dir = match &overrides.data_dir {
+            Some(data_dir) => data_dir.clone(),
+            None => dir.join(self.data_dir),
+        };
         Ok(Config {
             node_id: self.node_id,
-            data_dir: match &overrides.data_dir {
-                Some(data_dir) => data_dir.clone(),
-                None => dir.join(self.data_dir),
+            marker_dir: match self.marker_dir {
+                Some(marker_dir) => dir.join(marker_dir),
+                None => data_dir.clone(),
             },
+            data_dir,
             node_key: dir.join(self.node_key),
             log_key: dir.join(self.log_key),
             client_listen,

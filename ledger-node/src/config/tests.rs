@@ -64,6 +64,7 @@ fn the_example_has_every_key_with_its_default() {
     let others = [
         "node_id",
         "data_dir",
+        "marker_dir",
         "node_key",
         "log_key",
         "client_listen",
@@ -82,6 +83,9 @@ fn the_example_has_every_key_with_its_default() {
 fn paths_are_relative_to_the_file_and_flags_win() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/cs/data"));
+    assert_eq!(config.marker_dir, config.data_dir);
+    let apart = parse(&format!("marker_dir = \"../marker\"\n{LEAST}")).unwrap();
+    assert_eq!(apart.marker_dir, Path::new("/etc/cs/../marker"));
     assert_eq!(
         config.genesis_path(),
         Path::new("/etc/cs/data/genesis.toml")
@@ -99,6 +103,7 @@ fn paths_are_relative_to_the_file_and_flags_win() {
     let text = format!("{LEAST}[peer_addresses]\n2 = \"10.0.0.2:1\"\n3 = \"[::1]:7\"\n");
     let config = parse_with(&text, &overrides).unwrap();
     assert_eq!(config.data_dir, Path::new("here"));
+    assert_eq!(config.marker_dir, Path::new("here"));
     assert_eq!(config.client_listen, "[::1]:9".parse().unwrap());
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.filter.as_str(), "debug");

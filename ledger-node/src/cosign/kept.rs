@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use ledger_core::hash::TreeSize;
+use ledger_core::note::signed_note::Note;
 
 use super::{Cosigned, TrustPolicies};
 use crate::storage::view::StoreState;
@@ -59,6 +60,18 @@ pub(super) fn open_steps(
         }
     }
     Ok(open)
+}
+
+/// The newest kept checkpoint with a signature line of this name.
+pub(super) fn newest_by(store: &dyn Store, name: &str) -> io::Result<Option<String>> {
+    for (_, note) in largest(store, MAX_KEPT + 8)? {
+        let signed = Note::parse(&note)
+            .is_ok_and(|note| note.signatures().iter().any(|line| line.name() == name));
+        if signed {
+            return String::from_utf8(note).map(Some).map_err(io::Error::other);
+        }
+    }
+    Ok(None)
 }
 
 /// Kept checkpoints, the largest first.

@@ -19,12 +19,17 @@ use crate::apply::receipts::Notary;
 use crate::clock::SystemClock;
 use crate::fatal::Fatal;
 use crate::raft::flusher::Flusher;
+use crate::raft::participation::Stage;
+use crate::raft::peer_memory::PeerMemory;
 use crate::raft::peers::Peers;
 use crate::raft::standing::Standing;
 use crate::storage::marker::Marker;
 use crate::storage::memory::{MemoryStore, Operation};
+use crate::storage::store_id::StoreId;
 use crate::storage::{Batch, Store, Table, meta};
 use crate::transport::PeerTransport;
+
+const STORE: StoreId = StoreId::from_bytes([1; 16]);
 
 /// Node 1, whose cosignature alone meets the trust policy of epoch 0.
 struct World {
@@ -90,12 +95,14 @@ impl World {
         let (standing, standing_receiver) = watch::channel(Standing::unknown());
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let (clock, genesis) = (Arc::new(SystemClock), root(0));
+        let memory = PeerMemory::open(Arc::clone(&shared), STORE, fatal.clone());
+        let memory = Arc::new(memory.unwrap());
         let cosigner = Cosigner::new(Parts {
             store: Arc::clone(&shared),
             notary: Arc::new(Notary::new(Arc::clone(&shared), ORIGIN, Arc::new(key(0)))),
             signer: Arc::new(key(1)),
             name: name(1),
-            marker: Arc::new(Marker::create(folder.path(), 1, genesis).unwrap()),
+            marker: Arc::new(Marker::create(folder.path(), 1, genesis, STORE).unwrap()),
             flusher: Flusher::start(shared, fatal.clone()).unwrap(),
             tip: tip_receiver,
             standing: standing_receiver,
@@ -105,6 +112,8 @@ impl World {
                 HashMap::new(),
                 clock.clone(),
                 Arc::new(PeerTransport::new(Arc::new(key(1)), Arc::default()).unwrap()),
+                memory,
+                Stage::Full,
             )),
             suspicion: Arc::default(),
             clock,

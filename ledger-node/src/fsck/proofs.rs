@@ -163,6 +163,10 @@ fn check_marker(
     if node.is_some_and(|node| node != marker.node_id.to_be_bytes()) {
         check.at(Place::Marker, "is of another node than the store")?;
     }
+    let store = check.get(Table::Meta, meta::STORE)?;
+    if store.is_some_and(|store| store != marker.store_id.as_bytes()) {
+        check.at(Place::Marker, "is of another store than this one")?;
+    }
     if ground.ledger.genesis_digest != marker.genesis_digest.as_bytes() {
         check.at(Place::Marker, "is of another ledger than the store")?;
     }

@@ -13,6 +13,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{ChangeMembers, RaftMetrics, ServerState};
 use tokio::sync::watch;
 
+use super::check::marked_id;
 use super::own_commands::OwnCommands;
 use super::start::Node;
 use crate::apply::suspicion::Suspicion;
@@ -28,7 +29,7 @@ use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Peer, Types};
-use crate::storage::marker::{MarkedLogId, Marker};
+use crate::storage::marker::Marker;
 use crate::storage::view::nodes;
 
 /// Between two looks.
@@ -121,6 +122,7 @@ impl Keeper {
             ticks.tick().await;
             let metrics = self.raft.metrics().borrow_watched().clone();
             self.mark(&metrics).await;
+            self.peers.memory.save();
             self.compare_trees(&metrics);
             self.compare_sizes(&metrics);
             self.snapshot().await;
@@ -141,10 +143,7 @@ impl Keeper {
         let Some(id) = metrics.last_applied.min(self.flusher.durable()) else {
             return;
         };
-        let id = MarkedLogId {
-            term: id.committed_leader_id().term,
-            index: id.index(),
-        };
+        let id = marked_id(&id);
         if self.marker.read().committed >= Some(id) {
             return;
         }

@@ -195,6 +195,7 @@ mod tests {
     use crate::genesis_file::tests::genesis;
     use crate::raft::types::{Peer, Term};
     use crate::storage::memory::MemoryStore;
+    use crate::storage::store_id::StoreId;
     use crate::storage::{Batch, Table};
 
     /// The replicas of a log whose voters are these.
@@ -210,7 +211,7 @@ mod tests {
     fn store(left: &[u64]) -> MemoryStore {
         use prost::Message as _;
         let store = MemoryStore::new();
-        create_state(&store, &genesis(), 1, false).unwrap();
+        create_state(&store, &genesis(), 1, StoreId::from_bytes([1; 16]), false).unwrap();
         let mut batch = Batch::new();
         for record in nodes(&StoreState(&store)).unwrap() {
             let id = record.card.as_ref().unwrap().node_id;

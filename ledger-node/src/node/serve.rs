@@ -28,6 +28,7 @@ use crate::limits::{
     MAX_ARRIVING, MAX_CONNECTIONS, MAX_PEER_CONNECTIONS, MAX_PEER_MESSAGE, MAX_PEERS_ARRIVING,
 };
 use crate::peer::service::Service;
+use crate::peer::store_header::StoreHeader;
 use crate::raft::peers::Peers;
 use crate::raft::standing::{Leading, Standing};
 
@@ -134,6 +135,7 @@ pub(super) fn start(
         // Calls that have run out of time wait here while this node stands still. Going on, it must not drop the connection.
         .http2_max_pending_accept_reset_streams(Some(MAX_PEER_CALLS as usize))
         .http2_max_header_list_size(MAX_HEADERS)
+        .layer(StoreHeader::new(&endpoint.peers.memory.own()))
         .layer(Authorized(Arc::clone(&endpoint.peers)))
         .layer(Bounded::new(FROM_PEERS))
         .add_routes(Routes::new(endpoint.service))

@@ -7,10 +7,11 @@
 
 use http::HeaderMap;
 use ledger_core::machine::CLUSTER_VERSION;
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
-use crate::raft::peers::{Peers, keys};
+use crate::raft::peer_memory::PeerMemory;
+use crate::raft::peers::{Peers, keys, set_store_id, store_id};
 use crate::transport::{Entry, Footing, Role};
 
 /// Where the calls of peers begin.
@@ -63,7 +64,7 @@ impl Row {
 }
 
 /// All calls. That a vote names its sender is checked where the vote is read, [`super::requests`].
-pub const TABLE: [Row; 17] = [
+pub const TABLE: [Row; 18] = [
     Row::raft("Append"),
     Row::raft("Vote"),
     Row::raft("PreVote"),
@@ -72,6 +73,8 @@ pub const TABLE: [Row; 17] = [
     Row::raft("InstallSnapshot"),
     // A node compares clocks with everybody whom it may follow, before it has a log as well.
     Row::raft("GetClock"),
+    // A node asks what it has promised before it takes part.
+    Row::raft("GetRecoveryState"),
     // To the node whose log is the longest: it knows who votes.
     Row::of("TransferLeader", VOTERS),
     // The leader asks, and whoever lags behind it has nothing to answer.
@@ -108,6 +111,7 @@ pub(crate) fn authorize(
     means_this_node(peers, caller.node_id, headers)?;
     let footing = peers.transport.directory().footing();
     if row.callers(footing).contains(&caller.role) {
+        must_be_met(&peers.memory, caller.node_id, headers)?;
         return Ok(Caller(caller.node_id));
     }
     Err(Status::permission_denied(format!(
@@ -123,12 +127,7 @@ pub(crate) fn authorize(
 /// Checks what each call says of its sender and receiver.
 fn means_this_node(peers: &Peers, caller: u64, headers: &HeaderMap) -> Result<(), Status> {
     let number = |key: &str| -> Option<u64> { headers.get(key)?.to_str().ok()?.parse().ok() };
-    // Only what is read is copied.
-    let mut genesis = HeaderMap::new();
-    if let Some(sent) = headers.get(keys::GENESIS) {
-        genesis.insert(keys::GENESIS, sent.clone());
-    }
-    let genesis = MetadataMap::from_headers(genesis);
+    let genesis = only(headers, keys::GENESIS);
     let genesis = genesis
         .get_bin(keys::GENESIS)
         .and_then(|value| value.to_bytes().ok());
@@ -156,6 +155,36 @@ fn means_this_node(peers: &Peers, caller: u64, headers: &HeaderMap) -> Result<()
     Ok(())
 }
 
+/// One key of the metadata: only what is read is copied.
+fn only(headers: &HeaderMap, key: &'static str) -> MetadataMap {
+    let mut copied = HeaderMap::new();
+    if let Some(sent) = headers.get(key) {
+        copied.insert(key, sent.clone());
+    }
+    MetadataMap::from_headers(copied)
+}
+
+/// Refuses a caller that comes with another store than it was met with, and one that has met this node with another.
+fn must_be_met(memory: &PeerMemory, caller: u64, headers: &HeaderMap) -> Result<(), Status> {
+    let sent = |key: &'static str| store_id(&only(headers, key), key);
+    memory.meet(caller, sent(keys::STORE)).map_err(|refusal| {
+        let mut known = MetadataMap::new();
+        if let Some(id) = memory.store_of(caller) {
+            set_store_id(&mut known, keys::KNOWN_STORE, &id);
+        }
+        Status::with_metadata(Code::FailedPrecondition, refusal.to_string(), known)
+    })?;
+    match sent(keys::KNOWN_STORE) {
+        Some(known) if known != memory.own() => {
+            memory.note_refused(caller);
+            Err(Status::failed_precondition(
+                "this node has another store than the one that the sender means",
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -163,17 +192,20 @@ mod tests {
 
     use ed25519_dalek::SigningKey;
     use ledger_core::hash::Hash;
-    use tonic::Code;
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::fatal::Fatal;
+    use crate::raft::participation::Stage;
+    use crate::storage::memory::MemoryStore;
+    use crate::storage::store_id::StoreId;
     use crate::transport::{KeyDirectory, Listed, PeerTransport};
 
     const ROLES: [Role; 4] = [Role::Voter, Role::Learner, Role::Leaving, Role::Named];
     const FOOTINGS: [Footing; 2] = [Footing::New, Footing::Joined];
 
     /// What may be called, once more and by hand: by whom of new nodes, and by whom of joined ones; V, L, G (going) and N.
-    const EXPECTED: [(&str, &str, &str); 17] = [
+    const EXPECTED: [(&str, &str, &str); 18] = [
         ("Append", "VLGN", "VLGN"),
         ("Vote", "VLGN", "VLGN"),
         ("PreVote", "VLGN", "VLGN"),
@@ -191,6 +223,7 @@ mod tests {
         ("CompileAhead", "", "VG"),
         ("GetErasureState", "", "VLG"),
         ("GetClock", "VLGN", "VLGN"),
+        ("GetRecoveryState", "VLGN", "VLGN"),
     ];
 
     const fn letter(role: Role) -> char {
@@ -209,8 +242,11 @@ mod tests {
         let directory = KeyDirectory::of(footing, &BTreeMap::from([(2, listed)]));
         let transport = PeerTransport::new(Arc::new(key), Arc::new(directory)).unwrap();
         let genesis = Hash::from_bytes([3; 32]);
-        let clock = Arc::new(SystemClock);
-        Peers::new(1, genesis, HashMap::new(), clock, Arc::new(transport))
+        let (clock, transport) = (Arc::new(SystemClock), Arc::new(transport));
+        let store = StoreId::from_bytes([1; 16]);
+        let memory = PeerMemory::open(Arc::new(MemoryStore::new()), store, Fatal::default());
+        let (memory, addresses) = (Arc::new(memory.unwrap()), HashMap::new());
+        Peers::new(1, genesis, addresses, clock, transport, memory, Stage::Full)
     }
 
     fn ask(peers: &Peers, path: &str, headers: &HeaderMap) -> Result<Caller, Status> {
@@ -280,10 +316,13 @@ mod tests {
             (keys::TO, Some("2")),
             (keys::VERSION, Some("99")),
             (keys::GENESIS, Some("AAAA")),
+            (keys::STORE, Some("AAAA")),
+            (keys::KNOWN_STORE, Some("AAAAAAAAAAAAAAAAAAAAAA")),
             (keys::FROM, None),
             (keys::TO, None),
             (keys::VERSION, None),
             (keys::GENESIS, None),
+            (keys::STORE, None),
         ] {
             let mut bad = good.clone();
             bad.remove(key);

@@ -3,6 +3,8 @@
 pub mod appends;
 pub mod authorization;
 pub mod receive_snapshot;
+mod recovery_state;
 pub(crate) mod requests;
 pub mod service;
+pub mod store_header;
 mod validation;

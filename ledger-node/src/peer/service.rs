@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::appends::Appends;
 use super::receive_snapshot::Offered;
+use super::recovery_state::recovery_state;
 use super::requests::{bad, caller, transfer_request, vote_request};
 use crate::cosign::Cosigner;
 use crate::fatal::Fatal;
@@ -76,6 +77,7 @@ impl PeerService for Service {
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let from = caller(&request)?;
+        self.may_follow().await?;
         let answers = self.appends.answers(from, request.into_inner());
         Ok(Response::new(answers))
     }
@@ -85,6 +87,7 @@ impl PeerService for Service {
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
         let from = caller(&request)?;
+        self.may_vote().await?;
         let message = request.into_inner();
         let clocks = &self.peers.clocks;
         clocks.hear(from, message.sent_at_us, self.peers.now_us());
@@ -101,6 +104,7 @@ impl PeerService for Service {
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
         let from = caller(&request)?;
+        self.may_vote().await?;
         let rpc = vote_request(&request.into_inner(), from, self.own_term())?;
         let answer = self.raft.pre_vote(rpc).await.map_err(fatal)?;
         Ok(Response::new(self.vote_response(&answer)))
@@ -111,6 +115,7 @@ impl PeerService for Service {
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
         let from = caller(&request)?;
+        self.may_vote().await?;
         let rpc = transfer_request(&request.into_inner(), from)?;
         if self.raft.metrics().borrow_watched().vote == *rpc.from_leader() {
             let transfer = &self.peers.transfer;
@@ -142,6 +147,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::OfferSnapshotRequest>,
     ) -> Result<Response<wire::OfferSnapshotResponse>, Status> {
+        self.may_follow().await?;
         self.take_offer(request).await.map(Response::new)
     }
 
@@ -149,6 +155,7 @@ impl PeerService for Service {
         &self,
         request: Request<Streaming<wire::SendSnapshotRequest>>,
     ) -> Result<Response<wire::SendSnapshotResponse>, Status> {
+        self.may_follow().await?;
         self.take_parts(request).await.map(Response::new)
     }
 
@@ -156,6 +163,7 @@ impl PeerService for Service {
         &self,
         request: Request<wire::InstallSnapshotRequest>,
     ) -> Result<Response<wire::InstallSnapshotResponse>, Status> {
+        self.may_follow().await?;
         self.install_offered(request).await.map(Response::new)
     }
 
@@ -174,6 +182,7 @@ impl PeerService for Service {
         &self,
         _: Request<wire::ReadIndexRequest>,
     ) -> Result<Response<wire::ReadIndexResponse>, Status> {
+        self.may_follow().await?;
         let read = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
         let committed = read.ok().map(|(id, _)| types::log_id_to_wire(id.log_id()));
         Ok(Response::new(wire::ReadIndexResponse { committed }))
@@ -271,9 +280,36 @@ impl PeerService for Service {
         self.peers.clocks.hear(from, sent_at_us, clock_us);
         Ok(Response::new(wire::GetClockResponse { clock_us }))
     }
+
+    async fn get_recovery_state(
+        &self,
+        request: Request<wire::GetRecoveryStateRequest>,
+    ) -> Result<Response<wire::GetRecoveryStateResponse>, Status> {
+        let from = caller(&request)?;
+        let state = recovery_state(
+            &*self.compiler.reads.store,
+            &self.peers,
+            &self.cosigner,
+            from,
+        );
+        // What cannot be read stops the node elsewhere.
+        Ok(Response::new(state.map_err(fatal)?))
+    }
 }
 
 impl Service {
+    /// Refuses what would be answered before it is known what was promised.
+    async fn may_follow(&self) -> Result<(), Status> {
+        let may = self.peers.participation.may_follow().await;
+        may.map_err(Status::unavailable)
+    }
+
+    /// Refuses what would take this node's vote before it may give one.
+    async fn may_vote(&self) -> Result<(), Status> {
+        let may = self.peers.participation.may_vote().await;
+        may.map_err(Status::unavailable)
+    }
+
     /// The term of this node.
     pub(super) fn own_term(&self) -> u64 {
         self.raft.metrics().borrow_watched().vote.leader_id.term

@@ -14,13 +14,16 @@ use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
-use super::acknowledged::Acknowledged;
+use super::checked_channel::CheckedChannel;
 use super::clocks::Clocks;
 use super::leaders::Leaders;
+use super::participation::{Participation, Stage};
+use super::peer_memory::PeerMemory;
 use super::refusals::Refusals;
 use super::transfer::KnownTransfer;
 use crate::clock::Clock;
 use crate::limits::MAX_PEER_MESSAGE;
+use crate::storage::store_id::StoreId;
 use crate::transport::{Connector, PeerTransport};
 
 /// How long a connection, its handshake included, may take to be made.
@@ -36,6 +39,22 @@ pub mod keys {
     pub const TO: &str = "countersign-to";
     /// The version of the wire.
     pub const VERSION: &str = "countersign-cluster-version";
+    /// The store of whoever speaks, in requests and in answers.
+    pub const STORE: &str = "countersign-store-id-bin";
+    /// The store with which the speaker has met the other side, in requests and in answers.
+    pub const KNOWN_STORE: &str = "countersign-known-store-id-bin";
+}
+
+/// The store id under a key; none if it is missing or is no such id.
+#[must_use]
+pub fn store_id(metadata: &MetadataMap, key: &'static str) -> Option<StoreId> {
+    let bytes = metadata.get_bin(key)?.to_bytes().ok()?;
+    StoreId::from_slice(&bytes)
+}
+
+/// Sets the store id under a key.
+pub fn set_store_id(metadata: &mut MetadataMap, key: &'static str, id: &StoreId) {
+    metadata.insert_bin(key, MetadataValue::from_bytes(id.as_bytes()));
 }
 
 /// What a connection is for.
@@ -52,7 +71,7 @@ pub enum Purpose {
 }
 
 /// A client of a peer.
-pub type PeerClient = PeerServiceClient<Channel>;
+pub type PeerClient = PeerServiceClient<CheckedChannel>;
 
 /// Connections to peers.
 pub struct Peers {
@@ -64,8 +83,10 @@ pub struct Peers {
     pub overrides: HashMap<u64, String>,
     /// What peers' clocks say.
     pub clocks: Clocks,
-    /// What peers have acknowledged to this node while it led.
-    pub acknowledged: Acknowledged,
+    /// What is remembered of peers.
+    pub memory: Arc<PeerMemory>,
+    /// How far this node may take part.
+    pub participation: Participation,
     /// Who has led in which term.
     pub leaders: Arc<Leaders>,
     /// What peers have refused while this node led.
@@ -100,13 +121,16 @@ impl Peers {
         overrides: HashMap<u64, String>,
         clock: Arc<dyn Clock>,
         transport: Arc<PeerTransport>,
+        memory: Arc<PeerMemory>,
+        stage: Stage,
     ) -> Self {
         Self {
             node_id,
             genesis,
             overrides,
             clocks: Clocks::default(),
-            acknowledged: Acknowledged::default(),
+            memory,
+            participation: Participation::new(stage),
             leaders: Arc::default(),
             refusals: Refusals::default(),
             transfer: KnownTransfer::default(),
@@ -172,6 +196,7 @@ impl Peers {
                 channel
             }
         };
+        let channel = CheckedChannel::new(channel, Arc::clone(&self.memory), to);
         Ok(PeerServiceClient::new(channel)
             .max_decoding_message_size(MAX_PEER_MESSAGE)
             .max_encoding_message_size(MAX_PEER_MESSAGE))
@@ -188,6 +213,10 @@ impl Peers {
         metadata.insert(keys::FROM, MetadataValue::from(self.node_id));
         metadata.insert(keys::TO, MetadataValue::from(to));
         metadata.insert(keys::VERSION, MetadataValue::from(CLUSTER_VERSION));
+        set_store_id(metadata, keys::STORE, &self.memory.own());
+        if let Some(known) = self.memory.store_of(to) {
+            set_store_id(metadata, keys::KNOWN_STORE, &known);
+        }
         request
     }
 

@@ -253,7 +253,7 @@ impl Snapshots {
             // Unless it is this node that can no longer read what came, or has removed it, it came like this.
             incoming.make_durable()?;
             let why = format!(
-                "a snapshot is refused: {error}. Run fsck on the node that sent it, and replace it if it is damaged"
+                "a snapshot is refused: {error}. Keep this node's disk: the others may have lost what it holds. Run fsck on the node that sent it, and compare its newest checkpoint with those that clients and evidence remember"
             );
             tracing::error!("{why}");
             fs::remove_dir_all(incoming.path())?;

@@ -30,6 +30,7 @@ mod peers;
 mod people;
 mod provenance;
 mod replay;
+mod rollback;
 mod script;
 mod shapes;
 mod strangers;

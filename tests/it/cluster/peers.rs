@@ -40,7 +40,7 @@ async fn who_means_another_node_or_ledger_is_refused() {
     client.read_index(good).await.expect("a peer is heard");
 
     type Change = fn(&mut MetadataMap);
-    let changes: [(Change, &str); 7] = [
+    let changes: [(Change, &str); 10] = [
         (
             |sent| {
                 let other = MetadataValue::from_bytes(&[7; 32]);
@@ -83,6 +83,24 @@ async fn who_means_another_node_or_ledger_is_refused() {
                 sent.insert(keys::VERSION, MetadataValue::from(99));
             },
             "speaks cluster version",
+        ),
+        (
+            |sent| {
+                sent.remove_bin(keys::STORE);
+            },
+            "does not say which store it has",
+        ),
+        (
+            |sent| {
+                sent.insert_bin(keys::STORE, MetadataValue::from_bytes(&[7; 16]));
+            },
+            "its disk was replaced",
+        ),
+        (
+            |sent| {
+                sent.insert_bin(keys::KNOWN_STORE, MetadataValue::from_bytes(&[7; 16]));
+            },
+            "has another store than the one that the sender means",
         ),
     ];
     for (change, says) in changes {

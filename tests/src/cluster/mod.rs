@@ -265,8 +265,16 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started.
     pub fn restart(&mut self, node: u64) {
+        self.restart_with(node, &[]);
+    }
+
+    /// Starts a node that does not run, with more arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart_with(&mut self, node: u64, more: &[&str]) {
         let files = self.file(node);
-        let process = Process::start(&files.config(), &files.log());
+        let process = Process::start(&files.config(), &files.log(), more);
         self.running.insert(node, process);
     }
 

@@ -8,9 +8,16 @@ use std::time::Duration;
 
 use ledger_core::machine::genesis_digest;
 use ledger_node::clock::SystemClock;
+use ledger_node::fatal::Fatal;
 use ledger_node::genesis_file;
 use ledger_node::keyfile::KeyFile;
+use ledger_node::peer::store_header::StoreHeader;
+use ledger_node::raft::participation::Stage;
+use ledger_node::raft::peer_memory::PeerMemory;
 pub use ledger_node::raft::peers::{PeerClient, Peers, Purpose, keys};
+use ledger_node::storage::marker::Marker;
+use ledger_node::storage::memory::MemoryStore;
+use ledger_node::storage::store_id::StoreId;
 pub use ledger_node::transport::{
     Accepted, Footing, KeyDirectory, Listed, PeerTransport, Role, SharedSigner,
 };
@@ -73,6 +80,8 @@ impl PeerSpeaker {
                 HashMap::new(),
                 Arc::new(SystemClock),
                 Arc::new(transport),
+                Arc::new(memory_of(cluster, node)),
+                Stage::Full,
             ),
             addresses: addresses.collect(),
         }
@@ -110,9 +119,19 @@ impl PeerSpeaker {
         let service = PeerServiceServer::new(service)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        let server = Server::builder().add_service(service);
+        let header = StoreHeader::new(&self.peers.memory.own());
+        let server = Server::builder().layer(header).add_service(service);
         tokio::spawn(server.serve_with_incoming(incoming)).abort_handle()
     }
+}
+
+/// The memory of a node that has met nobody. It has the store that the node has, if the node has one.
+fn memory_of(cluster: &Cluster, node: u64) -> PeerMemory {
+    let marker = Marker::peek(&cluster.file(node).data());
+    let unmade = StoreId::from_bytes([u8::try_from(node).expect("few nodes"); 16]);
+    let own = marker.map_or(unmade, |marker| marker.store_id);
+    let memory = PeerMemory::open(Arc::new(MemoryStore::new()), own, Fatal::default());
+    memory.expect("memory can be read")
 }
 
 fn genesis(path: &Path) -> ledger_core::hash::Hash {
