@@ -12,6 +12,7 @@ use crate::client::{Client, Submitted};
 use crate::decision::{Decision, Permit};
 use crate::error::Error;
 use crate::paths;
+use crate::redemption::Redemption;
 use crate::signing::{Ask, Content, SALT_LEN, Signed};
 use crate::transport::Answer;
 
@@ -106,6 +107,8 @@ pub struct Execution {
     pub output: Option<Vec<u8>>,
     /// The digest of a result that is kept elsewhere.
     pub result_digest: Option<v1::ResultDigest>,
+    /// The leaf of the redemption that the execution began with; none if there was none.
+    pub redemption: Option<u64>,
     /// As the recorder saw it, microseconds since 1970; 0 if not known.
     pub started_at_us: u64,
     /// As the recorder saw it, microseconds since 1970; 0 if not known.
@@ -125,9 +128,17 @@ impl Execution {
             keep_input: false,
             output: None,
             result_digest: None,
+            redemption: None,
             started_at_us: 0,
             finished_at_us: 0,
         }
+    }
+
+    /// The same for an execution that began with a redemption of the permit.
+    #[must_use]
+    pub const fn redeemed_by(mut self, redemption: &Redemption) -> Self {
+        self.redemption = Some(redemption.proven.index);
+        self
     }
 
     /// The command that records it.
@@ -155,6 +166,7 @@ impl Execution {
                 finished_at_us: self.finished_at_us,
                 result_digest: self.result_digest,
                 executed_input_digest: digest.unwrap_or_default(),
+                redemption_index: self.redemption,
             }),
             contents,
             request_id: None,

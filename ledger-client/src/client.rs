@@ -246,13 +246,14 @@ impl Client {
             Err(error) => error.of(by),
         };
         // There is an answer, and what it takes to check it did not come.
-        if let Error::Unavailable(message) = failed {
-            return Err(Error::Undetermined {
-                request_id: signed.request_id_hex(),
-                message,
-            });
-        }
-        Err(failed)
+        let Error::Unavailable(message) = failed else {
+            return Err(failed);
+        };
+        let request_id = signed.request_id_hex();
+        Err(Error::Undetermined {
+            request_id,
+            message,
+        })
     }
 
     /// Makes a call that changes the ledger.

@@ -49,15 +49,10 @@ impl Decision {
         let Some(v1::entry::Body::Decision(decision)) = proven.entry.body.clone() else {
             return Err(Error::contradiction("the entry holds no decision"));
         };
-        let known = &settings.known_conditions;
-        let unknown = decision
-            .conditions
-            .iter()
-            .find(|condition| condition.critical && !known.contains(&condition.r#type));
         let (replayed, now) = answer;
         Ok(Self {
             wanted: settings.level,
-            unknown_condition: unknown.map(|condition| condition.r#type.clone()),
+            unknown_condition: settings.unknown_condition(&decision),
             proven,
             decision,
             request_id: RequestId::from_bytes(signed.request_id),
@@ -103,9 +98,15 @@ impl Decision {
             .map_or(&[], |rules| rules.ids.as_slice())
     }
 
+    /// True if the decision alone is not a yes, and [`Permit::redeem`] has to be asked.
+    #[must_use]
+    pub fn is_single_use(&self) -> bool {
+        self.decision.single_use
+    }
+
     /// True if the action may begin now: the verdict is ALLOW, the receipt is worth what the caller asked for, every critical
     /// condition is known to the caller, and since the question was made and first sent less time has passed, on this machine's
-    /// clocks, than the permit is long. What the answer says without a proof, that it is of an earlier call and what holds now,
+    /// clocks, than the permit is long; and the permit need not be redeemed. What the answer says without a proof, that it is of an earlier call and what holds now,
     /// can only take the yes away.
     #[must_use]
     pub fn permits_now(&self) -> bool {
@@ -128,9 +129,32 @@ impl Decision {
         }
     }
 
+    /// A permit to be redeemed, whether or not it has to be. [`Permit::redeem`] is then the yes.
+    ///
+    /// # Errors
+    /// [`Error::NotAllowed`] with the reason why there is nothing to redeem.
+    pub fn require_redeemable(self) -> Result<Permit, Error> {
+        match self.flaw() {
+            None => Ok(Permit(self)),
+            Some(why) => Err(Error::NotAllowed(why)),
+        }
+    }
+
     /// Why the action may not begin, if it may not.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
+        self.flaw().or_else(|| {
+            self.is_single_use().then(|| {
+                format!(
+                    "entry {} permits it once; redeem the permit before you act",
+                    self.proven.index
+                )
+            })
+        })
+    }
+
+    /// Why there is no permit that lives.
+    fn flaw(&self) -> Option<String> {
         let at = self.proven.index;
         if self.verdict() != Verdict::Allow {
             let rules = match self.rules() {
@@ -156,7 +180,8 @@ impl Decision {
         }
         let now = self.now.as_ref();
         let lives = now.map_or(!self.replayed, |now| {
-            now.permit_lives && now.agent_active && now.session_open && !now.halted
+            let holds = now.permit_lives && now.agent_active && now.session_open;
+            holds && !now.halted && !now.redeemed
         });
         (!lives).then(|| {
             format!("entry {at} allowed it when it was made, and it does not hold any more")
@@ -187,7 +212,7 @@ impl Decision {
     }
 }
 
-/// A decision that permitted its action when it was asked.
+/// A decision that permitted its action when it was asked, or that permits it once it is redeemed.
 #[derive(Debug, Clone)]
 pub struct Permit(Decision);
 
@@ -198,7 +223,7 @@ impl Permit {
         &self.0
     }
 
-    /// True if the action may still begin.
+    /// True if the action may still begin without a redemption.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.0.permits_now()

@@ -17,7 +17,12 @@ pub fn result_of(entry: &v1::Entry) -> v1::Result {
         Some(entry::Body::Governance(governance)) => governance.result(),
         Some(entry::Body::SessionOpening(opening)) => opening.result(),
         Some(entry::Body::SessionEnd(end)) => end.result(),
-        Some(entry::Body::Decision(_) | entry::Body::Outcome(_) | entry::Body::Genesis(_))
+        Some(
+            entry::Body::Decision(_)
+            | entry::Body::Outcome(_)
+            | entry::Body::Redemption(_)
+            | entry::Body::Genesis(_),
+        )
         | None => v1::Result::Unspecified,
     }
 }

@@ -25,7 +25,8 @@
 //!
 //! [`Client`] signs, sends the same request id until there is an answer, and checks every receipt against the pinned [`Trust`]
 //! policy before it returns it. Provisional receipts are vouched for in the background, see [`Client::upgrades`].
-//! [`Decision::permits_now`] is the only yes. [`Error`] says who is at fault, whether anything happened, and whether to try again.
+//! [`Decision::permits_now`] is a yes for whoever holds the answer; [`Permit::redeem`] is one that nobody else gets, and the only one
+//! where a rule or namespace demands it. [`Error`] says who is at fault, whether anything happened, and whether to try again.
 
 mod action;
 mod answer;
@@ -39,6 +40,7 @@ pub mod files;
 mod govern;
 mod key_file;
 pub mod paths;
+mod redemption;
 mod sending;
 mod settings;
 mod signing;
@@ -53,6 +55,7 @@ pub use decision::{Decision, Permit};
 pub use error::Error;
 pub use govern::result_of;
 pub use key_file::KeyFile;
+pub use redemption::Redemption;
 pub use settings::Settings;
 pub use signing::{Ask, Author, Content, SharedSigner, Signed, now_us};
 pub use trust::Trust;

@@ -19,6 +19,7 @@ macro_rules! paths {
 paths! {
     AUTHORIZE "AuthorizationService" "Authorize";
     AUTHORIZE_BATCH "AuthorizationService" "AuthorizeBatch";
+    REDEEM "AuthorizationService" "Redeem";
     RECORD "AuthorizationService" "Record";
     SIMULATE "AuthorizationService" "Simulate";
     CREATE_NAMESPACE "IdentityService" "CreateNamespace";
@@ -78,6 +79,7 @@ pub(crate) fn of_command(command: &[u8]) -> Result<&'static str, Error> {
         v1::Command::decode(command).map_err(|error| Error::Invalid(error.to_string()))?;
     let path = match decoded.body {
         Some(Body::Record(_)) => RECORD,
+        Some(Body::Redeem(_)) => REDEEM,
         Some(Body::OpenSession(_)) => OPEN_SESSION,
         Some(Body::CloseSession(_)) => CLOSE_SESSION,
         Some(Body::RegisterAgent(_)) => REGISTER_AGENT,

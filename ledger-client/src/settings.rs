@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ledger_proto::v1;
+
 use crate::answer::Level;
 
 /// How a client asks.
@@ -21,6 +23,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The critical condition of a decision that the caller does not know, if there is one.
+    pub(crate) fn unknown_condition(&self, decision: &v1::Decision) -> Option<String> {
+        let known = &self.known_conditions;
+        let mut conditions = decision.conditions.iter();
+        let unknown = conditions.find(|one| one.critical && !known.contains(&one.r#type));
+        unknown.map(|condition| condition.r#type.clone())
+    }
+
     /// Ten seconds, cosigned receipts, no conditions known.
     #[must_use]
     pub fn new(endpoints: Vec<String>) -> Self {

@@ -147,6 +147,9 @@ fn difference(recorded: &v1::Entry, made: &Appended) -> Flaw {
         (Some(Body::Outcome(recorded)), Some(Body::Outcome(found))) => {
             outcome_difference(recorded, found)
         }
+        (Some(Body::Redemption(recorded)), Some(Body::Redemption(found))) => {
+            redemption_difference(recorded, found)
+        }
         _ => Flaw::Different("answer"),
     }
 }
@@ -180,7 +183,9 @@ fn decision_difference(recorded: &v1::Decision, found: &v1::Decision) -> Flaw {
         "list of what it rests on"
     } else if recorded.presenter != found.presenter || recorded.assurance != found.assurance {
         "presenter or assurance"
-    } else if recorded.permit_expires_at_us != found.permit_expires_at_us {
+    } else if recorded.permit_expires_at_us != found.permit_expires_at_us
+        || recorded.single_use != found.single_use
+    {
         "permit"
     } else {
         "decision"
@@ -196,5 +201,17 @@ fn outcome_difference(recorded: &v1::Outcome, found: &v1::Outcome) -> Flaw {
         "place in its session's chain"
     } else {
         "outcome"
+    })
+}
+
+fn redemption_difference(recorded: &v1::Redemption, found: &v1::Redemption) -> Flaw {
+    Flaw::Different(if recorded.reason != found.reason {
+        "reason of a redemption"
+    } else if recorded.state_drift != found.state_drift {
+        "list of what changed before a redemption"
+    } else if recorded.chain != found.chain {
+        "place in its session's chain"
+    } else {
+        "redemption"
     })
 }

@@ -134,7 +134,7 @@ pub const fn allowed_kinds(body: &Body) -> &'static [CompartmentKind] {
         Body::Authorize(_) => &[CompartmentKind::Input, CompartmentKind::Resource],
         Body::Record(_) => &[CompartmentKind::Output, CompartmentKind::ExecutedInput],
         Body::OpenSession(_) => &[CompartmentKind::Context],
-        Body::Seal(_) | Body::DeclareSupport(_) | Body::AttestState(_) => &[],
+        Body::Redeem(_) | Body::Seal(_) | Body::DeclareSupport(_) | Body::AttestState(_) => &[],
         Body::CloseSession(_)
         | Body::RegisterAgent(_)
         | Body::UpdateAgent(_)

@@ -32,6 +32,7 @@ pub fn chain(entry: &v1::Entry) -> Option<&v1::ChainLink> {
     match entry.body.as_ref()? {
         Body::Decision(decision) => decision.chain.as_ref(),
         Body::Outcome(outcome) => outcome.chain.as_ref(),
+        Body::Redemption(redemption) => redemption.chain.as_ref(),
         Body::SessionOpening(opening) => opening.chain.as_ref(),
         Body::SessionEnd(_) | Body::Genesis(_) | Body::Governance(_) => None,
     }
@@ -45,6 +46,7 @@ pub fn session(entry: &v1::Entry) -> Option<SessionId> {
         Body::Genesis(_)
         | Body::Decision(_)
         | Body::Outcome(_)
+        | Body::Redemption(_)
         | Body::SessionOpening(_)
         | Body::Governance(_) => &chain(entry)?.session_id,
     };
@@ -57,6 +59,7 @@ pub fn namespace(entry: &v1::Entry) -> &str {
     match &entry.body {
         Some(Body::Decision(decision)) => &decision.namespace,
         Some(Body::Outcome(outcome)) => &outcome.namespace,
+        Some(Body::Redemption(redemption)) => &redemption.namespace,
         Some(Body::SessionOpening(opening)) => &opening.namespace,
         Some(Body::SessionEnd(end)) => &end.namespace,
         Some(Body::Governance(governance)) => &governance.namespace,

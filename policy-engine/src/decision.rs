@@ -104,6 +104,8 @@ pub struct Decision {
     pub conditions: Vec<Condition>,
     /// The shortest `@permit_ttl` among the determining permits, in seconds; none leaves the default to the caller.
     pub permit_ttl_s: Option<u32>,
+    /// True if a determining permit has `@single_use`: the caller must redeem what is permitted before it is used.
+    pub single_use: bool,
     /// For [`Verdict::Escalate`]: whose approval is needed, sorted by group.
     pub approvers: Vec<Approver>,
 }

@@ -333,6 +333,7 @@ impl Compiled {
 fn escalated(permit: &Rule) -> Decision {
     Decision {
         permit_ttl_s: None,
+        single_use: false,
         approvers: permit.approvers.clone(),
         ..decision(Verdict::Escalate, Reason::ApprovalRequired, &[permit])
     }
@@ -353,6 +354,7 @@ fn decision(verdict: Verdict, reason: Reason, rules: &[&Rule]) -> Decision {
         rules: ids,
         conditions,
         permit_ttl_s: rules.iter().filter_map(|rule| rule.permit_ttl_s).min(),
+        single_use: verdict == Verdict::Allow && rules.iter().any(|rule| rule.single_use),
         approvers: Vec::new(),
     }
 }

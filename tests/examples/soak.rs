@@ -1,5 +1,5 @@
 //! The long forms of what `tests/it/cluster` does in short: `soak kills 30`, `soak partitions 60`, `soak entries 1000000`,
-//! `soak faults 5`, `soak replay 10`.
+//! `soak faults 5`, `soak replay 10`, `soak levels 500`.
 //! Prints figures, and fails if a promise is broken or a figure is beyond its limit.
 
 #![expect(
@@ -10,6 +10,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::cli::Cli;
@@ -19,7 +20,10 @@ use countersign_tests::cluster::scenarios::{Cut, UNAVAILABLE_MEDIAN, UNAVAILABLE
 use countersign_tests::cluster::sweep::sweep;
 use countersign_tests::cluster::{Cluster, Options};
 use countersign_tests::examples::{agentdojo, examples};
+use countersign_tests::kit::key;
 use countersign_tests::shared_data::shared_data;
+use ledger_client::{Author, Client, Level, Question, Settings, Trust};
+use ledger_core::id::Identity;
 
 /// Writers of the load.
 const WRITERS: usize = 32;
@@ -39,8 +43,9 @@ async fn main() {
         ("entries", Some(number)) => entries(number).await,
         ("faults", Some(number)) => faults(number, &arguments.next().unwrap_or_default()).await,
         ("replay", Some(number)) => replay(number).await,
+        ("levels", Some(number)) => levels(number).await,
         _ => panic!(
-            "usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT | soak faults NUMBERS [KIND] | soak replay KILLS"
+            "usage: soak kills COUNT | soak partitions SECONDS | soak entries COUNT | soak faults NUMBERS [KIND] | soak replay KILLS | soak levels COUNT"
         ),
     }
 }
@@ -99,6 +104,47 @@ async fn partitions(during: Duration) {
     let case = cluster.must_keep_promises().await;
     cluster.must_be_sound_on_disk().await;
     println!("answered calls: {}", case.history.answered().count());
+}
+
+/// What a yes costs one client that asks one question after the other, by what its receipts are worth; the levels take turns, so
+/// that they meet the same machine.
+async fn levels(count: usize) {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let actor = actors.first().expect("an actor");
+    let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    let clients = [Level::Committed, Level::Cosigned].map(|level| {
+        let endpoints = cluster
+            .nodes()
+            .into_iter()
+            .map(|node| cluster.endpoint(node));
+        let mut settings = Settings::new(endpoints.collect());
+        settings.level = level;
+        let identity = Identity::Agent(actor.agent.clone());
+        let author = Author::new(identity.clone(), Arc::new(key(&identity.to_string())));
+        let trust = Trust::new(cluster.policy.clone(), None).expect("a trust policy");
+        let client = Client::new(settings, trust, Some(author.expect("a good key")));
+        (level, client.expect("a client"))
+    });
+    for _ in 0..count {
+        for (level, client) in &clients {
+            let input = r#"{"doc":"a"}"#;
+            let question = Question::new(&actor.agent, actor.session, "bank/read", input);
+            let begin = Instant::now();
+            let decision = client.authorize(question).await.expect("an answer");
+            took.entry(level.name()).or_default().push(begin.elapsed());
+            assert!(decision.permits_now(), "{:?}", decision.refusal());
+        }
+    }
+    for (level, mut took) in took {
+        took.sort_unstable();
+        let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+        println!(
+            "{level}: median {:?}, 95 % {:?}, 99 % {:?}",
+            at(50),
+            at(95),
+            at(99)
+        );
+    }
 }
 
 async fn entries(count: usize) {

@@ -186,6 +186,7 @@ fn entries() {
                 v1::entry::Body::Genesis(_) => "genesis",
                 v1::entry::Body::Decision(_) => "decision",
                 v1::entry::Body::Outcome(_) => "outcome",
+                v1::entry::Body::Redemption(_) => "redemption",
                 v1::entry::Body::SessionOpening(_) => "session_opening",
                 v1::entry::Body::SessionEnd(_) => "session_end",
                 v1::entry::Body::Governance(_) => "governance",

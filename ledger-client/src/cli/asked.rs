@@ -9,6 +9,7 @@ pub(super) fn asked(body: &Body) -> (&'static str, Value) {
     match body {
         Body::Authorize(ask) => ("Authorize", json!(ask.agent)),
         Body::Record(ask) => ("Record", json!(format!("entry {}", ask.decision_index))),
+        Body::Redeem(ask) => ("Redeem", json!(format!("entry {}", ask.decision_index))),
         Body::OpenSession(ask) => ("OpenSession", json!(ask.agent)),
         Body::CloseSession(ask) => ("CloseSession", json!(hex::encode(&ask.session_id))),
         Body::Seal(ask) => ("Seal", json!(hex::encode(&ask.session_id))),

@@ -364,7 +364,10 @@ fn add(count: &mut Count, entry: &v1::Entry, believed: bool) {
         Some(Body::SessionOpening(opening)) => {
             count.sessions += u64::from(opening.result() == v1::Result::Applied);
         }
-        Some(Body::SessionEnd(_) | Body::Governance(_) | Body::Genesis(_)) | None => {}
+        Some(
+            Body::SessionEnd(_) | Body::Redemption(_) | Body::Governance(_) | Body::Genesis(_),
+        )
+        | None => {}
     }
 }
 

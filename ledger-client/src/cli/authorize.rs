@@ -226,6 +226,7 @@ fn show(decision: &Decision, json: bool, out: &mut dyn Write) -> Result<Exit, Fa
                 "request_id": hex::encode(decision.request_id.to_vec()),
                 "permit_expires_at_us": decision.decision.permit_expires_at_us,
                 "replayed": decision.replayed,
+                "single_use": decision.is_single_use(),
                 "refusal": refusal,
             }),
         )?;

@@ -6,7 +6,8 @@ use clap::Args;
 use ledger_proto::v1;
 
 use super::connection::{Connection, Speaker, block_on};
-use super::entry::{Filter, as_json, prove};
+use super::entry::{Filter, prove};
+use super::entry_json::as_json;
 use super::show::printable;
 use super::{Exit, Failure};
 use crate::error::Error;

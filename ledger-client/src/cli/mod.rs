@@ -10,6 +10,7 @@ mod cluster;
 mod connection;
 mod context;
 mod entry;
+mod entry_json;
 mod explanation;
 mod follow;
 mod gateway;
@@ -23,6 +24,7 @@ mod permits;
 mod policy;
 mod prove;
 mod record;
+mod redeem;
 mod replay;
 mod requests;
 mod session;
@@ -151,6 +153,8 @@ enum Command {
     },
     /// Ask whether an action may run. Exits with 0 only if it may: 3 for DENY, 4 for ESCALATE.
     Authorize(Box<authorize::Authorize>),
+    /// Make use of a permit, once: exits with 0 only for the first, and only if what was permitted still may run.
+    Redeem(redeem::Redeem),
     /// Record what was executed.
     Record(record::Record),
     /// Ask for recorded actions of real agents, one by one, as if they happened now.
@@ -251,6 +255,7 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
     match &arguments.command {
         Command::Policy { command } => policy::run(command, json, out),
         Command::Authorize(ask) => authorize::authorize(ask, json, out),
+        Command::Redeem(redeem) => redeem::redeem(redeem, json, out),
         Command::Record(record) => record::record(record, json, out),
         Command::Replay(replay) => replay::replay(replay, json, out),
         Command::Simulate(ask) => authorize::simulate(ask, json, out),

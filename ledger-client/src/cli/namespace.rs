@@ -21,6 +21,9 @@ pub(super) enum Command {
         /// An operator who may register agents in it; can be repeated.
         #[arg(long = "owner", value_name = "ID")]
         owners: Vec<String>,
+        /// Demand that each permit of its agents is redeemed before it is used.
+        #[arg(long)]
+        single_use: bool,
         #[command(flatten)]
         by: Governing,
     },
@@ -33,7 +36,12 @@ pub(super) enum Command {
 
 pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
-        Command::Create { name, owners, by } => block_on(async {
+        Command::Create {
+            name,
+            owners,
+            single_use,
+            by,
+        } => block_on(async {
             let client = by.connection.open(Speaker::Operator).await?;
             let mut owners = owners.clone();
             owners.sort();
@@ -41,6 +49,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             let body = Body::CreateNamespace(v1::CreateNamespace {
                 name: name.clone(),
                 owners,
+                single_use: *single_use,
             });
             let done = client.govern(body, by.reason()).await?;
             print_applied(&done, &[("namespace", json!(name))], json, out)

@@ -16,6 +16,9 @@ use crate::files;
 struct Kept {
     request_id: String,
     input_salt: String,
+    /// The entry that redeemed it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redemption: Option<u64>,
 }
 
 /// Where the permit of a decision is kept.
@@ -49,6 +52,8 @@ pub(super) fn keep(
     let kept = Kept {
         request_id: hex::encode(decision.request_id.to_vec()),
         input_salt: hex::encode(salt),
+        // Whoever asks again does not undo what was redeemed here.
+        redemption: redemption(&path(connection, client, decision.proven.index)?)?,
     };
     let text = serde_json::to_vec(&kept).map_err(std::io::Error::from)?;
     let index = decision.proven.index;
@@ -60,15 +65,40 @@ pub(super) fn keep(
     })
 }
 
+/// Keeps which entry redeemed a permit, for the outcome to name it.
+pub(super) fn keep_redemption(path: &Path, decision: u64, redemption: u64) -> Result<(), Failure> {
+    let mut kept = read(path)?.ok_or_else(|| {
+        let what = format!("{} is gone", path.display());
+        Failure::new(Exit::Internal, what)
+    })?;
+    kept.redemption = Some(redemption);
+    let text = serde_json::to_vec(&kept).map_err(std::io::Error::from)?;
+    files::replace(path, &text).map_err(|error| {
+        Failure::new(
+            Exit::Internal,
+            format!("entry {redemption} redeems the permit of entry {decision}, but do not act on it, for what recording it takes cannot be kept: {error}; make room and ask again"),
+        )
+    })
+}
+
 /// The salt that is kept in a file, if there is one.
 pub(super) fn salt(path: &Path) -> Result<Option<[u8; 32]>, Failure> {
+    let kept = read(path)?;
+    let salt = kept.and_then(|kept| hex::decode(kept.input_salt).ok());
+    Ok(salt.and_then(|salt| salt.try_into().ok()))
+}
+
+/// The entry that redeemed the permit in a file, if one did.
+pub(super) fn redemption(path: &Path) -> Result<Option<u64>, Failure> {
+    Ok(read(path)?.and_then(|kept| kept.redemption))
+}
+
+fn read(path: &Path) -> Result<Option<Kept>, Failure> {
     if !path.exists() {
         return Ok(None);
     }
-    let kept: Kept = serde_json::from_slice(&files::read(path, 4_096)?).map_err(|error| {
+    let kept = serde_json::from_slice(&files::read(path, 4_096)?).map_err(|error| {
         Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
     })?;
-    Ok(hex::decode(kept.input_salt)
-        .ok()
-        .and_then(|salt| salt.try_into().ok()))
+    Ok(Some(kept))
 }

@@ -87,6 +87,7 @@ pub(super) fn record(arguments: &Record, json: bool, out: &mut dyn Write) -> Res
             keep_input: false,
             output,
             result_digest: None,
+            redemption: permits::redemption(&path)?,
             started_at_us: 0,
             finished_at_us: 0,
         };

@@ -4,14 +4,13 @@ use ledger_proto::v1::{
     self, Assurance, CompartmentKind, Verdict, command::Body as Ask, entry::Body,
 };
 
+use super::about_redemption::redemption;
 use super::about_rules::rules;
-use super::enrolment::enrolled;
 use super::proven::{Proven, ProvenEntries};
 use super::report::{Basis, Report, utc};
+use super::signers::signers;
 use super::verify::EvidenceError;
-use crate::command::parse_cosigners;
 use crate::id::Identity;
-use crate::signature::{SignatureDomain, parse_signatures};
 
 /// What is said of an allowed action whose outcome is not there.
 const NO_OUTCOME: &str = "none in this evidence; one may exist";
@@ -71,6 +70,7 @@ pub(super) fn explain_decision(
     session(report, &case)?;
     rules(report, &case)?;
     content(report, &case);
+    redemption(report, &case)?;
     outcomes(report, &case)
 }
 
@@ -111,59 +111,15 @@ fn verdict(report: &mut Report, case: &Case<'_>) {
     }
 }
 
-/// Checks every signature of the request with the key that the evidence proves to be enrolled. Returns who signed.
+/// Checks every signature of the request with the keys that the decision rests on. Returns who signed.
 fn signatures(case: &Case<'_>) -> Result<Vec<Identity>, EvidenceError> {
-    let index = case.proven.index;
-    let author = case
-        .command
-        .author
-        .as_ref()
-        .and_then(|author| Identity::parse(author).ok());
-    let author = author.ok_or_else(|| case.contradiction("a command without an author"))?;
-    let signed = case
-        .proven
-        .entry
-        .signed
-        .as_ref()
-        .ok_or_else(|| case.contradiction("a decision without a command"))?;
-    let parsed = parse_signatures(SignatureDomain::of(&author), &case.evidence.origin, signed)
-        .map_err(|_| EvidenceError::Signature { index })?;
     let leaves = case
         .decision
         .rests_on
         .as_ref()
         .map(|rests_on| rests_on.keys.as_slice())
         .unwrap_or_default();
-    if leaves.len() != parsed.len() {
-        return Err(case.contradiction("it does not name the entry of each signing key"));
-    }
-    let mut signers = Vec::with_capacity(parsed.len());
-    for (signature, leaf) in parsed.iter().zip(leaves) {
-        let enrolment = case.entries.get(*leaf, "the enrolment of a signing key")?;
-        let (identity, key) = enrolled(
-            &enrolment.entry,
-            enrolment.command.as_ref(),
-            signature.key_id,
-        )
-        .ok_or_else(|| case.contradiction("the entry it names did not enrol the signing key"))?;
-        if *leaf >= index {
-            return Err(case.contradiction("a key that was enrolled after it signed"));
-        }
-        if !signature.verify(&key) {
-            return Err(EvidenceError::Signature { index });
-        }
-        signers.push(identity);
-    }
-    let cosigners = parse_cosigners(&case.command.cosigners, &author)
-        .ok_or_else(|| case.contradiction("cosigners that a command cannot have"))?;
-    let mut named: Vec<&Identity> = cosigners.iter().chain([&author]).collect();
-    let mut signed_by: Vec<&Identity> = signers.iter().collect();
-    named.sort();
-    signed_by.sort();
-    if named != signed_by {
-        return Err(case.contradiction("others signed than the author and its cosigners"));
-    }
-    Ok(signers)
+    signers(case.entries, &case.evidence.origin, case.proven, leaves)
 }
 
 fn identities(

@@ -1,5 +1,7 @@
 //! Explaining a session: that these are all its entries, from the opening to the end.
 
+use std::fmt;
+
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
 use super::proven::{Proven, ProvenEntries};
@@ -16,7 +18,7 @@ pub(super) fn explain_session(
     let mut previous: Vec<u8> = Vec::new();
     let mut number = 0;
     let mut end = None;
-    let (mut allowed, mut denied, mut outcomes) = (0_u64, 0_u64, 0_u64);
+    let mut counted = Counted::default();
     for proven in entries.iter() {
         let contradiction = |what| EvidenceError::Contradiction {
             index: proven.index,
@@ -48,15 +50,10 @@ pub(super) fn explain_session(
         previous = proven.leaf_hash.as_bytes().to_vec();
         match &proven.entry.body {
             Some(Body::SessionOpening(_)) if number == 1 => explain_opening(report, proven, id)?,
-            Some(Body::Decision(decision))
-                if number > 1 && decision.verdict() == v1::Verdict::Allow =>
-            {
-                allowed += 1
-            }
-            Some(Body::Decision(_)) if number > 1 => denied += 1,
-            Some(Body::Outcome(outcome)) if number > 1 => {
-                outcomes += 1;
-                explain_drift(report, proven, outcome);
+            Some(body) if number > 1 && counted.add(body) => {
+                if let Body::Outcome(outcome) = body {
+                    explain_drift(report, proven, outcome);
+                }
             }
             _ => {
                 return Err(contradiction(
@@ -71,9 +68,7 @@ pub(super) fn explain_session(
             what: "the end of the session",
         });
     };
-    let complete = format!(
-        "all {number} entries: {allowed} allowed, {denied} denied or escalated, {outcomes} outcomes"
-    );
+    let complete = format!("all {number} entries: {counted}");
     report.add("complete", complete, Basis::Verified);
     report.add(
         "ended",
@@ -81,6 +76,58 @@ pub(super) fn explain_session(
         Basis::Ledger(leaf),
     );
     Ok(())
+}
+
+/// Entries of a chain behind its opening, by what they say.
+#[derive(Debug, Default)]
+struct Counted {
+    allowed: u64,
+    denied: u64,
+    redeemed: u64,
+    not_redeemed: u64,
+    outcomes: u64,
+}
+
+impl Counted {
+    /// False for an entry that no chain holds behind its opening.
+    fn add(&mut self, body: &Body) -> bool {
+        let count = match body {
+            Body::Decision(decision) if decision.verdict() == v1::Verdict::Allow => {
+                &mut self.allowed
+            }
+            Body::Decision(_) => &mut self.denied,
+            Body::Redemption(redemption)
+                if redemption.reason() == v1::RedemptionReason::Redeemed =>
+            {
+                &mut self.redeemed
+            }
+            Body::Redemption(_) => &mut self.not_redeemed,
+            Body::Outcome(_) => &mut self.outcomes,
+            Body::Genesis(_)
+            | Body::SessionOpening(_)
+            | Body::SessionEnd(_)
+            | Body::Governance(_) => return false,
+        };
+        *count += 1;
+        true
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            allowed,
+            denied,
+            redeemed,
+            not_redeemed,
+            outcomes,
+        } = self;
+        write!(f, "{allowed} allowed, {denied} denied or escalated, ")?;
+        if redeemed + not_redeemed > 0 {
+            write!(f, "{redeemed} redeemed, {not_redeemed} not redeemed, ")?;
+        }
+        write!(f, "{outcomes} outcomes")
+    }
 }
 
 /// Whose session it is: the opening's command has the session's id.

@@ -131,7 +131,7 @@ pub fn receipt(
     })
 }
 
-/// Evidence for one decision: the decision, what it rests on, the bundle that decided, and its first outcome.
+/// Evidence for one decision: the decision, what it rests on, the bundle that decided, its redemption, and its first outcome.
 ///
 /// # Errors
 /// [`BuildError`]
@@ -172,7 +172,27 @@ pub fn decision(sources: Sources<'_>, index: LeafIndex) -> Result<v1::Evidence, 
             .map(|outcome| outcome.leaf)
             .filter(|leaf| *leaf < size),
     );
+    leaves.extend(redemption_leaves(state, index, size)?);
     assemble(sources, Subject::Decision(index.0), &leaves)
+}
+
+/// The redemption of a decision, if it is within the checkpoint, and the enrolments of the keys that signed it.
+fn redemption_leaves(
+    state: &dyn State,
+    decision: LeafIndex,
+    size: u64,
+) -> Result<Vec<u64>, BuildError> {
+    let record: Option<v1::LeafRecord> = read(state, &Key::redemption_of(decision))?;
+    let Some(leaf) = record.map(|record| record.leaf).filter(|leaf| *leaf < size) else {
+        return Ok(Vec::new());
+    };
+    let found = ledger::entry(state, LeafIndex(leaf))?;
+    let Some(Body::Redemption(redemption)) = found.and_then(|found| found.body) else {
+        return Ok(Vec::new());
+    };
+    let mut leaves = redemption.keys;
+    leaves.push(leaf);
+    Ok(leaves)
 }
 
 /// Evidence for a session that has ended: every entry of its chain. `leaves` are the session's entries; those outside the

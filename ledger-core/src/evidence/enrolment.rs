@@ -63,6 +63,7 @@ fn of_command(body: &Body) -> Candidates<'_> {
         }
         Body::Authorize(_)
         | Body::Record(_)
+        | Body::Redeem(_)
         | Body::OpenSession(_)
         | Body::CloseSession(_)
         | Body::Seal(_)

@@ -5,6 +5,7 @@
 //! a checkpoint that the policy accepts, never from the evidence itself.
 
 mod about_decision;
+mod about_redemption;
 mod about_rules;
 mod about_session;
 mod build;
@@ -13,6 +14,7 @@ mod file;
 mod json;
 mod proven;
 mod report;
+mod signers;
 mod trust;
 mod verify;
 

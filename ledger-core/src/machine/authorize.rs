@@ -91,7 +91,7 @@ pub(super) fn link(
     }
 }
 
-fn key_leaves(signers: &[Signer]) -> Vec<u64> {
+pub(super) fn key_leaves(signers: &[Signer]) -> Vec<u64> {
     signers
         .iter()
         .filter_map(|signer| signer.leaf)

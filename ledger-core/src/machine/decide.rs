@@ -67,6 +67,7 @@ pub(super) fn decide(
             context.adopt_decision()?
         }
     };
+    decision.single_use |= namespace.single_use && decision.verdict() == Verdict::Allow;
     decision.bundle_digest = digest.0.to_vec();
     decision.rests_on = Some(v1::RestsOn {
         activation: Some(namespace.activation_leaf),
@@ -274,6 +275,7 @@ fn translate(
             0
         },
         escalation: (verdict == Verdict::Escalate).then(|| escalation(context, case, decision)),
+        single_use: verdict == Verdict::Allow && decision.single_use,
         ..v1::Decision::default()
     }
 }

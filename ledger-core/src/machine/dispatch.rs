@@ -4,8 +4,8 @@ use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
 use super::context::{Context, Stop};
 use super::{
-    attestation, authorize, bundle, erase, halt, keyring, membership, operator, record, registry,
-    session, status,
+    attestation, authorize, bundle, erase, halt, keyring, membership, operator, record, redeem,
+    registry, session, status,
 };
 
 /// Every kind of command and where it is handled.
@@ -13,6 +13,7 @@ pub(super) fn dispatch(context: &mut Context<'_, '_>, body: &Ask) -> Result<Body
     match body {
         Ask::Authorize(ask) => authorize::authorize(context, ask).map(Body::Decision),
         Ask::Record(ask) => record::record(context, ask).map(Body::Outcome),
+        Ask::Redeem(ask) => redeem::redeem(context, ask).map(Body::Redemption),
         Ask::OpenSession(ask) => session::open(context, ask).map(Body::SessionOpening),
         Ask::CloseSession(ask) => session::close(context, ask).map(Body::SessionEnd),
         Ask::Seal(ask) => session::seal(context, ask).map(Body::SessionEnd),

@@ -7,6 +7,7 @@ use ledger_proto::v1::{self, IdentityStatus};
 
 use super::authorize::action_id;
 use super::halt::{self, Attempt};
+use super::redeem::redemption_of;
 use super::session::{Standing, standing};
 use crate::hash::LeafIndex;
 use crate::id::SessionId;
@@ -26,13 +27,19 @@ pub struct Liveness {
     pub session_open: bool,
     /// A halt that covers the request is in force.
     pub halted: bool,
+    /// The permit was redeemed.
+    pub redeemed: bool,
 }
 
 impl Liveness {
     /// True if the allow that the entry holds can still be acted on.
     #[must_use]
     pub const fn permits(&self) -> bool {
-        self.permit_lives && self.agent_active && self.session_open && !self.halted
+        self.permit_lives
+            && self.agent_active
+            && self.session_open
+            && !self.halted
+            && !self.redeemed
     }
 }
 
@@ -77,5 +84,6 @@ pub(super) fn now(txn: &Txn<'_>, leaf: LeafIndex, time_us: u64) -> Result<Livene
         action: Some(&action),
     };
     now.halted = halt::stops(txn, time_us, attempt)?;
+    now.redeemed = redemption_of(txn, leaf)?.is_some();
     Ok(now)
 }

@@ -29,6 +29,7 @@ mod policies;
 mod precheck;
 mod record;
 mod recorded;
+mod redeem;
 mod registry;
 mod session;
 mod status;
@@ -306,6 +307,7 @@ impl Machine {
             }
             Body::Genesis(_)
             | Body::Outcome(_)
+            | Body::Redemption(_)
             | Body::SessionOpening(_)
             | Body::SessionEnd(_)
             | Body::Governance(_) => Ok(Err(Refusal::Undecodable)),

@@ -11,6 +11,7 @@ use super::delegation::gateway_may;
 use super::halt::{self, Attempt};
 use super::kept::{Kept, compartment};
 use super::observe::observe;
+use super::redeem::lacks_redemption;
 use super::session::Standing;
 use super::validate;
 use crate::compartment::{SALT_LEN, commitment_digest};
@@ -53,6 +54,9 @@ pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<
     };
     if executed.changed {
         drift.insert(0, Drift::InputChanged);
+    }
+    if lacks_redemption(context.txn, ask, seen.map(|seen| &seen.decision))? {
+        drift.push(Drift::NotRedeemed);
     }
     let notices = notices(context, ask, seen, &recorder, executed.stated)?;
     let chain = subject

@@ -91,6 +91,7 @@ impl Context<'_, '_> {
             conditions: recorded.conditions.clone(),
             permit_expires_at_us: recorded.permit_expires_at_us,
             escalation: recorded.escalation.clone(),
+            single_use: recorded.single_use,
             ..v1::Decision::default()
         })
     }

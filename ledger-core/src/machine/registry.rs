@@ -23,6 +23,7 @@ pub(super) fn create_namespace(
     let record = v1::NamespaceRecord {
         owners: ask.owners.clone(),
         leaf: context.leaf.0,
+        single_use: ask.single_use,
         ..v1::NamespaceRecord::default()
     };
     context.txn.write(Key::namespace(&ask.name), &record);
@@ -38,6 +39,7 @@ pub(super) fn update_namespace(
     require_operators(context, &ask.owners)?;
     let mut record = context.namespace(&ask.name)?.ok_or(v1::Result::NotFound)?;
     record.owners.clone_from(&ask.owners);
+    record.single_use = ask.single_use;
     record.leaf = context.leaf.0;
     context.txn.write(Key::namespace(&ask.name), &record);
     Ok(applied(&ask.name))

@@ -48,6 +48,8 @@ pub enum Family {
     Trust = 0x26,
     /// u64 node → `AttestationRecord`; of members
     Attestation = 0x27,
+    /// u64 decision leaf → `LeafRecord` of the entry that redeemed it
+    RedemptionOf = 0x28,
     /// namespace, scope, partition, key of a record → a record of a history partition
     Partition = 0x30,
     /// u64 expiry, then the key of the partition → nothing
@@ -62,7 +64,7 @@ pub enum Family {
 
 impl Family {
     /// Every family, ascending.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Ledger,
         Self::Head,
         Self::Operator,
@@ -80,6 +82,7 @@ impl Family {
         Self::OutcomeOf,
         Self::Trust,
         Self::Attestation,
+        Self::RedemptionOf,
         Self::Partition,
         Self::PartitionExpiry,
         Self::Entry,
@@ -262,6 +265,12 @@ impl Key {
     #[must_use]
     pub fn outcome_of(decision: LeafIndex) -> Self {
         Self::new(Family::OutcomeOf).bytes(&decision.0.to_be_bytes())
+    }
+
+    /// [`Family::RedemptionOf`]
+    #[must_use]
+    pub fn redemption_of(decision: LeafIndex) -> Self {
+        Self::new(Family::RedemptionOf).bytes(&decision.0.to_be_bytes())
     }
 
     /// [`Family::Trust`]

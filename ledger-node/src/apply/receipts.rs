@@ -200,6 +200,7 @@ mod tests {
             agent_active: true,
             session_open: true,
             halted: false,
+            redeemed: false,
         };
         let leaf = LeafIndex(0);
         for outcome in [Outcome::Appended(leaf), Outcome::Replayed(leaf, now)] {

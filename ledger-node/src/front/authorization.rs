@@ -93,6 +93,19 @@ impl AuthorizationService for Authorization {
         }))
     }
 
+    async fn redeem(&self, request: Request<v1::RedeemRequest>) -> Reply<v1::RedeemResponse> {
+        let deadline = deadline(request.metadata());
+        let request = request.into_inner();
+        let level = gate::level(request.receipt_level)?;
+        let fits = |body: &Body| matches!(body, Body::Redeem(_));
+        let submitted = self.0.submit(request.submission, level, deadline, fits);
+        let submitted = submitted.await?;
+        Ok(Response::new(v1::RedeemResponse {
+            receipt: gate::receipt(&submitted),
+            replayed: submitted.replayed.is_some(),
+        }))
+    }
+
     async fn simulate(&self, request: Request<v1::SimulateRequest>) -> Reply<v1::SimulateResponse> {
         let consistency = request.get_ref().consistency;
         let ledger = self.0.ledger.clone();

@@ -116,7 +116,9 @@ fn last_leaf(
             let about = index::about(view, &entry)?;
             permitted(reader.may_read_content(view, &entry, &about, now_us)?)?;
             let outcome: Option<v1::LeafRecord> = read(view, &Key::outcome_of(leaf))?;
-            Ok(outcome.map_or(leaf.0, |outcome| outcome.leaf))
+            let redemption: Option<v1::LeafRecord> = read(view, &Key::redemption_of(leaf))?;
+            let later = outcome.into_iter().chain(redemption);
+            Ok(later.map(|record| record.leaf).max().unwrap_or(leaf.0))
         }
         Subject::Session(id) => {
             let session: Option<v1::SessionRecord> = read(view, &Key::session(id))?;

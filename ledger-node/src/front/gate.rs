@@ -369,6 +369,7 @@ pub const fn liveness(now: Liveness) -> v1::Liveness {
         agent_active: now.agent_active,
         session_open: now.session_open,
         halted: now.halted,
+        redeemed: now.redeemed,
     }
 }
 

@@ -103,6 +103,7 @@ impl Filter {
             Some(
                 Body::Genesis(_)
                 | Body::Outcome(_)
+                | Body::Redemption(_)
                 | Body::SessionOpening(_)
                 | Body::SessionEnd(_)
                 | Body::Governance(_),

@@ -52,6 +52,7 @@ pub(super) fn check_entry(
     check_request(check, leaf, &command)?;
     check_compartments(check, seen, &found, &command)?;
     if result(&found) != Some(v1::Result::Applied) {
+        check_redemption(check, &found, &command)?;
         return check_outcome(check, &found, &command);
     }
     follow_halts(seen, &found, &command);
@@ -65,7 +66,7 @@ fn result(entry: &v1::Entry) -> Option<v1::Result> {
         Body::Governance(governance) => Some(governance.result()),
         Body::SessionOpening(opening) => Some(opening.result()),
         Body::SessionEnd(end) => Some(end.result()),
-        Body::Genesis(_) | Body::Decision(_) | Body::Outcome(_) => None,
+        Body::Genesis(_) | Body::Decision(_) | Body::Outcome(_) | Body::Redemption(_) => None,
     }
 }
 
@@ -197,6 +198,19 @@ fn check_outcome(check: &mut Check<'_>, found: &v1::Entry, command: &Command) ->
     }
     let why = format!("entry {} is an outcome of it", found.index);
     check.expect(&Key::outcome_of(LeafIndex(ask.decision_index)), why)
+}
+
+/// The redemption of a decision is found by the decision.
+fn check_redemption(check: &mut Check<'_>, found: &v1::Entry, command: &Command) -> Go {
+    let (Some(Body::Redemption(redemption)), Ask::Redeem(ask)) = (&found.body, &command.body)
+    else {
+        return Ok(());
+    };
+    if redemption.reason() != v1::RedemptionReason::Redeemed {
+        return Ok(());
+    }
+    let why = format!("entry {} redeemed it", found.index);
+    check.expect(&Key::redemption_of(LeafIndex(ask.decision_index)), why)
 }
 
 fn check_genesis(check: &mut Check<'_>, found: &v1::Entry) -> Go {

@@ -74,6 +74,7 @@ fn check_pair(
         Family::BundleChunk => bundle_chunk(check, pair),
         Family::Request => pair.is::<v1::RequestRecord>(true),
         Family::OutcomeOf => outcome_of(check, pair),
+        Family::RedemptionOf => redemption_of(check, pair),
         Family::Trust => trust(check, ground, pair),
         Family::Attestation => attestation(check, pair),
         Family::Partition => partition(check, pair),
@@ -375,6 +376,19 @@ fn outcome_of(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
         Some(Ask::Record(ask)) if Some(ask.decision_index) == pair.number()
     );
     holds(same, UNTIED)
+}
+
+fn redemption_of(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
+    let record: v1::LeafRecord = pair.decode()?;
+    let redeemed = matches!(
+        check.entry(record.leaf)?.and_then(|found| found.body),
+        Some(Body::Redemption(redemption)) if redemption.reason() == v1::RedemptionReason::Redeemed
+    );
+    let same = matches!(
+        ask(check, record.leaf)?,
+        Some(Ask::Redeem(ask)) if Some(ask.decision_index) == pair.number()
+    );
+    holds(redeemed && same, UNTIED)
 }
 
 fn trust(check: &mut Check<'_>, ground: &Ground, pair: Pair<'_>) -> Judged {

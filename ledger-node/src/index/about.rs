@@ -11,15 +11,15 @@ use ledger_proto::v1::{self, EntryKind, command::Body as Ask, entry::Body};
 pub struct About {
     /// Whom it is about: an agent for decisions, outcomes and sessions; an identity of any kind for governance.
     pub whom: Option<Identity>,
-    /// Who presented the request or recorded the outcome.
+    /// Who presented the request, redeemed its permit or recorded its outcome.
     pub presenter: Option<Identity>,
     /// Who made the command.
     pub author: Option<Identity>,
-    /// The action id, for decisions and their outcomes.
+    /// The action id, for decisions, their redemptions and their outcomes.
     pub action: Option<String>,
 }
 
-/// Finds out whom an entry is about. Outcomes and session ends name no agent: what they refer to is read from the state.
+/// Finds out whom an entry is about. Redemptions, outcomes and session ends name no agent: what they refer to is read from the state.
 ///
 /// # Errors
 /// [`StateError`] if the state is damaged.
@@ -40,6 +40,9 @@ pub fn about(state: &dyn State, entry: &v1::Entry) -> Result<About, StateError> 
         Some(Body::Outcome(outcome)) => {
             about.presenter = outcome.recorder.as_ref().and_then(parse);
         }
+        Some(Body::Redemption(redemption)) => {
+            about.presenter = redemption.presenter.as_ref().and_then(parse);
+        }
         Some(
             Body::Genesis(_) | Body::SessionOpening(_) | Body::SessionEnd(_) | Body::Governance(_),
         )
@@ -47,8 +50,11 @@ pub fn about(state: &dyn State, entry: &v1::Entry) -> Result<About, StateError> 
     }
     match command.body {
         Some(Ask::Authorize(ask)) => of_request(&mut about, &ask),
-        Some(Ask::Record(ask)) => {
-            let decision = ledger::entry(state, LeafIndex(ask.decision_index))?;
+        Some(
+            Ask::Record(v1::Record { decision_index, .. })
+            | Ask::Redeem(v1::Redeem { decision_index, .. }),
+        ) => {
+            let decision = ledger::entry(state, LeafIndex(decision_index))?;
             let request = decision
                 .filter(|decision| decision.index < entry.index)
                 .and_then(|decision| ledger_core::entry::command(&decision).ok().flatten());
@@ -95,6 +101,7 @@ fn named(ask: Ask) -> Option<Identity> {
         Ask::AddKey(ask) => parse(ask.identity),
         Ask::Authorize(_)
         | Ask::Record(_)
+        | Ask::Redeem(_)
         | Ask::CloseSession(_)
         | Ask::Seal(_)
         | Ask::RetireKey(_)
@@ -138,6 +145,7 @@ pub const fn kind(entry: &v1::Entry) -> EntryKind {
         Some(Body::Genesis(_)) => EntryKind::Genesis,
         Some(Body::Decision(_)) => EntryKind::Decision,
         Some(Body::Outcome(_)) => EntryKind::Outcome,
+        Some(Body::Redemption(_)) => EntryKind::Redemption,
         Some(Body::SessionOpening(_)) => EntryKind::SessionOpening,
         Some(Body::SessionEnd(_)) => EntryKind::SessionEnd,
         Some(Body::Governance(_)) => EntryKind::Governance,

@@ -68,7 +68,8 @@ impl List {
             EntryKind::Genesis
             | EntryKind::SessionOpening
             | EntryKind::SessionEnd
-            | EntryKind::Governance => Some(Self::new(Family::Kind).byte(kind.into())),
+            | EntryKind::Governance
+            | EntryKind::Redemption => Some(Self::new(Family::Kind).byte(kind.into())),
         }
     }
 
@@ -239,6 +240,7 @@ fn lists(about: &About, entry: &v1::Entry) -> Vec<List> {
         Some(Body::Outcome(outcome)) if !outcome.drift.is_empty() => lists.push(List::drifted()),
         Some(
             Body::Outcome(_)
+            | Body::Redemption(_)
             | Body::Genesis(_)
             | Body::SessionOpening(_)
             | Body::SessionEnd(_)
@@ -258,7 +260,13 @@ fn session_changes(
     let (opens, result) = match &entry.body {
         Some(Body::SessionOpening(opening)) => (true, opening.result()),
         Some(Body::SessionEnd(end)) => (false, end.result()),
-        Some(Body::Genesis(_) | Body::Decision(_) | Body::Outcome(_) | Body::Governance(_))
+        Some(
+            Body::Genesis(_)
+            | Body::Decision(_)
+            | Body::Outcome(_)
+            | Body::Redemption(_)
+            | Body::Governance(_),
+        )
         | None => return Ok(()),
     };
     let id = ledger_core::entry::session(entry);

@@ -1,4 +1,5 @@
-//! What a rule's annotations say: its id, what to tell the caller, how long a permit lives, whose approval it needs.
+//! What a rule's annotations say: its id, what to tell the caller, how long a permit lives, whether it is used once, whose
+//! approval it needs.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,14 @@ use crate::limits::{
 };
 
 /// The annotations that mean something here.
-const KNOWN: [&str; 5] = ["advice", "approvers", "id", "obligation", "permit_ttl"];
+const KNOWN: [&str; 6] = [
+    "advice",
+    "approvers",
+    "id",
+    "obligation",
+    "permit_ttl",
+    "single_use",
+];
 
 /// What they say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +26,7 @@ pub(super) struct Annotations {
     pub(super) id: String,
     pub(super) conditions: Vec<Condition>,
     pub(super) permit_ttl_s: Option<u32>,
+    pub(super) single_use: bool,
     pub(super) approvers: Vec<Approver>,
 }
 
@@ -45,10 +54,13 @@ impl Annotations {
         let permit_ttl_s = policy
             .annotation("permit_ttl")
             .and_then(|text| kept(read_ttl(text), &mut refusals));
+        let single_use = policy
+            .annotation("single_use")
+            .and_then(|text| kept(read_single_use(text), &mut refusals));
         let approvers = policy
             .annotation("approvers")
             .and_then(|text| kept(read_approvers(text), &mut refusals));
-        for name in ["permit_ttl", "approvers"] {
+        for name in ["permit_ttl", "single_use", "approvers"] {
             if policy.effect() == Effect::Forbid && policy.annotation(name).is_some() {
                 let message = format!("@{name} on a forbid means nothing");
                 refusals.push((
@@ -62,6 +74,7 @@ impl Annotations {
                 id,
                 conditions,
                 permit_ttl_s,
+                single_use: single_use.is_some(),
                 approvers: approvers.unwrap_or_default(),
             }),
             _ => Err(refusals),
@@ -131,6 +144,17 @@ fn read_ttl(text: &str) -> Result<u32, Refusal> {
 fn number(text: &str) -> Option<u32> {
     let number: u32 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
+}
+
+/// The annotation is there or not; a value could only be taken for a way to switch it off.
+fn read_single_use(text: &str) -> Result<(), Refusal> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    Err((
+        "@single_use has no value".to_owned(),
+        "write @single_use, or leave it away".to_owned(),
+    ))
 }
 
 fn read_approvers(text: &str) -> Result<Vec<Approver>, Refusal> {

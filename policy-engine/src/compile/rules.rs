@@ -27,6 +27,7 @@ pub(crate) struct Rule {
     pub(crate) is_permit: bool,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) permit_ttl_s: Option<u32>,
+    pub(crate) single_use: bool,
     pub(crate) approvers: Vec<Approver>,
     /// None if the rule reads nothing of the past.
     pub(crate) past: Option<Past>,
@@ -143,6 +144,7 @@ fn read_rule(
         id,
         conditions,
         permit_ttl_s,
+        single_use,
         approvers,
     } = Annotations::read(policy).map_err(|refusals| {
         refusals
@@ -190,6 +192,7 @@ fn read_rule(
         is_permit: policy.effect() == Effect::Permit,
         conditions,
         permit_ttl_s,
+        single_use,
         approvers,
         past,
     })

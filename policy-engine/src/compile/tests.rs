@@ -83,6 +83,7 @@ fn annotations_mean_what_they_say_or_are_refused() {
         "obligation(\"\")",
         "obligation(\":v\")",
         "advice(\":\")",
+        "single_use(\"no\")",
     ] {
         let finding = only(&with(annotation, "permit"));
         assert_eq!(finding.rule.as_deref(), Some("a"), "{annotation}");
@@ -93,10 +94,11 @@ fn annotations_mean_what_they_say_or_are_refused() {
         "approvers(\"a:100, b\")",
         "obligation(\"t\")",
         "advice(\"t:\")",
+        "single_use",
     ] {
         compiled(&with(annotation, "permit"));
     }
-    for annotation in ["permit_ttl(\"60\")", "approvers(\"a\")"] {
+    for annotation in ["permit_ttl(\"60\")", "approvers(\"a\")", "single_use"] {
         only(&with(annotation, "forbid"));
     }
     compiled(&with("obligation(\"tell:owner\")", "forbid"));

@@ -132,6 +132,18 @@ fn an_erring_permit_is_no_permit_and_an_erring_forbid_denies() {
 }
 
 #[test]
+fn one_determining_permit_makes_it_a_single_use() {
+    let rules = "@id(\"a\") permit (principal, action, resource);
+        @id(\"b\") @single_use permit (principal, action == Countersign::Action::\"bank/pay\", resource);
+        @id(\"c\") forbid (principal, action, resource) when { context.session.delegated };";
+    assert!(decide(rules, &pay(1)).single_use);
+    let login = request("login", "{\"user\": \"u\"}", START_US);
+    assert!(!decide(rules, &login).single_use);
+    let denied = format!("{rules}@id(\"d\") forbid (principal, action, resource);");
+    assert!(!decide(&denied, &pay(1)).single_use);
+}
+
+#[test]
 fn conditions_and_the_shortest_ttl_come_from_the_determining_rules() {
     let rules = "@id(\"b\") @permit_ttl(\"120\") @obligation(\"log:full:all\") permit (principal, action, resource);
         @id(\"a\") @permit_ttl(\"30\") @advice(\"slow\") permit (principal, action, resource);

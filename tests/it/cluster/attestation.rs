@@ -49,6 +49,7 @@ async fn a_replica_whose_state_was_altered_stops_and_the_others_go_on() {
         .govern(Body::CreateNamespace(v1::CreateNamespace {
             name: "after".to_owned(),
             owners: Vec::new(),
+            single_use: false,
         }))
         .await;
 

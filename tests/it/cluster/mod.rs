@@ -29,6 +29,7 @@ mod partitions;
 mod peers;
 mod people;
 mod provenance;
+mod redemptions;
 mod replay;
 mod rollback;
 mod script;

@@ -79,6 +79,8 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     ]
     .concat();
     let decision = run("authorize", &of_agent)["index"].to_string();
+    let redeem = [&[decision.as_str(), "--key", "agent.key"], &asked[6..]].concat();
+    run("redeem", &[&redeem[..], &["--knows", "notify"]].concat());
     run("simulate", &asked);
     // Three an hour are allowed, so that from now on there is something to explain.
     run("authorize", &of_agent);

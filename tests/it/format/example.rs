@@ -155,6 +155,7 @@ fn create(number: u8, name: &str, commitments: Vec<v1::Commitment>) -> Vec<u8> {
         body: Some(Body::CreateNamespace(v1::CreateNamespace {
             name: name.to_owned(),
             owners: Vec::new(),
+            single_use: false,
         })),
     }
     .encode_to_vec()

@@ -197,6 +197,7 @@ fn namespaces_have_bundles_of_their_own() {
     world.govern(Body::CreateNamespace(v1::CreateNamespace {
         name: "other".to_owned(),
         owners: Vec::new(),
+        single_use: false,
     }));
     let cap = capped("read", 2);
     world.policy("team", &cap);

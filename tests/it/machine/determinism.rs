@@ -211,8 +211,8 @@ const PINNED: (u64, usize) = (20_261_123, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "ab5cbe33befbd39959ea50000edc3a9d6ae527cf4cd16f5c685aea283d6942a5",
-        "53af277d80ec630afe6476f564bc8b9a13b11124a004eb5a7638c1a4034cfd7d",
+        "9fe6567a44e8dd2fd15cc548776db4c753cd2ec0cb9eea05e7ec0be8bb8b2a23",
+        "fdaa793ad7682c6ba4503671bc79bf807f5ff9054ff4ce890d0b5f78de2be1c8",
     );
 }
 
@@ -220,8 +220,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "6071802eca578ec39f0f91d1c9f7dde5c83682e55529ce5e8040e7b8b8908cb0",
-        "9f61f1299f7037c217e90d4c38eda811526b628f3e207e8e1514651ca0056a9e",
+        "6b31f717f378658c3e2c3eb98c795e9008999470f78e079691d1bb6aad99f582",
+        "2d4d38a9246f2179c38ff7dc6cf038cfe45ac64b1f181fada04ea86c1aa0c24e",
     );
 }
 

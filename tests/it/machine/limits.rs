@@ -89,6 +89,7 @@ fn longest_decision() -> v1::Decision {
             action_digest: vec![1; 32],
             expires_at_us: u64::MAX,
         }),
+        single_use: true,
     }
 }
 
@@ -121,6 +122,17 @@ fn no_entry_is_longer_than_60_000_bytes() {
         head: vec![1; 32],
         namespace: namespace.clone(),
     };
+    let redemption = v1::Redemption {
+        reason: v1::RedemptionReason::StateDrift.into(),
+        state_drift: (1..=10).collect(),
+        chain: longest_decision().chain,
+        presenter: longest_decision().presenter,
+        assurance: v1::Assurance::BothSigned.into(),
+        namespace: namespace.clone(),
+        permit_expires_at_us: u64::MAX,
+        redeemed_by: Some(u64::MAX),
+        keys: vec![u64::MAX; MAX_SIGNATURES],
+    };
     let governance = |detail| v1::Governance {
         result: v1::Result::NotSupported.into(),
         namespace: namespace.clone(),
@@ -139,6 +151,7 @@ fn no_entry_is_longer_than_60_000_bytes() {
     let lengths = [
         entry_len(command, entry::Body::Decision(longest_decision())),
         entry_len(command, entry::Body::Outcome(outcome)),
+        entry_len(command, entry::Body::Redemption(redemption)),
         entry_len(command, entry::Body::SessionOpening(opening)),
         entry_len(command, entry::Body::SessionEnd(end)),
         entry_len(command, entry::Body::Governance(governance(activation))),

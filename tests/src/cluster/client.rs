@@ -326,6 +326,7 @@ pub fn path_of(body: &Body) -> &'static str {
         // Its answer begins like that of any other command.
         Body::Authorize(_) => "/countersign.v1.AuthorizationService/Authorize",
         Body::Erase(_) => "/countersign.v1.LedgerService/Erase",
+        Body::UpdateNamespace(_) => "/countersign.v1.IdentityService/UpdateNamespace",
         Body::UpdateMembership(_) => "/countersign.v1.ClusterService/UpdateMembership",
         other => panic!("no test sends {other:?}"),
     }

@@ -84,6 +84,7 @@ impl Cluster {
         self.govern(Body::CreateNamespace(v1::CreateNamespace {
             name: "team".to_owned(),
             owners: vec!["olive".to_owned()],
+            single_use: false,
         }))
         .await;
         self.activate(bundle).await;

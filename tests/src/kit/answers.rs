@@ -72,3 +72,15 @@ pub fn outcome_of(entry: &v1::Entry) -> &v1::Outcome {
         other => panic!("no outcome but {other:?}"),
     }
 }
+
+/// The redemption in an entry.
+///
+/// # Panics
+/// If it is another entry.
+#[must_use]
+pub fn redemption_of(entry: &v1::Entry) -> &v1::Redemption {
+    match entry.body.as_ref().expect("a body") {
+        v1::entry::Body::Redemption(redemption) => redemption,
+        other => panic!("no redemption but {other:?}"),
+    }
+}

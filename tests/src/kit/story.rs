@@ -48,6 +48,7 @@ pub const fn kind_of(body: &Body) -> &'static str {
     match body {
         Body::Authorize(_) => "authorize",
         Body::Record(_) => "record",
+        Body::Redeem(_) => "redeem",
         Body::OpenSession(_) => "open_session",
         Body::CloseSession(_) => "close_session",
         Body::Seal(_) => "seal",
@@ -123,7 +124,11 @@ impl Teller {
             panic!("{name}: no entry but {applied:?}");
         };
         let expected = match &appended.entry.body {
-            Some(v1::entry::Body::Decision(_) | v1::entry::Body::Outcome(_)) => true,
+            Some(
+                v1::entry::Body::Decision(_)
+                | v1::entry::Body::Outcome(_)
+                | v1::entry::Body::Redemption(_),
+            ) => true,
             _ => (result_of(&appended.entry) == v1::Result::Applied) != REJECTED.contains(&name),
         };
         assert!(expected, "{name}: {:?}", appended.entry.body);

@@ -46,6 +46,7 @@ impl World {
         world.govern(Body::CreateNamespace(v1::CreateNamespace {
             name: "team".to_owned(),
             owners: vec!["olive".to_owned()],
+            single_use: false,
         }));
         world
     }

@@ -63,6 +63,7 @@ pub(super) async fn namespaces(
             let body = Body::CreateNamespace(v1::CreateNamespace {
                 name: name.clone(),
                 owners: vec![owner.clone()],
+                single_use: false,
             });
             client.govern(body, None).await?;
         }

@@ -162,6 +162,7 @@ async fn record(client: &Client, decision: Decision, action: &Action) -> Result<
             keep_input: false,
             output: None,
             result_digest: None,
+            redemption: None,
             started_at_us: 0,
             finished_at_us: 0,
         },

@@ -45,6 +45,7 @@ fn a_request_id_names_one_command_for_ever() {
         Body::CreateNamespace(v1::CreateNamespace {
             name: "a".to_owned(),
             owners: Vec::new(),
+            single_use: false,
         }),
     );
     let by_root = world.sign_as(ask, vec![5; 16], world.now_us);

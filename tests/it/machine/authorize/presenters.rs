@@ -23,6 +23,7 @@ fn world() -> (World, SessionId) {
     world.govern(Body::CreateNamespace(v1::CreateNamespace {
         name: "elsewhere".to_owned(),
         owners: Vec::new(),
+        single_use: false,
     }));
     let authorize = &[GatewayPermission::Authorize];
     register_gateway(&mut world, "gate", "team", authorize);

@@ -1,7 +1,7 @@
 //! The machine's side: each transition as a signed command, each answer in the model's words.
 
 use countersign_tests::kit::{
-    Ask, DAY, SECOND, World, authorize_body, bundle, enrolment, key, public_key,
+    Ask, DAY, SECOND, World, authorize_body, bundle, enrolment, input_digest, key, public_key,
 };
 use ed25519_dalek::SigningKey;
 use ledger_core::id::{Identity, SessionId};
@@ -28,6 +28,8 @@ pub(super) struct Driver {
     world: World,
     keys_end_us: u64,
     sessions: Vec<SessionId>,
+    /// Decisions: their leaf, and what the input was committed to.
+    decisions: Vec<(u64, Vec<u8>)>,
     sent: Vec<(Ask, By, v1::Submission, Option<u64>)>,
 }
 
@@ -76,6 +78,7 @@ impl Driver {
             world,
             keys_end_us,
             sessions: Vec::new(),
+            decisions: Vec::new(),
             sent: Vec::new(),
         }
     }
@@ -179,7 +182,15 @@ impl Driver {
             Applied::Appended(appended) => appended,
         };
         let what = match appended.entry.body.as_ref().expect("a body") {
-            Answer::Decision(decision) => format!("{:?}", decision.reason()),
+            Answer::Decision(decision) => {
+                let digest = input_digest(&appended.entry);
+                self.decisions.push((appended.index.0, digest));
+                format!("{:?}", decision.reason())
+            }
+            Answer::Redemption(redemption) => {
+                let drift = redemption.state_drift().map(|drift| format!(" {drift:?}"));
+                format!("{:?}{}", redemption.reason(), drift.collect::<String>())
+            }
             Answer::SessionOpening(opening) => match opening.result() {
                 v1::Result::Halted => "HaltedOpening".to_owned(),
                 result => {
@@ -230,6 +241,19 @@ impl Driver {
                     "bank/pay"
                 };
                 authorize_body(&agent_id(agent), self.session(session), tool)
+            }
+            Transition::Redeem {
+                decision, changed, ..
+            } => {
+                let found = pick(decision, &self.decisions).cloned();
+                let (leaf, mut digest) = found.unwrap_or((u64::MAX, vec![0; 32]));
+                if changed {
+                    digest[0] ^= 1;
+                }
+                Body::Redeem(v1::Redeem {
+                    decision_index: leaf,
+                    input_digest: digest,
+                })
             }
             Transition::Open {
                 agent,

@@ -5,6 +5,7 @@
 //! To run long: `PROPTEST_CASES=2000 cargo test -p countersign-tests --test it machine::model`.
 
 mod driver;
+mod permits;
 mod reference;
 mod rules;
 mod transition;

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use super::permits::Permit;
 use super::transition::{AGENTS, By, Status, Tool, Transition, author, pick, place};
 
 pub(super) const SECOND: u64 = 1_000_000;
 pub(super) const HOUR: u64 = 3_600 * SECOND;
 
 /// What the model can reach and every long test must meet.
-pub(super) const KINDS: [&str; 21] = [
+pub(super) const KINDS: [&str; 30] = [
     "AllowedByPolicy",
     "ForbiddenByPolicy",
     "Halted",
@@ -32,6 +33,15 @@ pub(super) const KINDS: [&str; 21] = [
     "RequestIdReused",
     "Stale",
     "Replayed",
+    "Redeemed",
+    "AlreadyRedeemed",
+    "NotAllowed",
+    "PresenterNotPermitted",
+    "DecisionUnknown",
+    "StateDrift PermitExpired",
+    "StateDrift Halted",
+    "StateDrift AgentChanged",
+    "StateDrift InputChanged",
 ];
 
 /// What becomes of a command.
@@ -93,6 +103,9 @@ pub(super) struct Model {
     pub(super) halts: BTreeMap<u8, (Option<u8>, u64)>,
     pub(super) roles: BTreeMap<u8, (bool, bool)>,
     pub(super) payments: BTreeMap<u8, Vec<u64>>,
+    pub(super) permits: Vec<Permit>,
+    /// The leaf of the latest change of an agent's status.
+    pub(super) changed_at: BTreeMap<u8, u64>,
     /// What was sent: who, under which entry if there is one.
     pub(super) sent: Vec<(By, Option<u64>)>,
 }
@@ -119,6 +132,8 @@ impl Model {
             halts: BTreeMap::new(),
             roles: BTreeMap::new(),
             payments: BTreeMap::new(),
+            permits: Vec::new(),
+            changed_at: BTreeMap::new(),
             sent: Vec::new(),
         }
     }
@@ -182,14 +197,10 @@ impl Model {
         self.leaf += 1;
         self.last_us = self.time();
         self.sent.push((by, Some(leaf)));
-        Expected::Entry {
-            leaf,
-            what: what.to_owned(),
-            link,
-        }
+        Expected::Entry { leaf, what, link }
     }
 
-    fn answer(&mut self, transition: &Transition) -> (&'static str, Option<Link>) {
+    fn answer(&mut self, transition: &Transition) -> (String, Option<Link>) {
         let result = match transition.clone() {
             Transition::Authorize {
                 agent,
@@ -197,7 +208,8 @@ impl Model {
                 tool,
                 ..
             } => {
-                return self.authorize(agent, session, tool);
+                let (reason, link) = self.authorize(agent, session, tool);
+                return (reason.to_owned(), link);
             }
             Transition::Open {
                 agent,
@@ -205,7 +217,16 @@ impl Model {
                 pay_only,
                 ttl_s,
             } => {
-                return self.open(agent, by, pay_only, ttl_s);
+                let (result, link) = self.open(agent, by, pay_only, ttl_s);
+                return (result.to_owned(), link);
+            }
+            Transition::Redeem {
+                agent,
+                decision,
+                changed,
+                ..
+            } => {
+                return self.redeem(agent, decision, changed);
             }
             Transition::Close { session, by } => self.close(session, by),
             Transition::Seal { session, by } => self.seal(session, by),
@@ -237,10 +258,10 @@ impl Model {
             | Transition::Stale { .. }
             | Transition::Wait { .. } => "Nothing",
         };
-        (result, None)
+        (result.to_owned(), None)
     }
 
-    fn halted(&self, agent: u8) -> bool {
+    pub(super) fn halted(&self, agent: u8) -> bool {
         let now = self.time();
         let mut in_force = self
             .halts
@@ -253,12 +274,7 @@ impl Model {
         let now = self.time();
         let found =
             place(session, self.sessions.len()).filter(|at| self.sessions[*at].agent == agent);
-        let over = found.and_then(|at| {
-            let session = &self.sessions[at];
-            session
-                .ended
-                .or_else(|| (session.expires_us <= now).then_some("SessionExpired"))
-        });
+        let over = found.and_then(|at| self.over(at));
         let paid = self.payments.entry(agent).or_default();
         paid.retain(|at| at + HOUR >= now);
         let reason = if self.halted(agent) {
@@ -281,12 +297,27 @@ impl Model {
         if reason == "AllowedByPolicy" && tool == Tool::Pay {
             self.payments.entry(agent).or_default().push(now);
         }
+        self.permits.push(Permit {
+            leaf: self.leaf,
+            agent,
+            is_allowed: reason == "AllowedByPolicy",
+            ends_us: found.map_or(0, |at| self.sessions[at].expires_us.min(now + 60 * SECOND)),
+            session: found,
+            redeemed: false,
+        });
         let link = found.map(|at| self.next_link(at, over.is_some()));
         (reason, link)
     }
 
+    /// How a session ended, if it did.
+    pub(super) fn over(&self, at: usize) -> Option<&'static str> {
+        let session = &self.sessions[at];
+        let expired = session.expires_us <= self.time();
+        session.ended.or(expired.then_some("SessionExpired"))
+    }
+
     /// Number 0 is late.
-    fn next_link(&mut self, at: usize, late: bool) -> Link {
+    pub(super) fn next_link(&mut self, at: usize, late: bool) -> Link {
         if late {
             return Link {
                 session: at,

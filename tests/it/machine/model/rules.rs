@@ -71,6 +71,7 @@ impl Model {
             return "NotPermitted";
         }
         self.status.insert(agent, (to, Some(by)));
+        self.changed_at.insert(agent, self.leaf);
         if to == Status::Revoked {
             for (_, key) in self
                 .keys

@@ -35,6 +35,12 @@ pub(super) enum Transition {
         session: u8,
         tool: Tool,
     },
+    Redeem {
+        agent: u8,
+        key: u8,
+        decision: u8,
+        changed: bool,
+    },
     Open {
         agent: u8,
         by: By,
@@ -120,6 +126,8 @@ pub(super) fn transitions() -> BoxedStrategy<Transition> {
     prop_oneof![
         30 => (agent(), key(), any::<u8>(), tool)
             .prop_map(|(agent, key, session, tool)| Transition::Authorize { agent, key, session, tool }),
+        14 => (agent(), key(), any::<u8>(), prop::bool::weighted(0.1))
+            .prop_map(|(agent, key, decision, changed)| Transition::Redeem { agent, key, decision, changed }),
         10 => (agent(), by(), prop::bool::weighted(0.2), ttl_s())
             .prop_map(|(agent, by, pay_only, ttl_s)| Transition::Open { agent, by, pay_only, ttl_s }),
         2 => (any::<u8>(), by()).prop_map(|(session, by)| Transition::Close { session, by }),
@@ -146,7 +154,9 @@ pub(super) fn transitions() -> BoxedStrategy<Transition> {
 /// Who signs.
 pub(super) fn author(transition: &Transition) -> By {
     match transition {
-        Transition::Authorize { agent, key, .. } => By::Agent(*agent, *key),
+        Transition::Authorize { agent, key, .. } | Transition::Redeem { agent, key, .. } => {
+            By::Agent(*agent, *key)
+        }
         Transition::Open { by, .. }
         | Transition::Close { by, .. }
         | Transition::Seal { by, .. }

@@ -27,6 +27,7 @@ fn namespace(name: &str) -> Body {
     Body::CreateNamespace(v1::CreateNamespace {
         name: name.to_owned(),
         owners: Vec::new(),
+        single_use: false,
     })
 }
 

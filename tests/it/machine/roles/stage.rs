@@ -57,6 +57,7 @@ impl Stage {
         world.govern(Body::CreateNamespace(v1::CreateNamespace {
             name: "elsewhere".to_owned(),
             owners: Vec::new(),
+            single_use: false,
         }));
         let mut owners = vec!["olive".to_owned()];
         for role in ROLES {
@@ -71,6 +72,7 @@ impl Stage {
         world.govern(Body::UpdateNamespace(v1::UpdateNamespace {
             name: "team".to_owned(),
             owners: owners.clone(),
+            single_use: false,
         }));
         for owner in &owners {
             equip(&mut world, owner);

@@ -92,8 +92,8 @@ fn olive() -> Identity {
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    row("create_namespace", ADMIN, Whole, |_, _| Body::CreateNamespace(v1::CreateNamespace { name: "new".to_owned(), owners: vec![] })),
-    row("update_namespace", ADMIN, Whole, |_, _| Body::UpdateNamespace(v1::UpdateNamespace { name: "team".to_owned(), owners: vec![] })),
+    row("create_namespace", ADMIN, Whole, |_, _| Body::CreateNamespace(v1::CreateNamespace { name: "new".to_owned(), owners: vec![], single_use: false })),
+    row("update_namespace", ADMIN, Whole, |_, _| Body::UpdateNamespace(v1::UpdateNamespace { name: "team".to_owned(), owners: vec![], single_use: false })),
     row("register_agent, plain", ADMIN, Namespace, |stage, target| {
         register_agent("new", &target.owner, vec![stage.new_key(&Identity::Agent("new".to_owned()))])
     }).or_owner(),

@@ -266,9 +266,17 @@ impl Stream {
         let name = (*dice.pick(&["team", "lab", "ops/x", "Not A Name"])).to_owned();
         let owners = vec![owner(dice)];
         if dice.percent(50) {
-            Body::CreateNamespace(v1::CreateNamespace { name, owners })
+            Body::CreateNamespace(v1::CreateNamespace {
+                name,
+                owners,
+                single_use: false,
+            })
         } else {
-            Body::UpdateNamespace(v1::UpdateNamespace { name, owners })
+            Body::UpdateNamespace(v1::UpdateNamespace {
+                name,
+                owners,
+                single_use: false,
+            })
         }
     }
 

@@ -46,7 +46,8 @@ impl Stream {
     pub(super) fn request(&mut self, dice: &mut Dice) -> Ask {
         match dice.below(60) {
             0..31 => self.authorize(dice),
-            31..46 => self.record(dice),
+            31..42 => self.record(dice),
+            42..46 => self.redeem(dice),
             46..56 => self.open_session(dice),
             56 => {
                 let session_id = self.session(dice).0.to_vec();
@@ -174,6 +175,30 @@ impl Stream {
             let outputs = [r#"{"ok": true}"#, r#"{"ok": false}"#, "null", "\u{1}"];
             ask = ask.with(CompartmentKind::Output, dice.pick(&outputs).as_bytes());
         }
+        ask
+    }
+
+    /// Once, twice, late, by others, of something else.
+    fn redeem(&self, dice: &mut Dice) -> Ask {
+        let Some(decided) = dice.recent(&self.decisions).cloned() else {
+            return self.authorize(dice);
+        };
+        let (author, cosigners) = Self::present(dice, &decided.agent);
+        let input_digest = match dice.below(20) {
+            0 => vec![3; 32],
+            1 => Vec::new(),
+            _ => decided.input_digest,
+        };
+        let body = Body::Redeem(v1::Redeem {
+            decision_index: if dice.percent(95) {
+                decided.leaf
+            } else {
+                dice.below(decided.leaf + 50)
+            },
+            input_digest,
+        });
+        let mut ask = Ask::new(author, body);
+        ask.cosigners = cosigners;
         ask
     }
 

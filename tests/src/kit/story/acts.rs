@@ -27,9 +27,14 @@ pub(super) fn govern_identities(teller: &mut Teller) {
     let create = v1::CreateNamespace {
         name: name.clone(),
         owners: Vec::new(),
+        single_use: false,
     };
     teller.root("create_namespace", Body::CreateNamespace(create));
-    let update = v1::UpdateNamespace { name, owners };
+    let update = v1::UpdateNamespace {
+        name,
+        owners,
+        single_use: false,
+    };
     teller.root("update_namespace", Body::UpdateNamespace(update));
 
     let attribute = v1::Attribute {
@@ -150,6 +155,12 @@ pub(super) fn act(teller: &mut Teller) -> (SessionId, LeafIndex) {
         .with(CompartmentKind::Resource, &facts.encode_to_vec());
     let allowed = teller.tell("authorize", ask);
     let digest = input_digest(&teller.told.last().expect("told").appended.entry);
+    let redeem = Body::Redeem(v1::Redeem {
+        decision_index: allowed.0,
+        input_digest: digest.clone(),
+    });
+    let redemption = teller.tell("redeem", Ask::new(bot(), redeem.clone()));
+    teller.tell("redeem_again", Ask::new(gate(), redeem));
     teller.pay("authorize_denied", session, "mallory", 5);
     teller.pay("authorize_escalated", session, "alice", 5000);
     let unknown = Ask::new(bot(), authorize_body("bot", session, "bank/burn"));
@@ -166,6 +177,7 @@ pub(super) fn act(teller: &mut Teller) -> (SessionId, LeafIndex) {
             bytes: vec![4; 32],
         }),
         executed_input_digest: digest,
+        redemption_index: Some(redemption.0),
     });
     let record = Ask::new(gate(), record).with(CompartmentKind::Output, b"{}");
     teller.tell("record", record);
