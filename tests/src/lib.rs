@@ -14,3 +14,4 @@ pub mod examples;
 pub mod fuzz;
 pub mod kit;
 pub mod shared_data;
+pub mod stream;

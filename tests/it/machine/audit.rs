@@ -68,7 +68,7 @@ proptest! {
         prop_assert_eq!((auditor.size(), auditor.root().expect("a root")), (tip.size, tip.root));
 
         // With some of it gone that no entry has erased, as if erasures came later.
-        let mut dice = super::stream::Dice::new(lost);
+        let mut dice = countersign_tests::stream::Dice::new(lost);
         for (_, compartments) in &mut entries {
             compartments.retain(|_| !dice.percent(5));
         }

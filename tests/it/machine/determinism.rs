@@ -14,7 +14,7 @@ use ledger_proto::v1;
 use proptest::prelude::*;
 
 use super::history;
-use super::stream::{Dice, Step, Stream};
+use countersign_tests::stream::{Dice, Step, Stream};
 
 /// A replica: what it remembers, and the machine that writes it.
 #[derive(Debug)]

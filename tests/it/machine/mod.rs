@@ -27,7 +27,6 @@ mod redemptions;
 mod roles;
 mod sessions;
 mod smoke;
-mod stream;
 mod versions;
 
 /// As many cases as `PROPTEST_CASES` says, or this many.

@@ -10,6 +10,7 @@ mod notes;
 mod policy;
 mod proofs;
 mod seeds;
+mod stream;
 
 pub use ledger::{target_entry, target_evidence};
 pub use machine::{target_command, target_submission};
@@ -17,6 +18,7 @@ pub use notes::{target_note, target_tlog_policy};
 pub use policy::{target_bundle, target_history, target_json};
 pub use proofs::target_proof;
 pub use seeds::seeds;
+pub use stream::target_machine;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -29,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("evidence", target_evidence),
     ("history", target_history),
     ("json", target_json),
+    ("machine", target_machine),
     ("note", target_note),
     ("proof", target_proof),
     ("submission", target_submission),

@@ -25,6 +25,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "evidence" => evidence_forms(),
         "history" => histories(),
         "json" => jsons(),
+        "machine" => super::stream::seeds(),
         "note" => notes(),
         "proof" => proofs(),
         "submission" => told(|told| told.submission.encode_to_vec()),

@@ -1,6 +1,6 @@
 //! What operators, nodes and the recovery key ask: everything that changes who may do what.
 
-use countersign_tests::kit::{
+use crate::kit::{
     Ask, DAY, SECOND, enrolment, key, node_card, operator_message, public_key, trust_policy,
 };
 use ledger_core::id::Identity;

@@ -1,6 +1,6 @@
 //! The bundles of a stream: each keeps its history another way, one takes two chunks, one does not compile.
 
-use countersign_tests::kit::{RULES, bank, bundle};
+use crate::kit::{RULES, bank, bundle};
 use ledger_proto::v1::{self, command::Body};
 use policy_engine::Bundle;
 

@@ -1,6 +1,6 @@
 //! What agents and gateways ask: decisions, outcomes, sessions.
 
-use countersign_tests::kit::{Ask, SECOND, authorize_body};
+use crate::kit::{Ask, SECOND, authorize_body};
 use ledger_core::id::{Identity, SessionId};
 use ledger_proto::v1::{self, CompartmentKind, command::Body};
 use prost::Message;

@@ -12,7 +12,7 @@ mod requests;
 
 use std::collections::BTreeMap;
 
-use countersign_tests::kit::{Ask, DAY, SECOND, compartment, cosigners_field, key, public_key};
+use crate::kit::{Ask, DAY, SECOND, compartment, cosigners_field, key, public_key};
 use ed25519_dalek::SigningKey;
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::Applied;
@@ -21,7 +21,7 @@ use ledger_proto::v1::{self, CompartmentKind, entry::Body};
 use policy_engine::Bundle;
 use prost::Message;
 
-pub(crate) use dice::Dice;
+pub use dice::Dice;
 
 pub(super) const AGENTS: [&str; 6] = [
     "bot-0",
@@ -38,9 +38,11 @@ pub(super) const GROUPS: [&str; 3] = ["approvers", "interns", "night"];
 
 /// A submission and the time of the batch that carries it.
 #[derive(Debug, Clone)]
-pub(crate) struct Step {
-    pub(crate) time_us: u64,
-    pub(crate) submission: v1::Submission,
+pub struct Step {
+    /// The time of the batch, microseconds since 1970.
+    pub time_us: u64,
+    /// The submission.
+    pub submission: v1::Submission,
 }
 
 /// A decision that was made, for those who record its outcome.
@@ -52,8 +54,8 @@ pub(super) struct Decided {
 }
 
 /// What a stream knows of its ledger.
-#[derive(Debug)]
-pub(crate) struct Stream {
+#[derive(Debug, Clone)]
+pub struct Stream {
     origin: String,
     now_us: u64,
     next_id: u64,
@@ -74,7 +76,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// For a ledger with "root", "olive" and the namespace "team".
-    pub(crate) fn new(origin: &str, now_us: u64) -> Self {
+    pub fn new(origin: &str, now_us: u64) -> Self {
         let mut keys = BTreeMap::new();
         for identity in everybody() {
             keys.insert(identity.clone(), vec![key(&identity.to_string())]);
@@ -97,7 +99,7 @@ impl Stream {
     }
 
     /// The next commands that a number asks for: one, or a few under one signature.
-    pub(crate) fn next(&mut self, number: u64) -> Vec<Step> {
+    pub fn next(&mut self, number: u64) -> Vec<Step> {
         let mut dice = Dice::new(number);
         self.let_time_pass(&mut dice);
         // A clock that is behind must not matter: entry times come from the ledger then.
@@ -295,7 +297,7 @@ impl Stream {
     }
 
     /// Learns from what became of a step.
-    pub(crate) fn learn(&mut self, applied: &Applied) {
+    pub fn learn(&mut self, applied: &Applied) {
         let Applied::Appended(appended) = applied else {
             return;
         };
