@@ -137,7 +137,10 @@ async fn levels(count: usize) {
     }
     for (level, mut took) in took {
         took.sort_unstable();
-        let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+        let at = |percent: usize| {
+            let place = (took.len() * percent / 100).min(took.len().saturating_sub(1));
+            took.get(place).copied().unwrap_or_default()
+        };
         println!(
             "{level}: median {:?}, 95 % {:?}, 99 % {:?}",
             at(50),

@@ -8,20 +8,8 @@ use super::asked::asked;
 /// An entry as the command line shows it. Every object has the same fields.
 pub(super) fn as_json(entry: &v1::Entry) -> Value {
     let command = ledger_core::entry::command(entry).ok().flatten();
-    let (mut agent, mut action) = (Value::Null, Value::Null);
-    if let Some(Ask::Authorize(ask)) = command.as_ref().and_then(|command| command.body.as_ref()) {
-        agent = json!(ask.agent);
-        let tool = ask.tool.clone().unwrap_or_default();
-        action = json!(if tool.server.is_empty() {
-            tool.name
-        } else {
-            format!("{}/{}", tool.server, tool.name)
-        });
-    }
     let body = command.as_ref().and_then(|command| command.body.as_ref());
-    if let Some(Ask::OpenSession(ask)) = body {
-        agent = json!(ask.agent);
-    }
+    let (agent, action) = agent_and_action(body);
     let (command_name, about) = match body.map(asked) {
         Some((name, about)) => (json!(name), about),
         None => (Value::Null, Value::Null),
@@ -80,4 +68,21 @@ pub(super) fn as_json(entry: &v1::Entry) -> Value {
         "rules": rules,
         "session": ledger_core::entry::session(entry).map(|id| hex::encode(id.to_vec())),
     })
+}
+
+/// The agent that a command is about, and the action that it asks for; null where it names none.
+fn agent_and_action(body: Option<&Ask>) -> (Value, Value) {
+    if let Some(Ask::Authorize(ask)) = body {
+        let tool = ask.tool.clone().unwrap_or_default();
+        let action = if tool.server.is_empty() {
+            tool.name
+        } else {
+            format!("{}/{}", tool.server, tool.name)
+        };
+        return (json!(ask.agent), json!(action));
+    }
+    match body {
+        Some(Ask::OpenSession(ask)) => (json!(ask.agent), Value::Null),
+        Some(_) | None => (Value::Null, Value::Null),
+    }
 }

@@ -63,7 +63,7 @@ impl Row {
     }
 }
 
-/// All calls. That a vote names its sender is checked where the vote is read, [`super::requests`].
+/// All calls. That a vote names its sender is checked where the vote is read, `requests.rs`.
 pub const TABLE: [Row; 18] = [
     Row::raft("Append"),
     Row::raft("Vote"),

@@ -32,6 +32,72 @@ async fn cosigned(cluster: &Cluster) -> Checkpoint {
     Checkpoint::parse(note.text()).expect("a checkpoint")
 }
 
+/// A change of the metadata of a call.
+type Change = fn(&mut MetadataMap);
+/// What a call must not say of itself, and how it is refused.
+const CHANGES: [(Change, &str); 10] = [
+    (
+        |sent| {
+            let other = MetadataValue::from_bytes(&[7; 32]);
+            sent.insert_bin(keys::GENESIS, other);
+        },
+        "belongs to another ledger",
+    ),
+    (
+        |sent| {
+            sent.remove_bin(keys::GENESIS);
+        },
+        "this is the port for other nodes",
+    ),
+    (
+        |sent| {
+            sent.insert(keys::TO, MetadataValue::from(3));
+        },
+        "the sender means another",
+    ),
+    (
+        |sent| {
+            sent.remove(keys::TO);
+        },
+        "the sender means another",
+    ),
+    (
+        |sent| {
+            sent.insert(keys::FROM, MetadataValue::from(TO));
+        },
+        "does not say that it is node 2",
+    ),
+    (
+        |sent| {
+            sent.remove(keys::FROM);
+        },
+        "does not say that it is node 2",
+    ),
+    (
+        |sent| {
+            sent.insert(keys::VERSION, MetadataValue::from(99));
+        },
+        "speaks cluster version",
+    ),
+    (
+        |sent| {
+            sent.remove_bin(keys::STORE);
+        },
+        "does not say which store it has",
+    ),
+    (
+        |sent| {
+            sent.insert_bin(keys::STORE, MetadataValue::from_bytes(&[7; 16]));
+        },
+        "its disk was replaced",
+    ),
+    (
+        |sent| {
+            sent.insert_bin(keys::KNOWN_STORE, MetadataValue::from_bytes(&[7; 16]));
+        },
+        "has another store than the one that the sender means",
+    ),
+];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_means_another_node_or_ledger_is_refused() {
     let (_cluster, _, peers) = spoken_to().await;
@@ -39,71 +105,7 @@ async fn who_means_another_node_or_ledger_is_refused() {
     let good = peers.request(TO, wire::ReadIndexRequest {});
     client.read_index(good).await.expect("a peer is heard");
 
-    type Change = fn(&mut MetadataMap);
-    let changes: [(Change, &str); 10] = [
-        (
-            |sent| {
-                let other = MetadataValue::from_bytes(&[7; 32]);
-                sent.insert_bin(keys::GENESIS, other);
-            },
-            "belongs to another ledger",
-        ),
-        (
-            |sent| {
-                sent.remove_bin(keys::GENESIS);
-            },
-            "this is the port for other nodes",
-        ),
-        (
-            |sent| {
-                sent.insert(keys::TO, MetadataValue::from(3));
-            },
-            "the sender means another",
-        ),
-        (
-            |sent| {
-                sent.remove(keys::TO);
-            },
-            "the sender means another",
-        ),
-        (
-            |sent| {
-                sent.insert(keys::FROM, MetadataValue::from(TO));
-            },
-            "does not say that it is node 2",
-        ),
-        (
-            |sent| {
-                sent.remove(keys::FROM);
-            },
-            "does not say that it is node 2",
-        ),
-        (
-            |sent| {
-                sent.insert(keys::VERSION, MetadataValue::from(99));
-            },
-            "speaks cluster version",
-        ),
-        (
-            |sent| {
-                sent.remove_bin(keys::STORE);
-            },
-            "does not say which store it has",
-        ),
-        (
-            |sent| {
-                sent.insert_bin(keys::STORE, MetadataValue::from_bytes(&[7; 16]));
-            },
-            "its disk was replaced",
-        ),
-        (
-            |sent| {
-                sent.insert_bin(keys::KNOWN_STORE, MetadataValue::from_bytes(&[7; 16]));
-            },
-            "has another store than the one that the sender means",
-        ),
-    ];
-    for (change, says) in changes {
+    for (change, says) in CHANGES {
         let mut request = peers.request(TO, wire::ReadIndexRequest {});
         change(request.metadata_mut());
         let refused = client.read_index(request).await.expect_err("refused");

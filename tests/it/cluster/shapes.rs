@@ -43,13 +43,18 @@ fn fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Runs every command of the table, in an order in which each has something to show.
-fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
+/// The files that commands of the table read.
+fn inputs(cli: &Cli) {
     let trace = cli.folder.join("one.jsonl");
     let action =
         r#"{"suite":"shop","agent":"a","session":"1","tool":"shop/lookup","args":{"order":"A-1"}}"#;
     std::fs::write(trace, action).expect("a file");
     std::fs::write(cli.folder.join("cases.json"), CASES).expect("a file");
+}
+
+/// Runs every command of the table, in an order in which each has something to show.
+fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
+    inputs(cli);
     let refunds = examples().join("refunds");
     let refunds = refunds.to_str().expect("a plain path");
     let mut said = BTreeMap::new();

@@ -4,7 +4,10 @@
 
 mod acts;
 
-use acts::{act, end_sessions, govern_identities, govern_keys, govern_policy, govern_replicas};
+use acts::{
+    act, end_sessions, govern_gateways, govern_identities, govern_keys, govern_policy,
+    govern_replicas,
+};
 use ledger_core::hash::{LeafIndex, TreeHash};
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::{Appended, Applied};
@@ -221,6 +224,7 @@ pub fn tell_story(tree_hash: TreeHash) -> Story {
         told: Vec::new(),
     };
     govern_identities(&mut teller);
+    govern_gateways(&mut teller);
     govern_keys(&mut teller);
     govern_policy(&mut teller);
     let (open_session, allowed) = act(&mut teller);

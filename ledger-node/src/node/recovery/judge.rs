@@ -494,7 +494,7 @@ mod tests {
             last_log: Some(id(4, 20)),
             ..equal()
         };
-        let answers = [(1, equal()), (3, ahead.clone())];
+        let answers = [(1, equal()), (3, ahead)];
         let floor = Floor {
             term: 5,
             last_log: Some(id(4, 20)),

@@ -246,7 +246,7 @@ impl Driver {
                 decision, changed, ..
             } => {
                 let found = pick(decision, &self.decisions).cloned();
-                let (leaf, mut digest) = found.unwrap_or((u64::MAX, vec![0; 32]));
+                let (leaf, mut digest) = found.unwrap_or_else(|| (u64::MAX, vec![0; 32]));
                 if changed {
                     digest[0] ^= 1;
                 }

@@ -313,7 +313,9 @@ impl Model {
     pub(super) fn over(&self, at: usize) -> Option<&'static str> {
         let session = &self.sessions[at];
         let expired = session.expires_us <= self.time();
-        session.ended.or(expired.then_some("SessionExpired"))
+        session
+            .ended
+            .or_else(|| expired.then_some("SessionExpired"))
     }
 
     /// Number 0 is late.

@@ -62,6 +62,9 @@ pub(super) fn govern_identities(teller: &mut Teller) {
         session_issuers: v1::SessionIssuers::OthersOnly.into(),
     });
     teller.root("update_agent", update);
+}
+
+pub(super) fn govern_gateways(teller: &mut Teller) {
     let target = |target| v1::ActsFor {
         target: Some(target),
     };
