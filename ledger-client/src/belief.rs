@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ledger_core::hash::Hash;
 use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::tree::verify::verify_consistency;
 use ledger_proto::v1;
 
@@ -223,6 +224,15 @@ impl Client {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// The trust policy in force, as far as cosigned steps lead to it from the pinned one.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub(crate) async fn trust_in_force(&self) -> Result<TlogPolicy, Error> {
+        self.follow_trust().await?;
+        Ok(self.0.trust.policy())
     }
 
     /// Fetches and checks the changes of the trust policy since the pinned one.

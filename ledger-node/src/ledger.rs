@@ -55,6 +55,8 @@ pub(super) struct Parts {
     pub(super) not_ready: watch::Receiver<Option<String>>,
     /// Why the clock is not to be used, if it is not.
     pub(super) clock_is_off: watch::Receiver<Option<String>>,
+    /// What the membership waits for, if this node leads and it waits.
+    pub(super) membership_waits: watch::Receiver<Option<String>>,
     pub(super) pace: Arc<Pace>,
     /// Whether this node doubts its tree.
     pub(super) suspicion: Arc<Suspicion>,
@@ -288,6 +290,8 @@ impl Ledger {
         let latest = self.0.cosigner.latest();
         let quorum_cosigned = latest.borrow().as_ref().map_or(0, |latest| latest.size.0);
         let not_ready = self.not_ready();
+        // By itself: what is borrowed stays locked until the end of a statement, and others below read it too.
+        let tree_size = self.tip().borrow().size.0;
         let peers = &self.0.reads.peers;
         let ahead = peers
             .clocks
@@ -298,7 +302,7 @@ impl Ledger {
             ready: not_ready.is_none(),
             not_ready_reason: not_ready.unwrap_or_default(),
             leader_id: self.leader(),
-            tree_size: self.tip().borrow().size.0,
+            tree_size,
             cosigned_tree_size: self.0.cosigner.signed().0,
             quorum_cosigned_tree_size: quorum_cosigned,
             clock_offset_us: ahead,
@@ -315,7 +319,16 @@ impl Ledger {
                         .unwrap_or_else(|error| Some(error.to_string()))
                 })
                 .unwrap_or_default(),
+            waiting_for: self.waiting_for(),
         }
+    }
+
+    /// What the leader waits for: for the membership, and for the next cosigned checkpoint. Empty for nothing.
+    fn waiting_for(&self) -> String {
+        let membership = self.0.membership_waits.borrow().clone();
+        let cosigner = self.0.cosigner.waits_for();
+        let waits: Vec<String> = membership.into_iter().chain(cosigner).collect();
+        waits.join("; ")
     }
 
     /// The size at which the ledger has this node's digest of its state; 0 if it has none.

@@ -1,13 +1,14 @@
 //! `ledger-client cluster`: the nodes, how each of them is, which there are, and which leads.
 //!
 //! A change of the nodes is a command in the ledger like any other, signed here, so that no node has to be trusted with it. It
-//! carries the whole new trust policy, which asks for the cosignatures of most nodes.
+//! carries the whole new trust policy, which asks for as much as the one before: most nodes or more, and the same witnesses outside.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use ledger_core::card::{NodeFile, majority_policy};
+use ledger_core::card::NodeFile;
+use ledger_core::quorum::Quorum;
 use ledger_proto::v1::{self, command::Body};
 use serde_json::{Value, json};
 
@@ -29,7 +30,8 @@ pub(super) enum Command {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Add a node by its card. Its id and key must be new to the ledger.
+    /// Add a node by its card. Its id and key must be new to the ledger, and it must run: `ledger-node init` without --first (and with
+    /// --trust, if nodes of the genesis have left), then `ledger-node start`.
     Add {
         /// The card, as `ledger-node key new` wrote it.
         card: PathBuf,
@@ -70,7 +72,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             // What to do next is for people, not for scripts.
             let _ = writeln!(
                 std::io::stderr(),
-                "next, on the new node: `ledger-node init --config FILE --genesis FILE` without --first (and with --trust, if nodes of the genesis have left), then `ledger-node start`; it votes once it has caught up"
+                "the new node votes once it has caught up and the change is cosigned; `ledger-client cluster status` says what that waits for, and `ledger-client cluster remove` takes the change back"
             );
             Ok(exit)
         }),
@@ -163,9 +165,11 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
 
 fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
     let why = if status.ready {
-        &status.not_cosigning_reason
+        let reasons = [&status.not_cosigning_reason, &status.waiting_for];
+        let given = reasons.into_iter().filter(|reason| !reason.is_empty());
+        given.map(String::as_str).collect::<Vec<_>>().join("; ")
     } else {
-        &status.not_ready_reason
+        status.not_ready_reason.clone()
     };
     json!({
         "endpoint": url,
@@ -243,7 +247,10 @@ async fn change(
     let Some(log) = pinned.logs().first() else {
         return Err(configuration("the trust policy names no log"));
     };
-    let trust_policy = majority_policy(client.origin(), log.key.public_key(), nodes)
+    // Whom the ledger asks for besides its nodes is what its quorum has handed on, and not one node's word.
+    let in_force = client.trust_in_force().await?;
+    let trust_policy = Quorum::of_policy(&in_force)
+        .and_then(|quorum| quorum.policy(client.origin(), log.key.public_key(), nodes))
         .map_err(|what| configuration(&what))?;
     let cards = nodes.iter().map(NodeFile::to_message);
     let cards: Result<Vec<_>, String> = cards.collect();

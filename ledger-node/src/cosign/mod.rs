@@ -10,6 +10,7 @@ pub mod attested;
 mod collect;
 mod conditions;
 mod kept;
+mod lacking;
 mod policies;
 mod steps;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use ledger_proto::v1;
 use tokio::sync::{Notify, watch};
 
 use ahead::Ahead;
+pub(crate) use kept::carried_together;
 pub(crate) use policies::TrustPolicies;
 
 use crate::apply::receipts::Notary;
@@ -105,6 +107,8 @@ pub struct Cosigner {
     ahead: watch::Sender<Ahead>,
     wanted: Wanted,
     wake: Notify,
+    /// What the last round of collecting lacked, in one sentence.
+    lacking: watch::Sender<Option<String>>,
     /// About peers that ask for cosignatures of other trees.
     complaints: Seldom,
 }
@@ -147,6 +151,7 @@ impl Cosigner {
             ahead: watch::Sender::new(Ahead::default()),
             wanted: Wanted::default(),
             wake: Notify::new(),
+            lacking: watch::Sender::new(None),
             complaints: Seldom::new(COMPLAINTS),
         };
         cosigner.compare_newest()?;

@@ -14,6 +14,7 @@ use prost::Message as _;
 
 use super::log::{Standing, number_after, order};
 use super::{Check, Go, Ground, Place};
+use crate::cosign::carried_together;
 use crate::storage::marker::{
     MarkedLogId, MarkedVote, MarkerRecord, Recovered, RecoveredTree, behind,
 };
@@ -139,8 +140,10 @@ fn step(
     note: &[u8],
 ) -> Result<(), String> {
     let size = open(check, ground, note)?;
+    let together = carried_together(check.read, number).map_err(|error| error.to_string())?;
+    let (first, last) = together.map_or((number, number), |found| found.epochs.into_inner());
     let find = |epoch: Option<u64>| policies.iter().find(|policy| Some(policy.epoch) == epoch);
-    let (Some(before), Some(after)) = (find(number.checked_sub(1)), find(Some(number))) else {
+    let (Some(before), Some(after)) = (find(first.checked_sub(1)), find(Some(last))) else {
         return Err("there is no such change of the trust policy".to_owned());
     };
     if !after.covers(size) {

@@ -10,6 +10,7 @@ mod keeper;
 mod members;
 mod own_commands;
 mod patrol;
+mod reconciler;
 mod recovery;
 mod reports;
 mod serve;

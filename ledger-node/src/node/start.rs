@@ -262,6 +262,7 @@ pub(super) struct Node {
     /// Why this node's clock is not to be used, if it is not.
     pub(super) clock_is_off: watch::Sender<Option<String>>,
     pub(super) not_ready: watch::Sender<Option<String>>,
+    pub(super) membership_waits: watch::Sender<Option<String>>,
     pub(super) tip: watch::Receiver<Tip>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) pace: Arc<Pace>,
@@ -397,6 +398,7 @@ async fn build(
     let (not_ready, not_ready_receiver) = watch::channel(None);
     let may_lead = watch::Sender::new(true);
     let (clock_is_off, clock_is_off_receiver) = watch::channel(None);
+    let (membership_waits, membership_waits_receiver) = watch::channel(None);
     let pace = Arc::<Pace>::default();
     let ledger = Ledger(Arc::new(Parts {
         origin,
@@ -418,6 +420,7 @@ async fn build(
         clock: Arc::clone(&clock),
         not_ready: not_ready_receiver,
         clock_is_off: clock_is_off_receiver,
+        membership_waits: membership_waits_receiver,
         pace: Arc::clone(&pace),
         suspicion: Arc::clone(&suspicion),
     }));
@@ -444,6 +447,7 @@ async fn build(
         clock_is_off,
         pace,
         not_ready,
+        membership_waits,
         tip: applier.tip(),
         clock,
         entropy,

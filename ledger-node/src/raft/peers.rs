@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ledger_core::hash::Hash;
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1::peer_service_client::PeerServiceClient;
+use ledger_proto::v1;
 use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -182,6 +183,7 @@ impl Peers {
                 let connector = Connector {
                     transport: Arc::clone(&self.transport),
                     node_id: to,
+                    unlisted_key: None,
                     address: address.to_owned(),
                     patience: CONNECT_TIMEOUT,
                 };
@@ -200,6 +202,28 @@ impl Peers {
         Ok(PeerServiceClient::new(channel)
             .max_decoding_message_size(MAX_PEER_MESSAGE)
             .max_encoding_message_size(MAX_PEER_MESSAGE))
+    }
+
+    /// A client of a node that the ledger does not have yet, on a connection of its own to where its card says, and only to
+    /// whoever holds the card's key. Nothing is remembered of its store: that is for when it has joined.
+    ///
+    /// # Errors
+    /// The address or the key is none.
+    pub fn newcomer(&self, card: &v1::NodeCard) -> io::Result<PeerServiceClient<Channel>> {
+        let address = self.overrides.get(&card.node_id);
+        let address = address.unwrap_or(&card.peer_address);
+        let key = card.public_key.as_slice().try_into();
+        let connector = Connector {
+            transport: Arc::clone(&self.transport),
+            node_id: card.node_id,
+            unlisted_key: Some(key.map_err(io::Error::other)?),
+            address: address.clone(),
+            patience: CONNECT_TIMEOUT,
+        };
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(io::Error::other)?
+            .connect_with_connector_lazy(connector);
+        Ok(PeerServiceClient::new(channel))
     }
 
     /// A request with the metadata that the peer asks for.

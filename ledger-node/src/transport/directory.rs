@@ -78,6 +78,18 @@ pub struct Entry {
     pub(super) unlisted: CancellationToken,
 }
 
+impl Entry {
+    /// A node that is dialled before it is listed, because it is to join.
+    pub(super) fn of_newcomer(node_id: u64, key: &[u8; PUBLIC_KEY_LEN]) -> Self {
+        Self {
+            node_id,
+            key: Spki::of(key),
+            role: Role::Named,
+            unlisted: CancellationToken::new(),
+        }
+    }
+}
+
 /// The nodes that this one speaks with. What lists them is the node's to say; a connection needs its node to be listed, and ends
 /// when it is not any more.
 #[derive(Debug, Default)]

@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use ledger_core::signer::PUBLIC_KEY_LEN;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
@@ -144,6 +145,11 @@ impl PeerTransport {
             .directory
             .by_id(node_id)
             .ok_or_else(|| trouble::unknown_node(node_id))?;
+        self.connect_to(entry, address).await
+    }
+
+    /// Connects to whoever must show the key of this entry.
+    async fn connect_to(&self, entry: Entry, address: &str) -> io::Result<Connected> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -179,6 +185,8 @@ pub struct Connector {
     pub transport: Arc<PeerTransport>,
     /// Whose key the other end must show.
     pub node_id: u64,
+    /// The key that it must show instead of the one that is listed: that of a node which is to join.
+    pub unlisted_key: Option<[u8; PUBLIC_KEY_LEN]>,
     /// host:port.
     pub address: String,
     /// How long a connection, its handshake included, may take to be made.
@@ -197,7 +205,15 @@ impl tower::Service<http::Uri> for Connector {
     fn call(&mut self, _: http::Uri) -> Self::Future {
         let to = self.clone();
         Box::pin(async move {
-            let connected = to.transport.connect(to.node_id, &to.address);
+            let connected = async {
+                match &to.unlisted_key {
+                    Some(key) => {
+                        let entry = Entry::of_newcomer(to.node_id, key);
+                        to.transport.connect_to(entry, &to.address).await
+                    }
+                    None => to.transport.connect(to.node_id, &to.address).await,
+                }
+            };
             let connected = tokio::time::timeout(to.patience, connected)
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))

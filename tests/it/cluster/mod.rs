@@ -15,6 +15,7 @@ mod disk_faults;
 mod documents;
 mod erasure;
 mod explain;
+mod frozen;
 mod full_disk;
 mod gate;
 mod in_process;
