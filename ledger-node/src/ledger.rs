@@ -320,6 +320,7 @@ impl Ledger {
                 })
                 .unwrap_or_default(),
             waiting_for: self.waiting_for(),
+            witnesses: self.0.cosigner.witness_statuses(),
         }
     }
 

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ledger_core::hash::TreeSize;
 use ledger_core::note::signed_note::{Note, NoteSignature};
-use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_core::note::tlog_policy::{PolicyWitness, TlogPolicy};
 use ledger_core::note::verify::verify_checkpoint;
 use ledger_core::state::StateError;
 use ledger_proto::peer::v1 as wire;
@@ -16,6 +16,7 @@ use ledger_proto::v1;
 
 use super::kept::open_steps;
 use super::lacking::{Refusals, lacking};
+use super::witnesses::is_met_by_nodes;
 use super::{Cosigner, TrustPolicies};
 use crate::raft::peers::Purpose;
 use crate::raft::standing::Leading;
@@ -185,8 +186,11 @@ impl Cosigner {
             let silent = format!("no answer from {} within {ROUND:?}", card.peer_address);
             refusals.note(&card.name, &silent);
         }
+        let keys: BTreeSet<Vec<u8>> = cards.iter().map(|card| card.public_key.clone()).collect();
+        let is_node =
+            |witness: &PolicyWitness| keys.contains(witness.key.public_key().as_bytes().as_slice());
         let collect = async {
-            while !is_met(&note, &needed.all) {
+            while !is_met_by_nodes(&note, &needed.all, is_node) {
                 let Some(answer) = answers.next().await else {
                     break;
                 };
@@ -196,9 +200,14 @@ impl Cosigner {
         // What is missing then may come in the next round.
         let _ = tokio::time::timeout(ROUND, collect).await;
         drop(answers);
+        // A witness never sees what the nodes have not vouched for.
+        if is_met_by_nodes(&note, std::slice::from_ref(&needed.in_force), is_node) {
+            self.ask_witnesses(&mut note, tip.size, &needed, is_node, &mut refusals)
+                .await;
+        }
         let met = self.take_round(&note, &needed, cards);
         let open = self.open_steps_or_none();
-        let lacking = lacking(&note, &needed, &open, &refusals);
+        let lacking = lacking(&note, &needed, &open, is_node, &refusals);
         self.lacking.send_replace(lacking);
         met
     }
@@ -243,7 +252,7 @@ impl Cosigner {
     }
 
     /// Adds a cosignature that verifies and that some policy asks for.
-    fn add(
+    pub(super) fn add(
         &self,
         note: &mut Note,
         (cosigner, answer): (String, Result<String, String>),
@@ -333,7 +342,7 @@ impl Cosigner {
     }
 
     /// The cards of all nodes that the ledger knows, past ones included.
-    fn cards(&self) -> Result<Vec<v1::NodeCard>, String> {
+    pub(super) fn cards(&self) -> Result<Vec<v1::NodeCard>, String> {
         let state = StoreState(&*self.parts.store);
         let records = nodes(&state).map_err(|error| error.to_string())?;
         Ok(records.into_iter().filter_map(|node| node.card).collect())

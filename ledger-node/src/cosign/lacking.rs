@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger_core::note::signed_note::{Note, NoteSignature};
-use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_core::note::tlog_policy::{PolicyWitness, TlogPolicy};
 
 use super::Cosigner;
 use super::collect::Needed;
+use super::witnesses::is_met_by_nodes;
 use crate::raft::standing::Leading;
 
 /// Most cosigners that are named in one sentence; a policy can have more.
@@ -25,6 +26,11 @@ impl Refusals {
         let why = why.chars().take(MAX_REASON).collect();
         self.0.insert(cosigner.to_owned(), why);
     }
+
+    /// True if a cosigner has said why.
+    pub(super) fn is_noted_by(&self, cosigner: &str) -> bool {
+        self.0.contains_key(cosigner)
+    }
 }
 
 /// What a round lacked, in one sentence; none if it met everything.
@@ -32,6 +38,7 @@ pub(super) fn lacking(
     note: &Note,
     needed: &Needed,
     open: &BTreeSet<u64>,
+    is_node: impl Fn(&PolicyWitness) -> bool + Copy,
     refusals: &Refusals,
 ) -> Option<String> {
     let meets = |policy: &TlogPolicy| super::collect::is_met(note, std::slice::from_ref(policy));
@@ -45,9 +52,12 @@ pub(super) fn lacking(
     let signed: BTreeSet<&str> = note.signatures().iter().map(NoteSignature::name).collect();
     let mut missing: BTreeMap<&str, &str> = BTreeMap::new();
     for policy in needed.all.iter().filter(|policy| !meets(policy)) {
+        // Nodes beyond the quorum are not waited for.
+        let nodes_suffice = is_met_by_nodes(note, std::slice::from_ref(policy), is_node);
         for witness in policy.witnesses() {
             let name = witness.key.name();
-            if !signed.contains(name) {
+            let is_beyond = nodes_suffice && is_node(witness);
+            if !signed.contains(name) && !is_beyond {
                 let why = refusals.0.get(name).map_or("was not asked", String::as_str);
                 missing.insert(name, why);
             }

@@ -17,6 +17,8 @@ mod steps;
 mod test_ledger;
 #[cfg(test)]
 mod tests;
+mod witness_client;
+mod witnesses;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +40,7 @@ use tokio::sync::{Notify, watch};
 use ahead::Ahead;
 pub(crate) use kept::carried_together;
 pub(crate) use policies::TrustPolicies;
+use witnesses::Witnesses;
 
 use crate::apply::receipts::Notary;
 use crate::apply::suspicion::Suspicion;
@@ -109,6 +112,7 @@ pub struct Cosigner {
     wake: Notify,
     /// What the last round of collecting lacked, in one sentence.
     lacking: watch::Sender<Option<String>>,
+    witnesses: Witnesses,
     /// About peers that ask for cosignatures of other trees.
     complaints: Seldom,
 }
@@ -152,6 +156,7 @@ impl Cosigner {
             wanted: Wanted::default(),
             wake: Notify::new(),
             lacking: watch::Sender::new(None),
+            witnesses: Witnesses::default(),
             complaints: Seldom::new(COMPLAINTS),
         };
         cosigner.compare_newest()?;

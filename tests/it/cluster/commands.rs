@@ -24,7 +24,7 @@ pub(super) async fn one_agent_of_one_node() -> (Cluster, Cli, Actor) {
     .await
 }
 
-async fn one_agent_of(options: Options) -> (Cluster, Cli, Actor) {
+pub(super) async fn one_agent_of(options: Options) -> (Cluster, Cli, Actor) {
     let (cluster, actors) = Cluster::with_actors(options, 1).await;
     let cli = Cli::of_admin(&cluster);
     let actor = actors.into_iter().next().expect("an actor");

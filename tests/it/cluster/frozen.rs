@@ -36,12 +36,13 @@ fn card_at(cli: &Cli, cluster: &Cluster, node: u64, peer: &str) -> String {
     name
 }
 
-/// What the running nodes wait for, as `cluster status` shows it; empty for nothing.
-fn shown(cli: &Cli) -> String {
+/// What the nodes that serve wait for, as `cluster status` shows it; empty for nothing.
+pub(super) fn shown(cli: &Cli) -> String {
     let said = cli.run(&["cluster", "status", "--json"]);
     let nodes = said.json()["nodes"].clone();
     let nodes = nodes.as_array().expect("a list").iter();
-    let why = nodes.filter_map(|node| node["why"].as_str());
+    let serving = nodes.filter(|node| node["state"] == "serves");
+    let why = serving.filter_map(|node| node["why"].as_str());
     let why = why.filter(|why| !why.is_empty()).map(str::to_owned);
     why.collect::<Vec<_>>().join(" | ")
 }
@@ -59,7 +60,7 @@ async fn is_shown(cli: &Cli, words: &[&str]) {
 }
 
 /// Waits until a checkpoint with this entry meets the trust policy of the genesis, through all changes since.
-async fn is_proven(cli: &Cli, index: u64) {
+pub(super) async fn is_proven(cli: &Cli, index: u64) {
     let (index, file) = (index.to_string(), format!("evidence-{index}"));
     until("the entry is proven", RECOVERY, async || {
         let said = cli.run(&["prove", &index, "--out", &file]);
@@ -69,9 +70,11 @@ async fn is_proven(cli: &Cli, index: u64) {
     cli.must(&["verify", &file, "--trust", "trust-policy"]);
 }
 
-async fn is_taken(cli: &Cli, arguments: &[&str]) -> Said {
+pub(super) async fn is_taken(cli: &Cli, arguments: &[&str]) -> Said {
+    // Whether it is cosigned is looked at afterwards.
+    let arguments = [arguments, &["--level", "committed"]].concat();
     until(&format!("{arguments:?}"), RECOVERY, async || {
-        let said = cli.run(arguments);
+        let said = cli.run(&arguments);
         (said.code == 0).then_some(said)
     })
     .await

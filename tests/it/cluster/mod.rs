@@ -42,3 +42,4 @@ mod terminal;
 mod tools;
 mod transfer;
 mod unusable;
+mod witnesses;

@@ -111,12 +111,19 @@ impl Process {
     }
 
     fn spawn(mut command: Command, config: &Path, log: &Path, more: &[&str]) -> Self {
+        command.args(["start", "--config"]).arg(config).args(more);
+        Self::run_logged(command, log)
+    }
+
+    /// Starts any program whose output is added to a log file.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run_logged(mut command: Command, log: &Path) -> Self {
         let open =
             || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
         let child = command
-            .args(["start", "--config"])
-            .arg(config)
-            .args(more)
             .stdin(Stdio::null())
             .stdout(open().expect("a log file"))
             .stderr(open().expect("a log file"))
