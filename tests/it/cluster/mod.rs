@@ -23,6 +23,7 @@ mod kills;
 mod liars;
 mod limits;
 mod lists;
+mod lying_nodes;
 mod marker;
 mod membership;
 mod minority;

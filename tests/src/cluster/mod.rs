@@ -13,6 +13,7 @@ pub mod history;
 pub mod invariants;
 pub mod liar;
 pub mod load;
+pub mod lying_node;
 pub mod peer;
 pub mod people;
 mod ports;
