@@ -316,6 +316,7 @@ impl PeerService for PeerSide {
         let lacking = &request.get_ref().lacking_epochs;
         let steps = lacking.iter().map(|epoch| wire::CarriedStep {
             epoch: *epoch,
+            first_epoch: *epoch,
             checkpoint: checkpoint.clone(),
         });
         Ok(Response::new(wire::WantCheckpointResponse {
