@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test lint ci fmt fuzz soak
+.PHONY: help deps demo test lint ci fmt fuzz soak liars
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
@@ -52,6 +52,10 @@ soak: deps ## Kill, cut, break, replay into and fill clusters: SOAK_KILLS (30), 
 	"$$CARGO_TARGET_DIR/debug/examples/soak" faults "$${SOAK_FAULTS:-5}"
 	"$$CARGO_TARGET_DIR/debug/examples/soak" replay "$${SOAK_REPLAY:-10}"
 	"$$CARGO_TARGET_DIR/debug/examples/soak" entries "$${SOAK_ENTRIES:-1000000}"
+
+liars: deps ## Have one node of three lie for LIAR_STEPS (10000) steps, then two of five; LIAR_SEED repeats a run
+	cargo build --locked --workspace --bins --example liars
+	"$$CARGO_TARGET_DIR/debug/examples/liars" "$${LIAR_STEPS:-10000}" $${LIAR_SEED:-}
 
 fuzz: deps ## Run every fuzz target for FUZZ_SECONDS (600) each; needs cargo-fuzz
 	@scripts/fuzz

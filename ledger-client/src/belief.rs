@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ledger_core::hash::Hash;
 use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::tree::verify::verify_consistency;
 use ledger_proto::v1;
 
@@ -225,8 +226,17 @@ impl Client {
         }
     }
 
+    /// The trust policy in force, as far as cosigned steps lead to it from the pinned one.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub(crate) async fn trust_in_force(&self) -> Result<TlogPolicy, Error> {
+        self.follow_trust().await?;
+        Ok(self.0.trust.policy())
+    }
+
     /// Fetches and checks the changes of the trust policy since the pinned one.
-    async fn follow_trust(&self) -> Result<(), Error> {
+    pub(crate) async fn follow_trust(&self) -> Result<(), Error> {
         let mut steps = Vec::new();
         let mut page_token = String::new();
         loop {

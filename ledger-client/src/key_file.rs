@@ -40,6 +40,18 @@ impl KeyFile {
     /// # Errors
     /// [`Error::Configuration`] if the file exists, [`Error::Internal`] if it cannot be written.
     pub fn create(path: &Path, identity: &Identity) -> Result<Self, Error> {
+        Self::write(path, Some(identity))
+    }
+
+    /// The same for a key that is no identity's of a ledger, such as a witness's.
+    ///
+    /// # Errors
+    /// See [`KeyFile::create`].
+    pub(crate) fn create_nameless(path: &Path) -> Result<Self, Error> {
+        Self::write(path, None)
+    }
+
+    fn write(path: &Path, identity: Option<&Identity>) -> Result<Self, Error> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed)
             .map_err(|error| Error::Internal(format!("no randomness: {error}")))?;
@@ -47,13 +59,10 @@ impl KeyFile {
         let pem = key
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|error| Error::Internal(error.to_string()))?;
-        let text = Zeroizing::new(format!(
-            "{IDENTITY}{}\n{}",
-            identity.to_text(),
-            pem.as_str()
-        ));
+        let line = identity.map(|identity| format!("{IDENTITY}{}\n", identity.to_text()));
+        let text = Zeroizing::new(format!("{}{}", line.unwrap_or_default(), pem.as_str()));
         write_new(path, text.as_bytes(), 0o600)?;
-        Self::of(key, Some(identity.clone()), path)
+        Self::of(key, identity.cloned(), path)
     }
 
     /// Reads a key file.

@@ -47,6 +47,7 @@ mod signing;
 mod transport;
 mod trust;
 mod upgrade;
+pub mod witness;
 
 pub use action::{Execution, Question, Recorded};
 pub use answer::{Level, Proven};

@@ -1,4 +1,4 @@
-//! Cards of nodes as people pass them around, and the trust policy that a set of nodes makes.
+//! Cards of nodes as people pass them around.
 
 use ledger_proto::v1;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use crate::id::Identity;
 use crate::keys::{PublicKey, possession_message};
 use crate::machine::{CLUSTER_VERSION, ENGINE_VERSIONS};
-use crate::note::tlog_policy::TlogPolicy;
 use crate::note::vkey::{KeyType, VerifierKey};
 use crate::signer::Signer;
 
@@ -119,35 +118,6 @@ impl NodeFile {
             ))
         }
     }
-}
-
-/// The trust policy that asks for cosignatures of most nodes, in canonical form.
-///
-/// # Errors
-/// A card or the origin is not valid.
-pub fn majority_policy(
-    origin: &str,
-    log: &PublicKey,
-    nodes: &[NodeFile],
-) -> Result<String, String> {
-    let log = VerifierKey::new(origin, KeyType::Ed25519, *log)
-        .map_err(|error| format!("the origin `{origin}` cannot name keys: {error}"))?;
-    let mut text = format!("log {log}\n");
-    for node in nodes {
-        text.push_str(&format!("witness node-{} {}\n", node.node_id, node.vkey));
-    }
-    let names: Vec<String> = nodes
-        .iter()
-        .map(|node| format!("node-{}", node.node_id))
-        .collect();
-    text.push_str(&format!(
-        "group nodes {} {}\nquorum nodes\n",
-        nodes.len() / 2 + 1,
-        names.join(" ")
-    ));
-    TlogPolicy::parse(text.as_bytes())
-        .map(|policy| policy.to_string())
-        .map_err(|error| format!("the nodes do not make a trust policy: {error}"))
 }
 
 /// Checks that this is `host:port`, without looking the host up.

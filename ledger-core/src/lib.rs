@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod limits;
 pub mod machine;
 pub mod note;
+pub mod quorum;
 pub mod signature;
 pub mod signer;
 pub mod state;

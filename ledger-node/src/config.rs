@@ -21,6 +21,8 @@ use file::ConfigFile;
 
 /// Longest configuration file in bytes.
 pub const MAX_CONFIG_LEN: usize = 1024 * 1024;
+/// The name of the trust policy that an operator has given a node, inside the data directory.
+pub const TRUST_FILE: &str = "trust-policy";
 /// The name of the genesis inside the data directory.
 pub const GENESIS_FILE: &str = "genesis.toml";
 
@@ -134,6 +136,8 @@ pub struct Config {
     pub node_id: u64,
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// Where the marker is kept: in the data directory, unless another volume is to remember for it.
+    pub marker_dir: PathBuf,
     /// The node's key file.
     pub node_key: PathBuf,
     /// The log's key file; the same key on every node.
@@ -142,7 +146,7 @@ pub struct Config {
     pub client_listen: SocketAddr,
     /// Where other nodes come in.
     pub peer_listen: SocketAddr,
-    /// True if listening beyond loopback without TLS was asked for.
+    /// True if listening for clients beyond loopback, without TLS, was asked for.
     pub insecure: bool,
     /// Where to reach a node instead of the address in its card.
     pub peer_addresses: BTreeMap<u64, String>,
@@ -161,6 +165,12 @@ impl Config {
     #[must_use]
     pub fn genesis_path(&self) -> PathBuf {
         self.data_dir.join(GENESIS_FILE)
+    }
+
+    /// The trust policy that an operator has given this node, if one did.
+    #[must_use]
+    pub fn trust_path(&self) -> PathBuf {
+        self.data_dir.join(TRUST_FILE)
     }
 
     /// Reads a file and lays the overrides over it. Paths in the file are relative to the file, paths in overrides to the
@@ -216,7 +226,7 @@ pub struct Overrides {
     /// Reach a node here instead of at the address in its card; can be repeated.
     #[arg(long = "peer-address", value_name = "ID=HOST:PORT")]
     pub peer_addresses: Vec<String>,
-    /// Listen beyond loopback although nothing is encrypted.
+    /// Listen for clients beyond loopback although nothing on that port is encrypted.
     #[arg(long)]
     pub insecure: bool,
     /// How log lines look.

@@ -8,8 +8,13 @@ use std::io;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// How an operator finds out which disk holds the truth, before any is given up.
+pub const FIND_OUT: &str = "keep this disk: it may be the one that is right. To find out, compare the newest checkpoint of each \
+                            node, and `ledger-node fsck` of each, with the checkpoints that clients and evidence remember";
+
 /// What to do with a store that something was found in.
-pub const ADVICE: &str = "do not start this node on this data, and keep a copy of it; the other nodes are not concerned. Make \
+pub const ADVICE: &str = "do not start this node on this data, and keep it until it is known that no other node has lost \
+                          anything: compare their newest checkpoints with those that clients and evidence remember. Then make \
                           a key for a new node id with `ledger-node key new`, let an admin add it with `ledger-client \
                           cluster add` and remove this one with `ledger-client cluster remove`, and `ledger-node init` an \
                           empty data directory without --first";
@@ -29,7 +34,7 @@ pub fn disk(what: &str, error: &io::Error) -> String {
         )
     } else {
         format!(
-            "{what}. Check the disk; if it is sound, start this node again, else let it rejoin under a new node id with a new key"
+            "{what}. Check the disk; if it is sound, start this node again. If it is not, keep it until it is known that no other node has lost anything, and let this one join under a new node id with a new key"
         )
     }
 }

@@ -3,11 +3,12 @@
 //! All are TOML, public, and meant to be read before they are used. A genesis file says the same as the genesis message, no
 //! more and no less, and states its digest, so that an edited file is not taken for the one that others have.
 
-use ledger_core::card::{NodeFile, majority_policy, unhex};
+use ledger_core::card::{NodeFile, unhex};
 use ledger_core::hash::Hash;
 use ledger_core::id::Identity;
 use ledger_core::keys::{PublicKey, possession_message};
 use ledger_core::machine::{self, CLUSTER_VERSION, ENGINE_VERSION};
+use ledger_core::quorum::Quorum;
 use ledger_core::signer::Signer;
 use ledger_core::state::{MemoryState, Txn};
 use ledger_proto::v1;
@@ -163,6 +164,8 @@ pub struct Ingredients {
     pub recovery: Option<EnrolmentFile>,
     /// The log's public key.
     pub log: PublicKey,
+    /// Whose cosignatures make a checkpoint believable.
+    pub quorum: Quorum,
 }
 
 /// Makes a genesis, and tries it.
@@ -190,7 +193,7 @@ pub fn make(mut from: Ingredients) -> Result<v1::Genesis, String> {
     }
     let operators = from.admins.iter().map(OperatorFile::to_message);
     let genesis = v1::Genesis {
-        trust_policy: majority_policy(&from.origin, &from.log, &from.nodes)?,
+        trust_policy: from.quorum.policy(&from.origin, &from.log, &from.nodes)?,
         origin: from.origin,
         tree_hash: from.tree_hash,
         created_at_us: from.created_at_us,
@@ -361,6 +364,7 @@ pub(crate) mod tests {
             admin_threshold: 1,
             recovery: Some(EnrolmentFile::new(origin, &Identity::Recovery, &key(8))),
             log: public(7),
+            quorum: Quorum::default(),
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Parts {
     pub(super) not_ready: watch::Receiver<Option<String>>,
     /// Why the clock is not to be used, if it is not.
     pub(super) clock_is_off: watch::Receiver<Option<String>>,
+    /// What the membership waits for, if this node leads and it waits.
+    pub(super) membership_waits: watch::Receiver<Option<String>>,
     pub(super) pace: Arc<Pace>,
     /// Whether this node doubts its tree.
     pub(super) suspicion: Arc<Suspicion>,
@@ -126,7 +128,9 @@ impl Ledger {
         deadline: Instant,
     ) -> Answer<Submitted> {
         let stated = self.0.not_ready.borrow().clone();
+        let asking = || self.0.reads.peers.participation.asking();
         if let Some(why) = stated
+            .or_else(asking)
             .or_else(|| self.clock_is_off())
             .or_else(|| self.doubt())
         {
@@ -286,6 +290,8 @@ impl Ledger {
         let latest = self.0.cosigner.latest();
         let quorum_cosigned = latest.borrow().as_ref().map_or(0, |latest| latest.size.0);
         let not_ready = self.not_ready();
+        // By itself: what is borrowed stays locked until the end of a statement, and others below read it too.
+        let tree_size = self.tip().borrow().size.0;
         let peers = &self.0.reads.peers;
         let ahead = peers
             .clocks
@@ -296,7 +302,7 @@ impl Ledger {
             ready: not_ready.is_none(),
             not_ready_reason: not_ready.unwrap_or_default(),
             leader_id: self.leader(),
-            tree_size: self.tip().borrow().size.0,
+            tree_size,
             cosigned_tree_size: self.0.cosigner.signed().0,
             quorum_cosigned_tree_size: quorum_cosigned,
             clock_offset_us: ahead,
@@ -305,10 +311,25 @@ impl Ledger {
             cluster_versions: vec![CLUSTER_VERSION],
             attested_tree_size: self.attested_tree_size(),
             // What cannot be read stops the node elsewhere.
-            not_cosigning_reason: not_cosigning(&*self.0.store, self.node_id())
-                .unwrap_or_else(|error| Some(error.to_string()))
+            not_cosigning_reason: peers
+                .participation
+                .why_not()
+                .or_else(|| {
+                    not_cosigning(&*self.0.store, self.node_id())
+                        .unwrap_or_else(|error| Some(error.to_string()))
+                })
                 .unwrap_or_default(),
+            waiting_for: self.waiting_for(),
+            witnesses: self.0.cosigner.witness_statuses(),
         }
+    }
+
+    /// What the leader waits for: for the membership, and for the next cosigned checkpoint. Empty for nothing.
+    fn waiting_for(&self) -> String {
+        let membership = self.0.membership_waits.borrow().clone();
+        let cosigner = self.0.cosigner.waits_for();
+        let waits: Vec<String> = membership.into_iter().chain(cosigner).collect();
+        waits.join("; ")
     }
 
     /// The size at which the ledger has this node's digest of its state; 0 if it has none.

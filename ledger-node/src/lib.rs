@@ -23,3 +23,4 @@ pub mod reads;
 pub mod seldom;
 pub mod storage;
 pub mod submit;
+pub mod transport;

@@ -315,6 +315,60 @@ fn trust_is_handed_on_by_those_who_have_it() {
     );
 }
 
+/// Node 4 was added while node 3 was lost, and never answered: three of four nobody could meet. Then it was removed again.
+#[test]
+fn changes_that_were_taken_back_hand_trust_on_together() {
+    let (mut world, index, _) = paid(TreeHash::Sha256);
+    let pinned = policy(&world.trust_policy());
+    for nodes in [&[1, 2, 3, 4][..], &[1, 2, 3]] {
+        let card = |node: &u64| node_card(&world.origin, *node);
+        let update = v1::UpdateMembership {
+            nodes: nodes.iter().map(card).collect(),
+            trust_policy: trust_policy(&world.origin, nodes),
+        };
+        world.govern(Body::UpdateMembership(update));
+    }
+    let both = world.checkpoint(&[1, 2]);
+    world.agent("later");
+    let latest = world.checkpoint(&[1, 2]);
+    let verify = |steps: &[(u64, &String)]| {
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|(epoch, note)| (*epoch, (*note).clone()))
+            .collect();
+        let with = Sources {
+            trust_checkpoints: &steps,
+            ..sources(&world, &latest)
+        };
+        evidence::verify(&evidence::decision(with, index).unwrap(), &pinned)
+    };
+    let report = verify(&[(1, &both), (2, &both)]).unwrap();
+    let shown = report.get("checkpoint").expect("a checkpoint");
+    assert!(shown.contains("trust epoch 2"), "{shown}");
+
+    // One of them alone leads to a policy that nobody meets, and so do two that are not carried together.
+    let by_newcomers = world.checkpoint(&[3, 4]);
+    for steps in [
+        &[(1, &both)][..],
+        &[(1, &both), (2, &latest)],
+        &[(1, &by_newcomers), (2, &by_newcomers)],
+    ] {
+        let error = verify(steps).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                EvidenceError::Checkpoint(CheckpointVerifyError::QuorumNotMet { .. })
+            ),
+            "{error}"
+        );
+    }
+    let error = verify(&[(2, &both)]).unwrap_err();
+    assert!(
+        matches!(error, EvidenceError::Contradiction { what, .. } if what.contains("replaces another policy")),
+        "{error}"
+    );
+}
+
 /// Nodes 1 and 2 were trusted once. Whoever pinned a later policy cannot be led back to them by an old change.
 #[test]
 fn trust_does_not_go_back() {

@@ -11,17 +11,21 @@ use ledger_node::fsck::{self, Finding, Place, Report, family_of};
 use ledger_node::index;
 use ledger_node::storage::marker::{MarkedLogId, MarkedTree, MarkedVote, MarkerRecord};
 use ledger_node::storage::memory::{MemoryStore, Operation};
+use ledger_node::storage::store_id::StoreId;
 use ledger_node::storage::view::StoreState;
 use ledger_node::storage::{Batch, Direction, Pair, Read, Store, Table, meta};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use prost::Message;
 
+/// The id of the store in which the story is told.
+const STORE: StoreId = StoreId::from_bytes([1; 16]);
+
 /// A store in which a node applied the whole story, each command in a batch of its own.
 pub(crate) fn story(tree_hash: TreeHash) -> (MemoryStore, World) {
     let world = tell_story(tree_hash).world;
     let store = MemoryStore::new();
-    create_state(&store, &genesis_message(tree_hash), 1, false).expect("a new store");
+    create_state(&store, &genesis_message(tree_hash), 1, STORE, false).expect("a new store");
     let blank = wire::log_entry::Payload::Blank(true);
     write_log(&store, 0, blank);
     let machine = Machine::new();
@@ -99,6 +103,8 @@ fn marker(store: &MemoryStore, world: &World) -> MarkerRecord {
     MarkerRecord {
         node_id: 1,
         genesis_digest: genesis_digest(&genesis_message(TreeHash::Sha256)),
+        store_id: STORE,
+        instance: None,
         vote: Some(MarkedVote {
             term: 1,
             node: 1,
@@ -209,8 +215,9 @@ fn every_value_that_begins_with_another_byte_is_named() {
                 None => value.push(0),
             }
             let report = run(&with(&store, table, &key, Some(value)));
-            // Which node this is says only the marker.
-            let is_bound = (table, key.as_slice()) != (Table::Meta, meta::NODE);
+            // Which node this is, with which store, says only the marker.
+            let is_own = [meta::NODE, meta::STORE].contains(&key.as_slice());
+            let is_bound = table != Table::Meta || !is_own;
             if is_bound && !named(&report.findings, table, &key) {
                 unnoticed.push((table, hex::encode(&key), report.findings));
             }
@@ -328,6 +335,10 @@ fn a_store_older_than_its_marker_is_found() {
         },
         MarkerRecord {
             genesis_digest: Hash::from_bytes([7; 32]),
+            ..sound
+        },
+        MarkerRecord {
+            store_id: StoreId::from_bytes([2; 16]),
             ..sound
         },
         MarkerRecord {

@@ -17,6 +17,7 @@ use ledger_node::raft::snapshot::Snapshots;
 use ledger_node::storage::marker::{MarkedTree, Marker};
 use ledger_node::storage::memory::MemoryStore;
 use ledger_node::storage::rocks::RocksStore;
+use ledger_node::storage::store_id::StoreId;
 use ledger_node::storage::view::StoreState;
 use ledger_node::storage::{Batch, Read, Store, Table, meta};
 use ledger_proto::peer::v1 as wire;
@@ -32,7 +33,7 @@ fn send(store: &dyn Store, to: &Path, receiver: Arc<dyn Store>) -> io::Result<()
 /// The marker of node 2 of the ledger that the story is told of.
 fn marker(dir: &Path) -> Marker {
     let digest = genesis_digest(&genesis_message(TreeHash::Sha256));
-    Marker::create(dir, 2, digest).expect("a marker")
+    Marker::create(dir, 2, digest, StoreId::from_bytes([2; 16])).expect("a marker")
 }
 
 /// The same to a node that has promised something, with another manifest.

@@ -1,13 +1,14 @@
 //! `ledger-client cluster`: the nodes, how each of them is, which there are, and which leads.
 //!
 //! A change of the nodes is a command in the ledger like any other, signed here, so that no node has to be trusted with it. It
-//! carries the whole new trust policy, which asks for the cosignatures of most nodes.
+//! carries the whole new trust policy, which asks for as much as the one before: most nodes or more, and the same witnesses outside.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use ledger_core::card::{NodeFile, majority_policy};
+use ledger_core::card::NodeFile;
+use ledger_core::quorum::{NodeQuorum, Quorum, witnesses_of};
 use ledger_proto::v1::{self, command::Body};
 use serde_json::{Value, json};
 
@@ -29,7 +30,8 @@ pub(super) enum Command {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Add a node by its card. Its id and key must be new to the ledger.
+    /// Add a node by its card. Its id and key must be new to the ledger, and it must run: `ledger-node init` without --first (and with
+    /// --trust, if nodes of the genesis have left), then `ledger-node start`.
     Add {
         /// The card, as `ledger-node key new` wrote it.
         card: PathBuf,
@@ -42,6 +44,28 @@ pub(super) enum Command {
         node_id: u64,
         #[command(flatten)]
         by: Governing,
+    },
+    /// Print the trust policy in force, as the pinned one leads to it: `ledger-node init --trust` takes it.
+    Policy {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Ask for other cosignatures: so many nodes, or other witnesses outside. Whoever was asked before must vouch for the change.
+    Quorum {
+        /// How many nodes must cosign a checkpoint; without it, as many as before.
+        #[arg(long, value_name = "N")]
+        nodes: Option<usize>,
+        /// A witness outside, instead of those before: its name in the trust policy, its vkey, and its URL; once for each.
+        #[arg(long = "witness", value_names = ["NAME", "VKEY", "URL"], num_args = 3)]
+        witnesses: Vec<String>,
+        /// How many witnesses must cosign; without it, more than half of them.
+        #[arg(long, value_name = "K", requires = "witnesses")]
+        witness_quorum: Option<usize>,
+        /// Ask no witnesses any more.
+        #[arg(long, conflicts_with = "witnesses")]
+        without_witnesses: bool,
+        #[command(flatten)]
+        by: Box<Governing>,
     },
     /// Let another node lead, such as before work on the machine of the one that leads.
     Transfer {
@@ -61,11 +85,12 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             let client = by.connection.open(Speaker::Operator).await?;
             let mut nodes = members(&client).await?;
             with(&mut nodes, card)?;
-            let exit = change(&client, &nodes, by, json, out).await?;
+            let quorum = quorum_in_force(&client).await?;
+            let exit = change(&client, &nodes, &quorum, by, json, out).await?;
             // What to do next is for people, not for scripts.
             let _ = writeln!(
                 std::io::stderr(),
-                "next, on the new node: `ledger-node init --config FILE --genesis FILE` without --first, then `ledger-node start`; it votes once it has caught up"
+                "the new node votes once it has caught up and the change is cosigned; `ledger-client cluster status` says what that waits for, and `ledger-client cluster remove` takes the change back"
             );
             Ok(exit)
         }),
@@ -73,12 +98,43 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             let client = by.connection.open(Speaker::Operator).await?;
             let mut nodes = members(&client).await?;
             without(&mut nodes, *node_id)?;
-            let exit = change(&client, &nodes, by, json, out).await?;
+            let quorum = quorum_in_force(&client).await?;
+            let exit = change(&client, &nodes, &quorum, by, json, out).await?;
             let _ = writeln!(
                 std::io::stderr(),
                 "next: stop node {node_id} once the others go on without it; its key and data are of no further use"
             );
             Ok(exit)
+        }),
+        Command::Policy { connection } => block_on(async {
+            let client = connection.open(Speaker::Operator).await?;
+            client.follow_trust().await?;
+            let policy = client.trust().policy().to_string();
+            if json {
+                print_json(out, &json!({ "policy": policy }))?;
+            } else {
+                write!(out, "{policy}")?;
+            }
+            Ok(Exit::Done)
+        }),
+        Command::Quorum {
+            nodes: count,
+            witnesses,
+            witness_quorum,
+            without_witnesses,
+            by,
+        } => block_on(async {
+            let client = by.connection.open(Speaker::Operator).await?;
+            let nodes = members(&client).await?;
+            let mut quorum = quorum_in_force(&client).await?;
+            if let Some(count) = count {
+                quorum.nodes = NodeQuorum::Count(*count);
+            }
+            if *without_witnesses || !witnesses.is_empty() {
+                quorum.witnesses = witnesses_of(witnesses).map_err(|what| configuration(&what))?;
+                quorum.witness_count = *witness_quorum;
+            }
+            change(&client, &nodes, &quorum, by, json, out).await
         }),
         Command::Transfer { to, connection } => block_on(async {
             let client = connection.open(Speaker::Operator).await?;
@@ -99,11 +155,16 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
     let mut nodes = Vec::new();
     let mut exit = Exit::Done;
     let (mut silent, mut refused) = (0, 0);
+    let mut witnesses: Vec<Value> = Vec::new();
     for (url, client) in connection.each(Speaker::Operator)? {
         let message = v1::GetNodeStatusRequest {};
-        let answer = client.read(paths::GET_NODE_STATUS, message).await;
+        let answer: Result<v1::GetNodeStatusResponse, Error> =
+            client.read(paths::GET_NODE_STATUS, message).await;
         let node = match answer {
-            Ok(answer) => as_json(&url, &answer),
+            Ok(answer) => {
+                witnesses.extend(answer.witnesses.iter().map(witness_as_json));
+                as_json(&url, &answer)
+            }
             Err(error) => {
                 let state = if matches!(error, Error::NotPermitted(_)) {
                     refused += 1;
@@ -121,9 +182,13 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
         nodes.push(node);
     }
     if json {
-        print_json(out, &json!({ "nodes": nodes }))?;
+        print_json(out, &json!({ "nodes": nodes, "witnesses": witnesses }))?;
     } else {
         print_table(out, &nodes)?;
+        if !witnesses.is_empty() {
+            writeln!(out)?;
+            print_table(out, &witnesses)?;
+        }
     }
     // The table is on standard output in any case; this is what it means.
     if refused > 0 {
@@ -147,9 +212,11 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
 
 fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
     let why = if status.ready {
-        &status.not_cosigning_reason
+        let reasons = [&status.not_cosigning_reason, &status.waiting_for];
+        let given = reasons.into_iter().filter(|reason| !reason.is_empty());
+        given.map(String::as_str).collect::<Vec<_>>().join("; ")
     } else {
-        &status.not_ready_reason
+        status.not_ready_reason.clone()
     };
     json!({
         "endpoint": url,
@@ -159,6 +226,25 @@ fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
         "entries": status.tree_size,
         "cosigned": status.quorum_cosigned_tree_size,
         "why": why,
+    })
+}
+
+/// A witness outside, as the leader has found it.
+fn witness_as_json(status: &v1::WitnessStatus) -> Value {
+    let state = match (
+        status.not_cosigning_reason.is_empty(),
+        status.cosigned_tree_size,
+    ) {
+        (false, _) => "does not cosign",
+        (true, 0) => "not asked yet",
+        (true, _) => "cosigns",
+    };
+    json!({
+        "witness": status.name,
+        "url": status.url,
+        "state": state,
+        "cosigned": status.cosigned_tree_size,
+        "why": status.not_cosigning_reason,
     })
 }
 
@@ -216,9 +302,16 @@ fn without(nodes: &mut Vec<NodeFile>, node_id: u64) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, why))
 }
 
+/// What the trust policy in force asks for: what its quorum has handed on, and not one node's word.
+async fn quorum_in_force(client: &Client) -> Result<Quorum, Failure> {
+    let in_force = client.trust_in_force().await?;
+    Quorum::of_policy(&in_force).map_err(|what| configuration(&what))
+}
+
 async fn change(
     client: &Client,
     nodes: &[NodeFile],
+    quorum: &Quorum,
     by: &Governing,
     json: bool,
     out: &mut dyn Write,
@@ -227,7 +320,8 @@ async fn change(
     let Some(log) = pinned.logs().first() else {
         return Err(configuration("the trust policy names no log"));
     };
-    let trust_policy = majority_policy(client.origin(), log.key.public_key(), nodes)
+    let trust_policy = quorum
+        .policy(client.origin(), log.key.public_key(), nodes)
         .map_err(|what| configuration(&what))?;
     let cards = nodes.iter().map(NodeFile::to_message);
     let cards: Result<Vec<_>, String> = cards.collect();

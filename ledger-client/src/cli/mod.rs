@@ -30,6 +30,7 @@ mod requests;
 mod session;
 mod show;
 mod verify;
+mod witness;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -226,6 +227,11 @@ enum Command {
     Audit(audit::Audit),
     /// Check evidence offline and explain what it proves.
     Verify(verify::Arguments),
+    /// Run a witness outside, for ledgers whose trust policy asks for one.
+    Witness {
+        #[command(subcommand)]
+        command: witness::Command,
+    },
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -275,6 +281,7 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Failure>
         Command::Checkpoint(what) => prove::checkpoint(what, json, out),
         Command::Audit(audit) => audit::audit(audit, json, out),
         Command::Verify(verify) => verify::run(verify, json, out),
+        Command::Witness { command } => witness::run(command, json, out),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             let name = "ledger-client";

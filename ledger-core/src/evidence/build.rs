@@ -98,8 +98,8 @@ pub struct Sources<'a> {
     pub state: &'a dyn State,
     /// A signed checkpoint that covers everything to be proven.
     pub checkpoint: &'a str,
-    /// For each change of the trust policy after the verifier's epoch, ascending: the epoch that began with it, and a
-    /// checkpoint that covers it and meets both policies.
+    /// For each change of the trust policy after the verifier's epoch, ascending: the epoch that began with it, and the
+    /// checkpoint that carries it, alone or together with neighbours that have the same.
     pub trust_checkpoints: &'a [(u64, String)],
     /// Which compartments to hand out. Who may see them is the caller's to decide.
     pub compartments: &'a [CompartmentKind],

@@ -1,14 +1,17 @@
 //! From the trust policy that the verifier pinned to the one that is in force: change by change.
 //!
 //! Each change is an entry. It counts if a checkpoint that covers it meets the policy before it and the policy that it sets,
-//! so that those who were trusted before hand trust on to those who come after.
+//! so that those who were trusted before hand trust on to those who come after. Changes that name the same checkpoint are
+//! carried together: it meets the policy before the first and the one that the last sets. Those between them may be policies
+//! that nobody could ever meet, such as that of a node that was added and never answered. Those trusted before the first vouch
+//! for a tree that holds all of the changes, so a policy that is passed over could not have led anywhere else.
 
 use ledger_proto::v1::{self, command::Body, entry::Body as Answer, governance::Detail};
 
 use super::proven::prove;
 use super::verify::EvidenceError;
 use crate::note::tlog_policy::TlogPolicy;
-use crate::note::verify::verify_checkpoint;
+use crate::note::verify::{VerifiedCheckpoint, verify_checkpoint};
 
 /// Most changes of the trust policy in one piece of evidence.
 const MAX_STEPS: usize = 1_024;
@@ -30,19 +33,44 @@ pub(super) fn follow(
     pinned: &TlogPolicy,
     steps: &[v1::TrustStep],
 ) -> Result<Followed, EvidenceError> {
-    let mut policy = pinned.clone();
-    let mut epoch: Option<u64> = None;
-    let mut last_index: Option<u64> = None;
     if steps.len() > MAX_STEPS {
         return Err(EvidenceError::Order);
     }
-    for step in steps {
-        let proven = step.entry.as_ref().ok_or(EvidenceError::Order)?;
-        let before = verify_checkpoint(step.checkpoint.as_bytes(), &policy)?;
-        if before.checkpoint().origin() != origin {
+    let mut followed = Followed {
+        policy: pinned.clone(),
+        epoch: None,
+        last_index: None,
+    };
+    for carried in steps.chunk_by(|one, next| one.checkpoint == next.checkpoint) {
+        followed.carry(origin, carried)?;
+    }
+    Ok(followed)
+}
+
+impl Followed {
+    /// Follows changes that one checkpoint carries.
+    fn carry(&mut self, origin: &str, steps: &[v1::TrustStep]) -> Result<(), EvidenceError> {
+        let note = steps.first().map(|step| step.checkpoint.as_bytes());
+        let note = note.ok_or(EvidenceError::Order)?;
+        let checkpoint = verify_checkpoint(note, &self.policy)?;
+        if checkpoint.checkpoint().origin() != origin {
             return Err(EvidenceError::Origin);
         }
-        let change = prove(proven, &before)?;
+        for step in steps {
+            self.change(step, &checkpoint)?;
+        }
+        verify_checkpoint(note, &self.policy)?;
+        Ok(())
+    }
+
+    /// Takes the policy that one change sets.
+    fn change(
+        &mut self,
+        step: &v1::TrustStep,
+        checkpoint: &VerifiedCheckpoint,
+    ) -> Result<(), EvidenceError> {
+        let proven = step.entry.as_ref().ok_or(EvidenceError::Order)?;
+        let change = prove(proven, checkpoint)?;
         let contradiction = |what| EvidenceError::Contradiction {
             index: change.index,
             what,
@@ -62,26 +90,23 @@ pub(super) fn follow(
             return Err(contradiction("a change of membership that had no effect"));
         };
         // Without this, whoever holds keys that were trusted once could hand trust back to them.
-        let replaced = blake3::hash(policy.to_string().as_bytes());
+        let replaced = blake3::hash(self.policy.to_string().as_bytes());
         if detail.previous_policy_digest != replaced.as_bytes() {
             return Err(contradiction(
                 "a trust step that replaces another policy than the one before it",
             ));
         }
-        let follows = epoch.is_none_or(|epoch| epoch.checked_add(1) == Some(detail.epoch))
-            && last_index.is_none_or(|last| last < change.index);
+        let follows = self
+            .epoch
+            .is_none_or(|epoch| epoch.checked_add(1) == Some(detail.epoch))
+            && self.last_index.is_none_or(|last| last < change.index);
         if !follows {
             return Err(contradiction("a trust step is missing before this one"));
         }
-        policy = TlogPolicy::parse(ask.trust_policy.as_bytes())
+        self.policy = TlogPolicy::parse(ask.trust_policy.as_bytes())
             .map_err(|_| contradiction("a trust policy that does not parse"))?;
-        verify_checkpoint(step.checkpoint.as_bytes(), &policy)?;
-        epoch = Some(detail.epoch);
-        last_index = Some(change.index);
+        self.epoch = Some(detail.epoch);
+        self.last_index = Some(change.index);
+        Ok(())
     }
-    Ok(Followed {
-        policy,
-        epoch,
-        last_index,
-    })
 }

@@ -39,7 +39,7 @@ pub enum GenesisError {
     Time,
     /// Nodes and trust policy do not fit together.
     #[error(
-        "the trust policy must be canonical, name this ledger's one log key, and have every node as a witness"
+        "the trust policy must be canonical, name this ledger's one log key, have every node as a witness, and ask for more than half of the nodes"
     )]
     Membership,
     /// A node's card does not prove that the node holds its key.

@@ -10,7 +10,7 @@ use super::{keyring, validate};
 use crate::id::{Identity, check_text};
 use crate::keys::{PublicKey, possession_message};
 use crate::limits::{MAX_NAME_LEN, MAX_NODES, MAX_VALUE_LEN};
-use crate::note::tlog_policy::TlogPolicy;
+use crate::note::tlog_policy::{PolicyWitness, TlogPolicy};
 use crate::note::vkey::{KeyType, VerifierKey};
 use crate::state::{Family, Key, StateError, Txn};
 
@@ -89,7 +89,7 @@ pub(super) fn update(
 }
 
 /// Checks a set of replicas and the trust policy that goes with it: every replica is a witness of the policy under a name
-/// and key of its own, and the policy's log is this ledger.
+/// and key of its own, the policy's log is this ledger, and any two quorums have a replica in common.
 pub(super) fn check_nodes(
     origin: &str,
     nodes: &[v1::NodeCard],
@@ -110,11 +110,36 @@ pub(super) fn check_nodes(
         && policy.to_string() == trust_policy
         // A policy that is met without any cosignature would make one stolen log key enough.
         && !policy.is_met_by(|_| false)
+        && quorums_overlap(&policy, nodes)
         && log_key(&policy).is_some_and(|key| key.name() == origin)
         && nodes
             .iter()
             .all(|card| is_card(card) && is_witness(&policy, card));
     valid.then_some(policy)
+}
+
+/// True if no two sets of nodes that have none in common both meet the policy, whatever witnesses outside have cosigned: else two
+/// trees could be cosigned in good faith.
+fn quorums_overlap(policy: &TlogPolicy, nodes: &[v1::NodeCard]) -> bool {
+    let place = |witness: &PolicyWitness| {
+        let key = witness.key.public_key();
+        let is_its = |card: &v1::NodeCard| card.public_key == key.as_bytes();
+        nodes.iter().position(is_its)
+    };
+    let places: BTreeMap<&str, Option<usize>> = policy
+        .witnesses()
+        .iter()
+        .map(|witness| (witness.name.as_str(), place(witness)))
+        .collect();
+    let is_met = |set: u64| {
+        policy.is_met_by(|witness| match places.get(witness.name.as_str()) {
+            Some(Some(place)) => set & (1 << place) != 0,
+            Some(None) | None => true,
+        })
+    };
+    // At most 2^MAX_NODES sets.
+    let all = (1_u64 << nodes.len()) - 1;
+    (0..=all).all(|set| !(is_met(set) && is_met(all & !set)))
 }
 
 /// The first node whose card does not prove, with a signature by its key, that the node asks for this place in this ledger.

@@ -11,6 +11,7 @@ mod text;
 pub mod tlog_policy;
 mod tlog_policy_parse;
 pub mod tlog_proof;
+pub mod tlog_witness;
 pub mod verify;
 pub mod vkey;
 

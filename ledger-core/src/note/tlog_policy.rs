@@ -111,6 +111,14 @@ impl TlogPolicy {
         self.quorum.is_none_or(|member| witnessed(&member, &groups))
     }
 
+    /// How many members of a group must have witnessed, and the members' names; none if there is no such group.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<(usize, Vec<&str>)> {
+        let group = self.groups.iter().find(|group| group.name == name)?;
+        let members = group.members.iter().map(|member| self.name_of(*member));
+        Some((group.threshold, members.collect()))
+    }
+
     /// The name of a witness or group of this policy.
     pub(super) fn name_of(&self, member: Member) -> &str {
         let name = match member {

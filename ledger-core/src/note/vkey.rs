@@ -141,7 +141,8 @@ impl fmt::Display for VerifierKey {
 }
 
 /// Whether a note can carry this name: not empty, no Unicode space, no plus, no control character.
-pub(super) fn is_key_name(name: &str) -> bool {
+#[must_use]
+pub fn is_key_name(name: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || c == '+' || c < ' ';
     !name.is_empty() && !name.contains(bad)
 }

@@ -407,7 +407,7 @@ impl Worker {
             log_index = void.log_index,
             term,
             doubts,
-            "{void}: the batch is void; run fsck on both nodes, and replace the damaged one under a new node id"
+            "{void}: the batch is void; keep both disks, run fsck on both nodes, and compare the newest checkpoints of all nodes with those that clients and evidence remember before one is replaced under a new node id"
         );
         Ok(false)
     }

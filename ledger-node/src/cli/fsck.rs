@@ -30,8 +30,8 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
     let config = Config::load(&arguments.config, &arguments.overrides)?;
     let dir = &config.data_dir;
     // Held to the end, so that no node starts on what is being read.
-    let lock = Marker::lock(dir);
-    let report = match marker(dir, &lock)? {
+    let lock = Marker::lock(&config.marker_dir);
+    let report = match marker(&config.marker_dir, &lock)? {
         Ok(marker) => match RocksStore::open_read_only(dir) {
             Ok(store) => check(&store, Some(&marker)),
             Err(error) => unopened(&error),
@@ -183,18 +183,21 @@ mod tests {
     use crate::cli::init::create_state;
     use crate::genesis_file::tests::genesis;
     use crate::storage::memory::MemoryStore;
+    use crate::storage::store_id::StoreId;
     use crate::storage::{Batch, Store as _, meta};
+
+    const STORE: StoreId = StoreId::from_bytes([1; 16]);
 
     #[test]
     fn the_shapes_of_the_output_are_fixed() {
         let store = MemoryStore::new();
-        create_state(&store, &genesis(), 1, true).unwrap();
+        create_state(&store, &genesis(), 1, STORE, true).unwrap();
         let report = check(&store, None);
         assert_eq!(report.findings, Vec::new());
         let clean = as_json(&report);
         assert_eq!(clean["clean"], true);
         assert_eq!(clean["tree_size"], 1);
-        assert_eq!(clean["keys"]["meta"], 4);
+        assert_eq!(clean["keys"]["meta"], 5);
         assert!(clean["state_digest"].is_string());
         assert!(as_text(&report).ends_with("nothing is wrong\n"));
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ledger_core::id::Identity;
 use ledger_core::machine::genesis_digest;
+use ledger_core::quorum::{NodeQuorum, Quorum, witnesses_of};
 
 use super::{Exit, Failure, about, read_text, unwritable, write_new};
 use crate::clock::{Clock as _, SystemClock, SystemEntropy};
@@ -29,6 +30,16 @@ pub(super) struct Arguments {
     /// How many admins must sign what admins do.
     #[arg(long, value_name = "K", default_value_t = 1)]
     admin_threshold: u32,
+    /// How many nodes must cosign a checkpoint; without it, more than half. More than that shares more nodes between any two
+    /// quorums, and nothing is proven while too many are down.
+    #[arg(long, value_name = "N")]
+    quorum: Option<usize>,
+    /// A witness outside whose cosignature is asked for too: its name in the trust policy, its vkey, and its URL; once for each.
+    #[arg(long = "witness", value_names = ["NAME", "VKEY", "URL"], num_args = 3)]
+    witnesses: Vec<String>,
+    /// How many witnesses must cosign; without it, more than half of them.
+    #[arg(long, value_name = "K", requires = "witnesses")]
+    witness_quorum: Option<usize>,
     /// The key file of an offline key that can replace the admins and nothing else.
     #[arg(long, value_name = "FILE")]
     recovery: Option<PathBuf>,
@@ -60,6 +71,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
         )),
         None => None,
     };
+    let quorum = quorum(arguments).map_err(Failure::configuration)?;
     let log = KeyFile::create(&arguments.log_key, None, &SystemEntropy)?;
     let made = make(Ingredients {
         origin: arguments.origin.clone(),
@@ -70,6 +82,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
         admin_threshold: arguments.admin_threshold,
         recovery,
         log: *log.public(),
+        quorum,
     })
     .and_then(|genesis| Ok((to_toml(&genesis)?, genesis)))
     .map_err(Failure::configuration)
@@ -91,4 +104,15 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<Exit, Fa
             Err(failure)
         }
     }
+}
+
+/// Whose cosignatures make a checkpoint believable.
+fn quorum(arguments: &Arguments) -> Result<Quorum, String> {
+    Ok(Quorum {
+        nodes: arguments
+            .quorum
+            .map_or(NodeQuorum::Majority, NodeQuorum::Count),
+        witnesses: witnesses_of(&arguments.witnesses)?,
+        witness_count: arguments.witness_quorum,
+    })
 }

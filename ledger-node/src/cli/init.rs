@@ -10,13 +10,15 @@ use ledger_core::signer::Signer;
 use ledger_core::state::Txn;
 use ledger_proto::v1;
 
-use super::{Exit, Failure, about, read_text, write_new};
+use super::{Exit, Failure, about, read_text, trust, write_new};
+use crate::clock::{Entropy as _, SystemEntropy};
 use crate::config::{Config, Overrides};
 use crate::genesis_file;
 use crate::index;
 use crate::keyfile::KeyFile;
-use crate::storage::marker::Marker;
+use crate::storage::marker::{MARKER_FILE, Marker};
 use crate::storage::rocks::RocksStore;
+use crate::storage::store_id::StoreId;
 use crate::storage::view::StoreState;
 use crate::storage::{Batch, Store, Table, meta};
 
@@ -31,6 +33,9 @@ pub(super) struct Arguments {
     /// This node begins the cluster. Exactly one node of the genesis does, and never again.
     #[arg(long)]
     first: bool,
+    /// The ledger's trust policy of now, for a node that joins after nodes of the genesis have left: it names the members.
+    #[arg(long, value_name = "FILE", conflicts_with = "first")]
+    trust: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -41,6 +46,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let genesis =
         genesis_file::from_toml(&text).map_err(|what| about(&arguments.genesis, &what))?;
     check_keys(&config, &genesis, arguments.first)?;
+    let trust = arguments.trust.as_deref();
+    let trust = trust.map(|path| trust::read(path, &genesis)).transpose()?;
+    make_marker_dir(&config)?;
     make_empty_dir(&config.data_dir)?;
     let failed = |what: String| {
         let dir = config.data_dir.display();
@@ -50,11 +58,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         )
     };
     let store = RocksStore::create(&config.data_dir).map_err(|error| failed(error.to_string()))?;
-    create_state(&store, &genesis, config.node_id, arguments.first).map_err(failed)?;
+    let store_id = SystemEntropy
+        .id()
+        .map_err(|error| failed(error.to_string()))?;
+    let store_id = StoreId::from_bytes(store_id);
+    create_state(&store, &genesis, config.node_id, store_id, arguments.first).map_err(failed)?;
     write_new(&config.genesis_path(), &text)?;
+    if let Some(trust) = trust {
+        trust::keep(&config, &trust)?;
+    }
     // The marker comes last: a directory without one is not a node's, and does not start.
     let digest = machine::genesis_digest(&genesis);
-    Marker::create(&config.data_dir, config.node_id, digest)
+    Marker::create(&config.marker_dir, config.node_id, digest, store_id)
         .map_err(|error| failed(error.to_string()))?;
     Ok(Exit::Done)
 }
@@ -67,6 +82,7 @@ pub fn create_state(
     store: &dyn Store,
     genesis: &v1::Genesis,
     node_id: u64,
+    store_id: StoreId,
     first: bool,
 ) -> Result<(), String> {
     let state = StoreState(store);
@@ -88,6 +104,7 @@ pub fn create_state(
     );
     batch.put(Table::Meta, meta::NODE, node_id.to_be_bytes());
     batch.put(Table::Meta, meta::GENESIS, *digest.as_bytes());
+    batch.put(Table::Meta, meta::STORE, *store_id.as_bytes());
     if first {
         batch.put(Table::Meta, meta::BOOTSTRAP, Vec::new());
     }
@@ -125,6 +142,26 @@ pub fn check_keys(config: &Config, genesis: &v1::Genesis, first: bool) -> Result
     }
 }
 
+/// Makes the folder of a marker that is kept apart. Other nodes' markers are kept in other folders.
+fn make_marker_dir(config: &Config) -> Result<(), Failure> {
+    let dir = &config.marker_dir;
+    if *dir == config.data_dir {
+        return Ok(());
+    }
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.map_err(|error| about(dir, &format!("cannot be made: {error}")))?;
+    if dir.join(MARKER_FILE).exists() {
+        return Err(about(
+            dir,
+            "holds a marker already: a node that has run must not be made again under its id; if its data are lost, let it join under a new node id with a new key and a marker folder of its own",
+        ));
+    }
+    Ok(())
+}
+
 fn make_empty_dir(dir: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| about(dir, &format!("cannot be made: {error}"));
     // What people asked and answered is in here: nobody else's to read.
@@ -152,19 +189,21 @@ mod tests {
     #[test]
     fn the_state_is_that_of_the_genesis() {
         let genesis = genesis();
+        let id = StoreId::from_bytes([7; 16]);
         for first in [true, false] {
             let store = MemoryStore::new();
-            create_state(&store, &genesis, 2, first).unwrap();
+            create_state(&store, &genesis, 2, id, first).unwrap();
             let state = StoreState(&store);
             let tip = machine::tip(&state).unwrap();
             assert_eq!(tip.size.0, 1);
             let get = |key: &[u8]| store.get(Table::Meta, key).unwrap();
             assert_eq!(get(meta::NODE), Some(2_u64.to_be_bytes().to_vec()));
             assert_eq!(get(meta::FORMAT), Some(vec![0, 0, 0, 1]));
+            assert_eq!(get(meta::STORE), Some(vec![7; 16]));
             let digest = machine::genesis_digest(&genesis);
             assert_eq!(get(meta::GENESIS), Some(digest.as_bytes().to_vec()));
             assert_eq!(get(meta::BOOTSTRAP).is_some(), first);
-            let twice = create_state(&store, &genesis, 2, first).unwrap_err();
+            let twice = create_state(&store, &genesis, 2, id, first).unwrap_err();
             assert!(twice.contains("already"), "{twice}");
         }
     }

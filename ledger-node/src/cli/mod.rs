@@ -8,6 +8,7 @@ mod health;
 pub mod init;
 mod key;
 pub mod start;
+mod trust;
 
 use std::io::{self, Read as _, Write};
 use std::path::Path;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::init::check_keys;
-use super::{Exit, Failure};
+use super::{Exit, Failure, trust};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::{Config, Overrides};
 use crate::keyfile::KeyFile;
@@ -26,6 +26,13 @@ pub(super) struct Arguments {
     /// Believe the state that this node got as a copy, although too few nodes are left to confirm it: only when those are lost for good.
     #[arg(long)]
     accept_copy: bool,
+    /// The ledger's trust policy of now, for a node that was away until all nodes that it knew had left: it names the members.
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// Take part on a data directory that was copied or is new, although too few other nodes can say what this one has promised: only
+    /// when those are lost for good, and this is the newest disk that this node ever had.
+    #[arg(long)]
+    accept_data: bool,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -42,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         listen_for_signals(&stop)?;
-        serve(config, arguments.accept_copy, stop, &mut open).await
+        serve(config, arguments, stop, &mut open).await
     });
     runtime.shutdown_timeout(CLOSE);
     if open.is_some_and(|store| !store.wait(CLOSE)) {
@@ -73,27 +80,31 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// [`Failure`]: `Configuration` before anything was touched, `Data` if the node must rejoin under a new id, else `Fatal`.
 async fn serve(
     config: Config,
-    accept_copy: bool,
+    arguments: &Arguments,
     stop: CancellationToken,
     open: &mut Option<Closed>,
 ) -> Result<(), Failure> {
     let path = config.genesis_path();
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::configuration(format!(
-            "cannot read {}: {error}. Is this node's disk mounted? A node that has ever run must not be made again under its id: replace it. Only one that has never run needs `ledger-node init`",
+            "cannot read {}: {error}. Is this node's disk mounted? A node that has ever run must not be made again under its id: look for its disk, else let it join under a new node id. Only one that has never run needs `ledger-node init`",
             path.display()
         ))
     })?;
     let genesis = genesis_file::from_toml(&text)
         .map_err(|error| Failure::configuration(format!("{}: {error}", path.display())))?;
     check_keys(&config, &genesis, false)?;
+    if let Some(path) = &arguments.trust {
+        trust::keep(&config, &trust::read(path, &genesis)?)?;
+    }
     let given = Given {
-        node_key: KeyFile::open(&config.node_key)?,
+        node_key: Arc::new(KeyFile::open(&config.node_key)?),
         log_key: KeyFile::open(&config.log_key)?,
         genesis,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
-        accept_copy,
+        accept_copy: arguments.accept_copy,
+        accept_data: arguments.accept_data,
     };
     node::start::run(config, given, stop, open)
         .await

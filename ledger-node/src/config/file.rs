@@ -23,6 +23,7 @@ pub(super) const MIB: u64 = 1024 * 1024;
 pub(super) struct ConfigFile {
     node_id: u64,
     data_dir: PathBuf,
+    marker_dir: Option<PathBuf>,
     node_key: PathBuf,
     log_key: PathBuf,
     client_listen: String,
@@ -135,23 +136,28 @@ impl ConfigFile {
             return Err(bad("node_id", "is 0; node ids begin with 1".into()));
         }
         let insecure = self.insecure || overrides.insecure;
-        let listen = |key: &str, value: &str| listen_address(key, value, insecure);
         let client = overrides.client_listen.as_ref();
         let peer = overrides.peer_listen.as_ref();
-        let client_listen = listen("client_listen", client.unwrap_or(&self.client_listen))?;
-        let peer_listen = listen("peer_listen", peer.unwrap_or(&self.peer_listen))?;
+        let client_listen = listen_address("client_listen", client.unwrap_or(&self.client_listen))?;
+        must_be_reachable_by_trusted_only(client_listen, insecure)?;
+        let peer_listen = listen_address("peer_listen", peer.unwrap_or(&self.peer_listen))?;
         if client_listen == peer_listen && client_listen.port() != 0 {
             return Err(bad(
                 "peer_listen",
                 "is also `client_listen`; clients and nodes come in on ports of their own".into(),
             ));
         }
+        let data_dir = match &overrides.data_dir {
+            Some(data_dir) => data_dir.clone(),
+            None => dir.join(self.data_dir),
+        };
         Ok(Config {
             node_id: self.node_id,
-            data_dir: match &overrides.data_dir {
-                Some(data_dir) => data_dir.clone(),
-                None => dir.join(self.data_dir),
+            marker_dir: match self.marker_dir {
+                Some(marker_dir) => dir.join(marker_dir),
+                None => data_dir.clone(),
             },
+            data_dir,
             node_key: dir.join(self.node_key),
             log_key: dir.join(self.log_key),
             client_listen,
@@ -237,28 +243,35 @@ fn bad(key: &str, what: String) -> ConfigError {
     }
 }
 
-fn listen_address(key: &str, value: &str, insecure: bool) -> Result<SocketAddr, ConfigError> {
+fn listen_address(key: &str, value: &str) -> Result<SocketAddr, ConfigError> {
     let local = value
         .strip_prefix("localhost:")
         .and_then(|port| port.parse().ok())
         .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
-    let address = match local {
-        Some(address) => address,
+    match local {
+        Some(address) => Ok(address),
         None => value.parse::<SocketAddr>().map_err(|_| {
             bad(
                 key,
                 format!("is `{value}`; write IP:PORT, such as 127.0.0.1:7401 or [::1]:7401"),
             )
-        })?,
-    };
-    if address.ip().is_loopback() || insecure {
-        return Ok(address);
+        }),
+    }
+}
+
+/// The port for clients has no TLS yet; that for nodes has nothing else.
+fn must_be_reachable_by_trusted_only(
+    client_listen: SocketAddr,
+    insecure: bool,
+) -> Result<(), ConfigError> {
+    if client_listen.ip().is_loopback() || insecure {
+        return Ok(());
     }
     Err(bad(
-        key,
+        "client_listen",
         format!(
-            "is {address}, which others can reach, and nothing on it would be encrypted; listen on loopback, or say \
-             `insecure = true` or --insecure if only nodes and clients you trust can reach it"
+            "is {client_listen}, which others can reach, and nothing on it would be encrypted; listen on loopback, or say \
+             `insecure = true` or --insecure if only clients you trust can reach it"
         ),
     ))
 }

@@ -64,6 +64,7 @@ fn the_example_has_every_key_with_its_default() {
     let others = [
         "node_id",
         "data_dir",
+        "marker_dir",
         "node_key",
         "log_key",
         "client_listen",
@@ -82,6 +83,9 @@ fn the_example_has_every_key_with_its_default() {
 fn paths_are_relative_to_the_file_and_flags_win() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/cs/data"));
+    assert_eq!(config.marker_dir, config.data_dir);
+    let apart = parse(&format!("marker_dir = \"../marker\"\n{LEAST}")).unwrap();
+    assert_eq!(apart.marker_dir, Path::new("/etc/cs/../marker"));
     assert_eq!(
         config.genesis_path(),
         Path::new("/etc/cs/data/genesis.toml")
@@ -99,6 +103,7 @@ fn paths_are_relative_to_the_file_and_flags_win() {
     let text = format!("{LEAST}[peer_addresses]\n2 = \"10.0.0.2:1\"\n3 = \"[::1]:7\"\n");
     let config = parse_with(&text, &overrides).unwrap();
     assert_eq!(config.data_dir, Path::new("here"));
+    assert_eq!(config.marker_dir, Path::new("here"));
     assert_eq!(config.client_listen, "[::1]:9".parse().unwrap());
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.filter.as_str(), "debug");
@@ -124,7 +129,9 @@ fn unknown_keys_are_named_with_their_line() {
 }
 
 #[test]
-fn beyond_loopback_is_refused_unless_asked_for() {
+fn clients_beyond_loopback_are_refused_unless_asked_for() {
+    let text = LEAST.replace("localhost:7501", "0.0.0.0:7501");
+    assert!(parse(&text).is_ok(), "the port for nodes is encrypted");
     for address in ["0.0.0.0:7401", "[::]:7401", "10.1.2.3:7401"] {
         let text = LEAST.replace("127.0.0.1:7401", address);
         let error = parse(&text).unwrap_err();

@@ -8,12 +8,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ledger_core::hash::TreeSize;
 use ledger_core::note::signed_note::{Note, NoteSignature};
-use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_core::note::tlog_policy::{PolicyWitness, TlogPolicy};
 use ledger_core::note::verify::verify_checkpoint;
 use ledger_core::state::StateError;
 use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1;
 
 use super::kept::open_steps;
+use super::lacking::{Refusals, lacking};
+use super::witnesses::is_met_by_nodes;
 use super::{Cosigner, TrustPolicies};
 use crate::raft::peers::Purpose;
 use crate::raft::standing::Leading;
@@ -27,6 +30,14 @@ pub(super) const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_BEHIND: Duration = Duration::from_secs(1);
 /// After a round in which too few answered.
 pub(super) const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// What a round of collecting is to meet.
+pub(super) struct Needed {
+    /// The policy in force for its tree.
+    pub(super) in_force: TlogPolicy,
+    /// That and the policies of all open steps.
+    pub(super) all: Vec<TlogPolicy>,
+}
 
 /// What a round of collecting has met.
 enum Met {
@@ -100,7 +111,7 @@ impl Cosigner {
         }
     }
 
-    fn have(&self) -> TreeSize {
+    pub(super) fn have(&self) -> TreeSize {
         let latest = self.latest.borrow();
         latest.as_ref().map_or(TreeSize(0), |latest| latest.size)
     }
@@ -154,35 +165,67 @@ impl Cosigner {
             .notary
             .sign(&tip)
             .map_err(|failure| failure.message)?;
-        let (current, needed) = self.needed(tip.size).map_err(|error| error.to_string())?;
+        let needed = self.needed(tip.size).map_err(|error| error.to_string())?;
         let mut note = Note::parse(signed.as_bytes()).map_err(|error| error.to_string())?;
+        let mut refusals = Refusals::default();
         let own = self.cosign(&signed, self.parts.peers.node_id).await;
-        self.add(&mut note, own, &needed);
+        let answer = (self.parts.name.clone(), own);
+        self.add(&mut note, answer, &needed.all, &mut refusals);
 
-        let nodes = self.nodes()?;
-        let mut answers: FuturesUnordered<_> = nodes
+        let cards = self.cards()?;
+        let others = cards
             .iter()
-            .filter(|(node, _)| **node != self.parts.peers.node_id)
-            .map(|(node, address)| self.ask(*node, address, &signed))
+            .filter(|card| card.node_id != self.parts.peers.node_id);
+        let mut answers: FuturesUnordered<_> = others
+            .map(async |card| {
+                let answer = self.ask(card.node_id, &card.peer_address, &signed).await;
+                (card.name.clone(), answer)
+            })
             .collect();
+        for card in cards.iter().filter(|card| card.name != self.parts.name) {
+            let silent = format!("no answer from {} within {ROUND:?}", card.peer_address);
+            refusals.note(&card.name, &silent);
+        }
+        let keys: BTreeSet<Vec<u8>> = cards.iter().map(|card| card.public_key.clone()).collect();
+        let is_node =
+            |witness: &PolicyWitness| keys.contains(witness.key.public_key().as_bytes().as_slice());
         let collect = async {
-            while !is_met(&note, &needed) {
+            while !is_met_by_nodes(&note, &needed.all, is_node) {
                 let Some(answer) = answers.next().await else {
                     break;
                 };
-                self.add(&mut note, answer, &needed);
+                self.add(&mut note, answer, &needed.all, &mut refusals);
             }
         };
         // What is missing then may come in the next round.
         let _ = tokio::time::timeout(ROUND, collect).await;
         drop(answers);
-        if !is_met(&note, std::slice::from_ref(&current)) {
+        // A witness never sees what the nodes have not vouched for.
+        if is_met_by_nodes(&note, std::slice::from_ref(&needed.in_force), is_node) {
+            self.ask_witnesses(&mut note, tip.size, &needed, is_node, &mut refusals)
+                .await;
+        }
+        let met = self.take_round(&note, &needed, cards);
+        let open = self.open_steps_or_none();
+        let lacking = lacking(&note, &needed, &open, is_node, &refusals);
+        self.lacking.send_replace(lacking);
+        met
+    }
+
+    /// Keeps and spreads what a round has collected, if it meets the policy in force.
+    fn take_round(
+        &self,
+        note: &Note,
+        needed: &Needed,
+        cards: Vec<v1::NodeCard>,
+    ) -> Result<Met, String> {
+        if !is_met(note, std::slice::from_ref(&needed.in_force)) {
             return Ok(Met::Nothing);
         }
-        let carries_steps = is_met(&note, &needed);
+        let carries_steps = is_met(note, &needed.all);
         let note = note.to_string();
         self.put(&note)?;
-        self.spread(nodes, note);
+        self.spread(cards, note);
         Ok(if carries_steps {
             Met::Everything
         } else {
@@ -191,7 +234,7 @@ impl Cosigner {
     }
 
     /// The policy in force for a tree of this size, and all that a checkpoint of it should meet: those of open steps too.
-    fn needed(&self, size: TreeSize) -> std::io::Result<(TlogPolicy, Vec<TlogPolicy>)> {
+    fn needed(&self, size: TreeSize) -> std::io::Result<Needed> {
         let store = &*self.parts.store;
         let state = StoreState(store);
         let policies = TrustPolicies::read(&state, size)?;
@@ -200,22 +243,32 @@ impl Cosigner {
         for epoch in open {
             epochs.extend([epoch.saturating_sub(1), epoch]);
         }
-        let needed = epochs.into_iter().map(|epoch| policies.policy(epoch));
-        let needed: Result<Vec<TlogPolicy>, StateError> = needed.collect();
-        let current = policies.in_force()?;
-        Ok((current, needed?))
+        let all = epochs.into_iter().map(|epoch| policies.policy(epoch));
+        let all: Result<Vec<TlogPolicy>, StateError> = all.collect();
+        Ok(Needed {
+            in_force: policies.in_force()?,
+            all: all?,
+        })
     }
 
     /// Adds a cosignature that verifies and that some policy asks for.
-    fn add(&self, note: &mut Note, answer: Result<String, String>, needed: &[TlogPolicy]) {
-        let signature = match answer {
+    pub(super) fn add(
+        &self,
+        note: &mut Note,
+        (cosigner, answer): (String, Result<String, String>),
+        needed: &[TlogPolicy],
+        refusals: &mut Refusals,
+    ) {
+        let line = match answer {
             Ok(line) => line,
             Err(refused) => {
-                tracing::debug!(%refused, "no cosignature");
+                tracing::debug!(cosigner, %refused, "no cosignature");
+                refusals.note(&cosigner, &refused);
                 return;
             }
         };
-        let Ok(signature) = NoteSignature::parse(signature.trim_end_matches('\n')) else {
+        refusals.note(&cosigner, "its cosignature is not valid");
+        let Ok(signature) = NoteSignature::parse(line.trim_end_matches('\n')) else {
             return;
         };
         let keys: Vec<_> = needed
@@ -247,7 +300,9 @@ impl Cosigner {
         let mut request = peers.request(node, message);
         request.set_timeout(ROUND);
         let answer = client.cosign(request).await;
-        let answer = answer.map_err(|status| status.to_string())?.into_inner();
+        let answer = answer
+            .map_err(|status| format!("{address}: {}", status.message()))?
+            .into_inner();
         if answer.signature.is_empty() {
             Err(answer.refused)
         } else {
@@ -255,8 +310,9 @@ impl Cosigner {
         }
     }
 
-    fn spread(&self, nodes: BTreeMap<u64, String>, checkpoint: String) {
-        for (node, address) in nodes {
+    fn spread(&self, cards: Vec<v1::NodeCard>, checkpoint: String) {
+        for card in cards {
+            let (node, address) = (card.node_id, card.peer_address);
             if node == self.parts.peers.node_id {
                 continue;
             }
@@ -279,16 +335,21 @@ impl Cosigner {
 
     /// All nodes that the ledger knows, past ones included, with the addresses of their peer services.
     pub(super) fn nodes(&self) -> Result<BTreeMap<u64, String>, String> {
-        let state = StoreState(&*self.parts.store);
-        let records = nodes(&state).map_err(|error| error.to_string())?;
-        let cards = records.into_iter().filter_map(|record| record.card);
+        let cards = self.cards()?.into_iter();
         Ok(cards
             .map(|card| (card.node_id, card.peer_address))
             .collect())
     }
+
+    /// The cards of all nodes that the ledger knows, past ones included.
+    pub(super) fn cards(&self) -> Result<Vec<v1::NodeCard>, String> {
+        let state = StoreState(&*self.parts.store);
+        let records = nodes(&state).map_err(|error| error.to_string())?;
+        Ok(records.into_iter().filter_map(|node| node.card).collect())
+    }
 }
 
-fn is_met(note: &Note, policies: &[TlogPolicy]) -> bool {
+pub(super) fn is_met(note: &Note, policies: &[TlogPolicy]) -> bool {
     let note = note.to_string();
     policies
         .iter()

@@ -10,12 +10,15 @@ pub mod attested;
 mod collect;
 mod conditions;
 mod kept;
+mod lacking;
 mod policies;
 mod steps;
 #[cfg(test)]
 mod test_ledger;
 #[cfg(test)]
 mod tests;
+mod witness_client;
+mod witnesses;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,17 +32,21 @@ use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
 use ledger_core::note::verify::verify_checkpoint;
 use ledger_core::signer::Signer;
+use ledger_core::state::{Key, read};
 use ledger_core::tree::proof::Prover;
+use ledger_proto::v1;
 use tokio::sync::{Notify, watch};
 
 use ahead::Ahead;
+pub(crate) use kept::carried_together;
 pub(crate) use policies::TrustPolicies;
+use witnesses::Witnesses;
 
 use crate::apply::receipts::Notary;
 use crate::apply::suspicion::Suspicion;
 use crate::clock::Clock;
 use crate::cosign::attested::not_cosigning;
-use crate::fatal::{Fatal, disk};
+use crate::fatal::{FIND_OUT, Fatal, disk};
 use crate::raft::flusher::Flusher;
 use crate::raft::peers::Peers;
 use crate::raft::standing::Standing;
@@ -103,6 +110,9 @@ pub struct Cosigner {
     ahead: watch::Sender<Ahead>,
     wanted: Wanted,
     wake: Notify,
+    /// What the last round of collecting lacked, in one sentence.
+    lacking: watch::Sender<Option<String>>,
+    witnesses: Witnesses,
     /// About peers that ask for cosignatures of other trees.
     complaints: Seldom,
 }
@@ -145,6 +155,8 @@ impl Cosigner {
             ahead: watch::Sender::new(Ahead::default()),
             wanted: Wanted::default(),
             wake: Notify::new(),
+            lacking: watch::Sender::new(None),
+            witnesses: Witnesses::default(),
             complaints: Seldom::new(COMPLAINTS),
         };
         cosigner.compare_newest()?;
@@ -178,6 +190,20 @@ impl Cosigner {
         signed.map_or(TreeSize(0), |tree| tree.size)
     }
 
+    /// The newest checkpoint that this node keeps with a cosignature in another node's name; the signature is not checked.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn newest_by(&self, node: u64) -> std::io::Result<Option<String>> {
+        let store = &*self.parts.store;
+        let record: Option<v1::NodeRecord> =
+            read(&StoreState(store), &Key::node(node)).map_err(std::io::Error::from)?;
+        match record.and_then(|record| record.card) {
+            Some(card) => kept::newest_by(store, &card.name),
+            None => Ok(None),
+        }
+    }
+
     /// Somebody waits for a tree of this size. What has not been applied here cannot be asked for: the next tree is collected,
     /// and sent to all, without anybody asking.
     pub fn want(&self, size: TreeSize) {
@@ -192,6 +218,9 @@ impl Cosigner {
     /// One sentence.
     pub async fn cosign(&self, note: &str, asked_by: u64) -> Result<String, String> {
         let parts = &self.parts;
+        if let Some(why) = parts.peers.participation.why_not() {
+            return Err(why);
+        }
         let checkpoint = self.check_log_signature(note)?;
         let (size, root) = (checkpoint.size(), checkpoint.root());
         self.wait_applied(size).await?;
@@ -244,13 +273,13 @@ impl Cosigner {
         let parts = &self.parts;
         if asked_by == parts.peers.node_id {
             parts.fatal.stop(format!(
-                "this node has computed two roots for size {size}: it is damaged. Run fsck, and replace it under a new node id"
+                "this node has computed two roots for size {size}: it is damaged. Run fsck, keep its disk, and let it join under a new node id"
             ));
         } else if self.complaints.may_say() {
             tracing::error!(
                 node_id = asked_by,
                 %size,
-                "a peer asks to cosign another root than this node computed: one of the two is wrong. Run fsck on both nodes and replace the damaged one under a new node id"
+                "a peer asks to cosign another root than this node computed: one of the two is damaged, or has lost what the other holds. Keep both disks, run fsck on both, and compare the newest checkpoints of all nodes with those that clients and evidence remember, before one is replaced under a new node id"
             );
         }
         "the root is another one".to_owned()
@@ -292,7 +321,7 @@ impl Cosigner {
             return Ok(());
         }
         self.parts.fatal.stop(format!(
-            "a quorum has cosigned another root than this node computed for size {size}: this node is damaged. Run fsck, and replace it under a new node id"
+            "a quorum has cosigned another root than this node computed for size {size}: either this node is damaged, or the others have lost what it holds and have written something else; {FIND_OUT}"
         ));
         Err("the root is another one".to_owned())
     }

@@ -1,5 +1,7 @@
 //! Which trust policy is in force for a tree, and what it takes to change it: said once, for whoever signs, collects or shows.
 
+use std::ops::RangeInclusive;
+
 use ledger_core::hash::{LeafIndex, TreeSize};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::tlog_policy::TlogPolicy;
@@ -13,7 +15,7 @@ pub(crate) struct TrustPolicies<'s> {
     epoch: u64,
 }
 
-/// A change of the trust policy.
+/// Changes of the trust policy that one checkpoint is to carry: nearly always one.
 pub(crate) struct Step {
     leaf: LeafIndex,
     before: TlogPolicy,
@@ -64,19 +66,23 @@ impl<'s> TrustPolicies<'s> {
         parse(epoch, &self.record(epoch)?)
     }
 
-    /// The change to an epoch; none for the first policy, which is no change, and for what the tree does not have.
+    /// The changes to these epochs; none for the first policy, which is no change, and for what the tree does not have.
     ///
     /// # Errors
     /// A record is missing or damaged.
-    pub(crate) fn step(&self, epoch: u64) -> Result<Option<Step>, StateError> {
-        let Some(before) = epoch.checked_sub(1).filter(|_| epoch <= self.epoch) else {
+    pub(crate) fn step(&self, epochs: RangeInclusive<u64>) -> Result<Option<Step>, StateError> {
+        let (first, last) = epochs.into_inner();
+        let Some(before) = first
+            .checked_sub(1)
+            .filter(|_| first <= last && last <= self.epoch)
+        else {
             return Ok(None);
         };
-        let record = self.record(epoch)?;
+        let record = self.record(last)?;
         Ok(Some(Step {
             leaf: LeafIndex(record.leaf),
             before: self.policy(before)?,
-            after: parse(epoch, &record)?,
+            after: parse(last, &record)?,
         }))
     }
 
@@ -87,8 +93,8 @@ impl<'s> TrustPolicies<'s> {
 }
 
 impl Step {
-    /// Checks that a checkpoint carries the change: it covers it, and meets the policy before and the policy after. Whether its
-    /// tree is this ledger's is not looked at.
+    /// Checks that a checkpoint carries the changes: it covers the last, and meets the policy before the first and the policy
+    /// after the last. Whether its tree is this ledger's is not looked at.
     ///
     /// # Errors
     /// It does not, in one sentence.
@@ -153,7 +159,7 @@ mod tests {
             let text = policies.in_force().unwrap().to_string();
             assert_eq!(text, trust_policy(&[epoch + 1]), "{size}");
             for other in 0..4 {
-                let there = policies.step(other).unwrap().is_some();
+                let there = policies.step(other..=other).unwrap().is_some();
                 assert_eq!(there, (1..=epoch).contains(&other), "{size}: {other}");
             }
         }
@@ -163,7 +169,7 @@ mod tests {
     fn a_step_is_carried_by_what_covers_it_and_meets_both_policies() {
         let state = state();
         let policies = TrustPolicies::read(&state, TreeSize(10)).unwrap();
-        let step = policies.step(1).unwrap().expect("a step");
+        let step = policies.step(1..=1).unwrap().expect("a step");
         let root = Hash::from_bytes([7; 32]);
         for (size, nodes, carries) in [
             (5, &[1, 2][..], true),
@@ -176,6 +182,28 @@ mod tests {
             let note = cosigned(size, root, nodes);
             let carried = step.must_be_carried_by(&note);
             assert_eq!(carried.is_ok(), carries, "{size} {nodes:?}: {carried:?}");
+        }
+    }
+
+    #[test]
+    fn changes_are_carried_together_by_what_meets_the_first_and_the_last_policy() {
+        let state = state();
+        let policies = TrustPolicies::read(&state, TreeSize(10)).unwrap();
+        let both = policies.step(1..=2).unwrap().expect("two steps");
+        let root = Hash::from_bytes([7; 32]);
+        for (size, nodes, carries) in [
+            (10, &[1, 3][..], true),
+            (9, &[1, 3], false),
+            (10, &[1, 2], false),
+            (10, &[2, 3], false),
+        ] {
+            let note = cosigned(size, root, nodes);
+            let carried = both.must_be_carried_by(&note);
+            assert_eq!(carried.is_ok(), carries, "{size} {nodes:?}: {carried:?}");
+        }
+        let backwards = RangeInclusive::new(2, 1);
+        for none in [0..=1, backwards, 1..=3, 0..=u64::MAX] {
+            assert!(policies.step(none.clone()).unwrap().is_none(), "{none:?}");
         }
     }
 

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ledger_proto::peer::v1 as wire;
 
 use super::collect::ROUND;
-use super::kept::open_steps;
+use super::kept::{carried_together, open_steps};
 use super::{Cosigner, TrustPolicies};
 use crate::raft::peers::Purpose;
 use crate::raft::standing::Leading;
@@ -75,16 +76,20 @@ impl Cosigner {
     /// # Errors
     /// The store cannot be read.
     pub fn steps(&self, epochs: &[u64]) -> io::Result<Vec<wire::CarriedStep>> {
-        let mut steps = Vec::new();
+        let mut steps: Vec<wire::CarriedStep> = Vec::new();
         for epoch in epochs.iter().take(MAX_ASKED) {
             if steps.len() == MAX_STEPS {
                 break;
             }
-            let key = meta::trust_step_key(*epoch);
-            if let Some(note) = self.parts.store.get(Table::Meta, &key)? {
+            // Those that are carried together are sent once.
+            if steps.iter().any(|step| carries(step).contains(epoch)) {
+                continue;
+            }
+            if let Some(carried) = carried_together(&*self.parts.store, *epoch)? {
                 steps.push(wire::CarriedStep {
-                    epoch: *epoch,
-                    checkpoint: String::from_utf8(note).map_err(io::Error::other)?,
+                    epoch: *carried.epochs.end(),
+                    checkpoint: String::from_utf8(carried.note).map_err(io::Error::other)?,
+                    first_epoch: *carried.epochs.start(),
                 });
             }
         }
@@ -137,17 +142,14 @@ impl Cosigner {
             }
         };
         for step in answer.steps.into_iter().take(MAX_STEPS) {
-            if !lacking.contains(&step.epoch) {
+            let epochs = carries(&step);
+            if !lacking.iter().any(|epoch| epochs.contains(epoch)) {
                 continue;
             }
-            match self.put_step(step.epoch, &step.checkpoint) {
+            match self.put_step(epochs.clone(), &step.checkpoint) {
                 Ok(()) => {
-                    tracing::info!(
-                        epoch = step.epoch,
-                        node,
-                        "a step of the trust policy has come"
-                    );
-                    lacking.remove(&step.epoch);
+                    tracing::info!(?epochs, node, "a step of the trust policy has come");
+                    lacking.retain(|epoch| !epochs.contains(epoch));
                 }
                 Err(refused) => {
                     tracing::debug!(%refused, node, "a step of the trust policy was not taken");
@@ -156,17 +158,18 @@ impl Cosigner {
         }
     }
 
-    /// Keeps the checkpoint of a step: it meets the policy before and the policy after, covers the change, and is of the tree
-    /// that was computed here. Whether it is the newest, or meets a still later policy, does not matter.
+    /// Keeps the checkpoint of changes that it carries: it meets the policy before the first and the policy after the last,
+    /// covers them, and is of the tree that was computed here. Whether it is the newest, or meets a still later policy, does
+    /// not matter.
     ///
     /// # Errors
     /// It is none, its tree is not here yet, or it cannot be kept.
-    pub(super) fn put_step(&self, epoch: u64, note: &str) -> Result<(), String> {
+    pub(super) fn put_step(&self, epochs: RangeInclusive<u64>, note: &str) -> Result<(), String> {
         let there = self.parts.tip.borrow().size;
         let step = {
             let state = StoreState(&*self.parts.store);
             TrustPolicies::read(&state, there)
-                .and_then(|policies| policies.step(epoch))
+                .and_then(|policies| policies.step(epochs.clone()))
                 .map_err(|error| error.to_string())?
                 .ok_or("there is no such change of the trust policy here yet")?
         };
@@ -177,9 +180,16 @@ impl Cosigner {
         }
         self.must_have_root(&checkpoint)?;
         let mut batch = Batch::new();
-        batch.put(Table::Meta, meta::trust_step_key(epoch), note);
+        for epoch in epochs {
+            batch.put(Table::Meta, meta::trust_step_key(epoch), note);
+        }
         self.write(&batch)
     }
+}
+
+/// The epochs of the changes that a step carries.
+const fn carries(step: &wire::CarriedStep) -> RangeInclusive<u64> {
+    step.first_epoch..=step.epoch
 }
 
 /// All nodes but this one and the leader.

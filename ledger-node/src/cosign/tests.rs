@@ -19,11 +19,17 @@ use crate::apply::receipts::Notary;
 use crate::clock::SystemClock;
 use crate::fatal::Fatal;
 use crate::raft::flusher::Flusher;
+use crate::raft::participation::Stage;
+use crate::raft::peer_memory::PeerMemory;
 use crate::raft::peers::Peers;
 use crate::raft::standing::Standing;
 use crate::storage::marker::Marker;
 use crate::storage::memory::{MemoryStore, Operation};
+use crate::storage::store_id::StoreId;
 use crate::storage::{Batch, Store, Table, meta};
+use crate::transport::PeerTransport;
+
+const STORE: StoreId = StoreId::from_bytes([1; 16]);
 
 /// Node 1, whose cosignature alone meets the trust policy of epoch 0.
 struct World {
@@ -89,16 +95,26 @@ impl World {
         let (standing, standing_receiver) = watch::channel(Standing::unknown());
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let (clock, genesis) = (Arc::new(SystemClock), root(0));
+        let memory = PeerMemory::open(Arc::clone(&shared), STORE, fatal.clone());
+        let memory = Arc::new(memory.unwrap());
         let cosigner = Cosigner::new(Parts {
             store: Arc::clone(&shared),
             notary: Arc::new(Notary::new(Arc::clone(&shared), ORIGIN, Arc::new(key(0)))),
             signer: Arc::new(key(1)),
             name: name(1),
-            marker: Arc::new(Marker::create(folder.path(), 1, genesis).unwrap()),
+            marker: Arc::new(Marker::create(folder.path(), 1, genesis, STORE).unwrap()),
             flusher: Flusher::start(shared, fatal.clone()).unwrap(),
             tip: tip_receiver,
             standing: standing_receiver,
-            peers: Arc::new(Peers::new(1, genesis, HashMap::new(), clock.clone())),
+            peers: Arc::new(Peers::new(
+                1,
+                genesis,
+                HashMap::new(),
+                clock.clone(),
+                Arc::new(PeerTransport::new(Arc::new(key(1)), Arc::default()).unwrap()),
+                memory,
+                Stage::Full,
+            )),
             suspicion: Arc::default(),
             clock,
             fatal: fatal.clone(),
@@ -286,7 +302,7 @@ async fn a_step_is_taken_that_meets_both_policies_and_is_of_this_tree() {
         (3, note(9, &[1, 2, 3])),
         (1, "noise".to_owned()),
     ] {
-        let answer = world.cosigner.put_step(epoch, &refused);
+        let answer = world.cosigner.put_step(epoch..=epoch, &refused);
         assert!(answer.is_err(), "{epoch}: {refused}");
     }
     assert_eq!(open(), [1, 2]);
@@ -297,7 +313,7 @@ async fn a_step_is_taken_that_meets_both_policies_and_is_of_this_tree() {
         world.cosigner.put(&carries).is_err(),
         "it is no newest checkpoint"
     );
-    world.cosigner.put_step(1, &carries).unwrap();
+    world.cosigner.put_step(1..=1, &carries).unwrap();
     assert_eq!(open(), [2]);
     let steps = world.cosigner.steps(&[1, 2, 9]).unwrap();
     let steps: Vec<(u64, String)> = steps
@@ -308,7 +324,7 @@ async fn a_step_is_taken_that_meets_both_policies_and_is_of_this_tree() {
     assert_eq!(world.fatal.message(), None);
 
     let forged = cosigned(9, root(8), &[2, 3]);
-    assert!(world.cosigner.put_step(2, &forged).is_err());
+    assert!(world.cosigner.put_step(2..=2, &forged).is_err());
     let message = world.fatal.message().expect("the node stops");
     assert!(
         message.contains("a quorum has cosigned another root"),
@@ -317,12 +333,39 @@ async fn a_step_is_taken_that_meets_both_policies_and_is_of_this_tree() {
 }
 
 #[tokio::test]
+async fn changes_that_were_taken_back_are_carried_together() {
+    // Node 9 was added and never answered; then the change was taken back; then node 2 came.
+    let world = World::of(9, &[(0, 1), (4, 9), (5, 1), (8, 2)]);
+    let open = |world: &World| world.cosigner.open_steps().unwrap();
+    // The tree before the last change.
+    let carries = cosigned(6, root(6), &[1]);
+    world.tip.send_replace(tree(6));
+    world.cosigner.put(&carries).unwrap();
+    assert!(open(&world).is_empty());
+    world.tip.send_replace(tree(9));
+    assert_eq!(open(&world).into_iter().collect::<Vec<_>>(), [3]);
+    let steps = world.cosigner.steps(&[1, 2, 3]).unwrap();
+    assert_eq!(steps.len(), 1, "sent once");
+    assert_eq!((steps[0].first_epoch, steps[0].epoch), (1, 2));
+    assert_eq!(steps[0].checkpoint, carries);
+
+    // Whoever lacks them takes them together, and not one without the other.
+    let other = World::of(6, &[(0, 1), (4, 9), (5, 1)]);
+    for alone in [1..=1, 2..=2, 1..=3, 0..=2] {
+        assert!(other.cosigner.put_step(alone, &carries).is_err());
+    }
+    other.cosigner.put_step(1..=2, &carries).unwrap();
+    assert!(open(&other).is_empty());
+    assert_eq!(other.cosigner.steps(&[2]).unwrap(), steps);
+}
+
+#[tokio::test]
 async fn an_answer_has_a_bounded_number_of_steps() {
     let changes: Vec<u64> = (1..=20).collect();
     let world = World::new(30, &changes);
     for epoch in 1..=20 {
         let carries = note(30, &[epoch, epoch + 1]);
-        world.cosigner.put_step(epoch, &carries).unwrap();
+        world.cosigner.put_step(epoch..=epoch, &carries).unwrap();
     }
     let steps = world.cosigner.steps(&changes).unwrap();
     let epochs: Vec<u64> = steps.iter().map(|step| step.epoch).collect();
@@ -338,6 +381,6 @@ async fn a_step_that_is_open_is_collected_for_without_a_larger_tree() {
         assert_eq!(world.latest(), Some(7));
         assert_eq!(world.cosigner.open_steps().unwrap().len(), 1);
     }
-    world.cosigner.put_step(1, &note(7, &[1, 2])).unwrap();
+    world.cosigner.put_step(1..=1, &note(7, &[1, 2])).unwrap();
     assert_eq!(world.cosigner.collect_once().await, PAUSE);
 }

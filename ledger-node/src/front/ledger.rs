@@ -246,7 +246,7 @@ pub(super) fn epoch_at(view: &View, size: TreeSize) -> Answer<u64> {
     Ok(TrustPolicies::read(view, size)?.epoch())
 }
 
-fn trust_steps(
+pub(crate) fn trust_steps(
     ledger: &crate::ledger::Ledger,
     request: &v1::ListTrustStepsRequest,
 ) -> Answer<v1::ListTrustStepsResponse> {

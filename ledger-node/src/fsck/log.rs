@@ -10,6 +10,7 @@ use crate::raft::log::decode_entry;
 use crate::raft::types;
 use crate::storage::Table;
 use crate::storage::meta::{self, log_key};
+use crate::storage::store_id::StoreId;
 
 /// What was read of the log, and where it stands.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,6 +69,8 @@ fn check_meta(check: &mut Check<'_>) -> Go {
             meta::FORMAT => value == meta::FORMAT_VERSION.to_be_bytes(),
             meta::NODE | meta::COPIED => value.len() == 8,
             meta::GENESIS => value.len() == 32,
+            meta::STORE => value.len() == StoreId::LEN,
+            _ if numbered(meta::PEER) => is::<wire::PeerRecord>(value),
             meta::BOOTSTRAP => true,
             meta::VOTE => is::<wire::Vote>(value),
             meta::COMMITTED | meta::PURGED => is::<wire::LogId>(value),
@@ -83,7 +86,7 @@ fn check_meta(check: &mut Check<'_>) -> Go {
             check.found(Table::Meta, key, "does not have the form that it must have")
         }
     })?;
-    for key in [meta::FORMAT, meta::NODE, meta::GENESIS] {
+    for key in [meta::FORMAT, meta::NODE, meta::GENESIS, meta::STORE] {
         if check.get(Table::Meta, key)?.is_none() {
             check.found(Table::Meta, key, "is missing")?;
         }

@@ -14,6 +14,7 @@ use prost::Message as _;
 
 use super::log::{Standing, number_after, order};
 use super::{Check, Go, Ground, Place};
+use crate::cosign::carried_together;
 use crate::storage::marker::{
     MarkedLogId, MarkedVote, MarkerRecord, Recovered, RecoveredTree, behind,
 };
@@ -139,8 +140,10 @@ fn step(
     note: &[u8],
 ) -> Result<(), String> {
     let size = open(check, ground, note)?;
+    let together = carried_together(check.read, number).map_err(|error| error.to_string())?;
+    let (first, last) = together.map_or((number, number), |found| found.epochs.into_inner());
     let find = |epoch: Option<u64>| policies.iter().find(|policy| Some(policy.epoch) == epoch);
-    let (Some(before), Some(after)) = (find(number.checked_sub(1)), find(Some(number))) else {
+    let (Some(before), Some(after)) = (find(first.checked_sub(1)), find(Some(last))) else {
         return Err("there is no such change of the trust policy".to_owned());
     };
     if !after.covers(size) {
@@ -162,6 +165,10 @@ fn check_marker(
     let node = check.get(Table::Meta, meta::NODE)?;
     if node.is_some_and(|node| node != marker.node_id.to_be_bytes()) {
         check.at(Place::Marker, "is of another node than the store")?;
+    }
+    let store = check.get(Table::Meta, meta::STORE)?;
+    if store.is_some_and(|store| store != marker.store_id.as_bytes()) {
+        check.at(Place::Marker, "is of another store than this one")?;
     }
     if ground.ledger.genesis_digest != marker.genesis_digest.as_bytes() {
         check.at(Place::Marker, "is of another ledger than the store")?;

@@ -7,6 +7,7 @@ use ledger_proto::v1::{self, ErrorReason};
 
 use super::Ledger;
 use crate::failure::Failure;
+use crate::raft::peer_memory::OTHER_STORE;
 use crate::raft::standing::Leading;
 use crate::storage::view::StoreState;
 
@@ -25,16 +26,29 @@ impl Ledger {
             let nobody = self.0.standing.borrow().leading == Leading::Nobody;
             nobody.then(|| {
                 if self.is_removed() {
-                    "this node was removed from the ledger, where ids are never used again; stop it".to_owned()
+                    "this node was removed from the ledger, where ids are never used again; stop it"
+                        .to_owned()
                 } else {
-                    "this node hears of no leader with a quorum; if the others serve, it was removed, or its data were made anew: replace it".to_owned()
+                    self.unheard()
                 }
             })
         };
+        let asking = || self.0.reads.peers.participation.asking();
         stated
+            .or_else(asking)
             .or_else(|| self.clock_is_off())
             .or_else(|| self.doubt())
             .or_else(leaderless)
+    }
+
+    /// What it may be if no leader is heard.
+    fn unheard(&self) -> String {
+        let refused_by = self.0.reads.peers.memory.refused_by();
+        if refused_by.is_empty() {
+            "this node hears of no leader with a quorum; if the others serve, it was removed, or they and this node refuse each other: see their logs and this one's".to_owned()
+        } else {
+            format!("nodes {refused_by:?} have met this node with another store: {OTHER_STORE}")
+        }
     }
 
     /// A node with a wrong clock would refuse good commands as stale.

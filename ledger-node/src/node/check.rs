@@ -16,7 +16,7 @@ use crate::apply::applier::AppliedState;
 use crate::cosign::attested::{comparison, outvoted};
 use crate::fatal::{self, disk};
 use crate::raft::log::{last_log_id, log_len, read_meta};
-use crate::raft::types::{self, Vote};
+use crate::raft::types::{self, LogId, Vote};
 use crate::storage::marker::{
     MarkedLogId, MarkedVote, Marker, MarkerError, MarkerRecord, Recovered, RecoveredTree, behind,
 };
@@ -145,6 +145,11 @@ pub(super) fn check_store(
             "the data directory belongs to another ledger than the genesis file".to_owned(),
         ));
     }
+    if read(meta::STORE)?.as_deref() != Some(marker.store_id.as_bytes()) {
+        return Err(StartError::Configuration(
+            "the marker is of another store than the one in the data directory; put the two together that were together".to_owned(),
+        ));
+    }
     require_runnable(store)?;
     let comparison = comparison(store, node_id).map_err(unreadable)?;
     if let Some(why) = comparison.as_ref().and_then(outvoted) {
@@ -155,10 +160,7 @@ pub(super) fn check_store(
     let last = last_log_id(store).map_err(unreadable)?.max(applied);
     let recovered = Recovered {
         vote: vote.map(|vote| marked_vote(&types::vote(&vote))),
-        last_log: last.map(|id| MarkedLogId {
-            term: id.committed_leader_id().term,
-            index: id.index(),
-        }),
+        last_log: last.map(|id| marked_id(&id)),
         tree: recovered_tree(store, marker, &own.tree_hash)?,
     };
     behind(marker, &recovered).map_err(data)?;
@@ -245,6 +247,14 @@ pub(super) fn marked_vote(vote: &Vote) -> MarkedVote {
     }
 }
 
+/// A log id as the marker keeps it.
+pub(super) fn marked_id(id: &LogId) -> MarkedLogId {
+    MarkedLogId {
+        term: id.committed_leader_id().term,
+        index: id.index(),
+    }
+}
+
 fn data(error: impl std::fmt::Display) -> StartError {
     StartError::Data(error.to_string())
 }
@@ -276,12 +286,15 @@ mod tests {
     use crate::cli::init::create_state;
     use crate::genesis_file::tests::genesis;
     use crate::storage::memory::{MemoryStore, Operation};
+    use crate::storage::store_id::StoreId;
     use crate::storage::{Batch, Store};
+
+    const STORE: StoreId = StoreId::from_bytes([1; 16]);
 
     #[test]
     fn a_build_that_does_not_run_the_ledgers_version_does_not_start() {
         let store = MemoryStore::new();
-        create_state(&store, &genesis(), 1, false).unwrap();
+        create_state(&store, &genesis(), 1, STORE, false).unwrap();
         require_runnable(&store).unwrap();
         let read = ledger_core::state::read(&StoreState(&store), &Key::ledger());
         let ledger: v1::LedgerRecord = read.unwrap().unwrap();
@@ -304,10 +317,10 @@ mod tests {
     #[test]
     fn what_the_disk_withholds_at_a_start_is_not_called_damaged() {
         let store = MemoryStore::new();
-        create_state(&store, &genesis(), 1, false).unwrap();
+        create_state(&store, &genesis(), 1, STORE, false).unwrap();
         let own = Own::new(1, &genesis());
         let dir = tempfile::tempdir().unwrap();
-        let marker = Marker::create(dir.path(), 1, genesis_digest(&genesis())).unwrap();
+        let marker = Marker::create(dir.path(), 1, genesis_digest(&genesis()), STORE).unwrap();
         check_store(&store, &marker.read(), &own).unwrap();
         for table in [Table::Meta, Table::State] {
             store.set_script(Arc::new(move |operation| {

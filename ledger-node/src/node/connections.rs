@@ -37,13 +37,28 @@ impl Share {
     }
 }
 
-/// A connection that counts.
+/// A connection that counts, and what is known of it.
 #[derive(Debug)]
-pub(super) struct Counted {
-    stream: TcpStream,
-    share: Share,
+pub(super) struct Counted<S, I> {
+    stream: S,
+    info: I,
     opening: Option<Opening>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl<S, I> Counted<S, I> {
+    /// A connection that has a place, and whose first words come within `opening`.
+    pub(super) fn new(stream: S, info: I, opening: Duration, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            stream,
+            info,
+            opening: Some(Opening {
+                missing: PREFACE_LEN,
+                late: Box::pin(tokio::time::sleep(opening)),
+            }),
+            _permit: place,
+        }
+    }
 }
 
 /// A connection whose first words have not all come.
@@ -60,48 +75,47 @@ pub(super) fn limited(
     most: usize,
     streams: usize,
     opening: Duration,
-) -> impl Stream<Item = std::io::Result<Counted>> {
+) -> impl Stream<Item = std::io::Result<Counted<TcpStream, Share>>> {
+    accepted(listener, most)
+        .map(move |(stream, place)| Ok(Counted::new(stream, Share::new(streams), opening, place)))
+}
+
+/// The connections of a port as they are accepted, at most so many at a time, each with its place among them.
+pub(super) fn accepted(
+    listener: TcpListener,
+    most: usize,
+) -> impl Stream<Item = (TcpStream, OwnedSemaphorePermit)> {
     let room = Arc::new(Semaphore::new(most));
     let full = Seldom::new(SAY_AGAIN);
     TcpListenerStream::new(listener).filter_map(move |accepted| {
-        let counted = match accepted {
+        let accepted = match accepted {
             Ok(stream) => {
-                let permit = Arc::clone(&room).try_acquire_owned().ok();
-                if permit.is_none() && full.may_say() {
+                let place = Arc::clone(&room).try_acquire_owned().ok();
+                if place.is_none() && full.may_say() {
                     tracing::warn!(most, "connections are refused: as many as may be are open");
                 }
-                permit.map(|permit| {
-                    // Small answers should not wait for more.
-                    let _ = stream.set_nodelay(true);
-                    Ok(Counted {
-                        stream,
-                        share: Share::new(streams),
-                        opening: Some(Opening {
-                            missing: PREFACE_LEN,
-                            late: Box::pin(tokio::time::sleep(opening)),
-                        }),
-                        _permit: permit,
-                    })
-                })
+                // Small answers should not wait for more.
+                let _ = stream.set_nodelay(true);
+                place.map(|place| (stream, place))
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 None
             }
         };
-        std::future::ready(counted)
+        std::future::ready(accepted)
     })
 }
 
-impl Connected for Counted {
-    type ConnectInfo = Share;
+impl<S, I: Clone + Send + Sync + 'static> Connected for Counted<S, I> {
+    type ConnectInfo = I;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.share.clone()
+        self.info.clone()
     }
 }
 
-impl AsyncRead for Counted {
+impl<S: AsyncRead + Unpin, I: Unpin> AsyncRead for Counted<S, I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -129,7 +143,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<S: AsyncWrite + Unpin, I: Unpin> AsyncWrite for Counted<S, I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,19 +1,20 @@
 //! What a node looks after while it runs, once a second: its marker, snapshots, and, if it leads, the replicas and
 //! sessions whose time is over.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_core::id::SessionId;
 use ledger_core::machine::{CLUSTER_VERSION, ENGINE_VERSIONS};
-use ledger_core::state::{Key, StateError, read};
+use ledger_core::state::{Key, read};
 use ledger_proto::v1::{self, command::Body};
 use openraft::async_runtime::WatchReceiver;
-use openraft::{ChangeMembers, RaftMetrics, ServerState};
+use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
 
+use super::check::marked_id;
 use super::own_commands::OwnCommands;
+use super::reconciler::Reconciler;
 use super::start::Node;
 use crate::apply::suspicion::Suspicion;
 use crate::clock::Clock;
@@ -27,9 +28,8 @@ use crate::raft::log::Log;
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::{Leading, Standing};
-use crate::raft::types::{Peer, Types};
-use crate::storage::marker::{MarkedLogId, Marker};
-use crate::storage::view::nodes;
+use crate::raft::types::Types;
+use crate::storage::marker::Marker;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -37,36 +37,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const SEALS: usize = 64;
 /// How long past its expiry a session is sealed, in microseconds: no clock of a voter should still see it open.
 const SEAL_AFTER_US: u64 = 1_000_000;
-/// A new replica votes once it is at most so many log entries behind.
-const MAX_LAG: u64 = 1_000;
-
-/// Looks at steps of the trust policy that stay open before somebody is told: while nodes are well, they do not.
-const LOOKS: u32 = 5;
-/// Looks until somebody is told again.
-const LOOKS_AGAIN: u32 = 300;
 
 /// Looks at a quorum's tree that is larger than this node's, while all that is committed is applied here, until this node is found to
 /// be the damaged one: what a leader says of what is committed can be a heartbeat old.
 const LEFT_BEHIND_LOOKS: u32 = 5;
-
-/// For how many looks the membership has waited for the same steps of the trust policy.
-#[derive(Debug, Default)]
-struct Waiting {
-    open: BTreeSet<u64>,
-    looks: u32,
-}
-
-impl Waiting {
-    /// Another look. True if it is time to tell somebody.
-    fn is_to_be_told(&mut self, open: &BTreeSet<u64>) -> bool {
-        if self.open != *open {
-            self.open.clone_from(open);
-            self.looks = 0;
-        }
-        self.looks = self.looks.saturating_add(1);
-        self.looks % LOOKS_AGAIN == LOOKS
-    }
-}
 
 /// The keeper of a node.
 pub(super) struct Keeper {
@@ -84,7 +58,7 @@ pub(super) struct Keeper {
     fatal: Fatal,
     snapshot_bytes: u64,
     snapshot_at: u64,
-    waiting: Waiting,
+    reconciler: Reconciler,
     suspicion: Arc<Suspicion>,
     /// For how many looks a quorum has had a larger tree.
     left_behind: u32,
@@ -107,7 +81,7 @@ impl Keeper {
             fatal,
             snapshot_bytes,
             snapshot_at: 0,
-            waiting: Waiting::default(),
+            reconciler: Reconciler::new(node),
             suspicion: Arc::clone(&node.suspicion),
             left_behind: 0,
         }
@@ -121,16 +95,16 @@ impl Keeper {
             ticks.tick().await;
             let metrics = self.raft.metrics().borrow_watched().clone();
             self.mark(&metrics).await;
+            self.peers.memory.save();
             self.compare_trees(&metrics);
             self.compare_sizes(&metrics);
             self.snapshot().await;
             if let Err(error) = self.declare_support().await {
                 tracing::debug!(%error, "what this build runs is declared later");
             }
-            if self.standing.borrow().leading == Leading::This {
-                if let Err(error) = self.reconcile(&metrics).await {
-                    tracing::warn!(%error, "cannot bring raft's membership to the ledger's");
-                }
+            let leads = self.standing.borrow().leading == Leading::This;
+            self.reconciler.look(leads, &metrics).await;
+            if leads {
                 self.seal(&metrics).await;
             }
         }
@@ -141,10 +115,7 @@ impl Keeper {
         let Some(id) = metrics.last_applied.min(self.flusher.durable()) else {
             return;
         };
-        let id = MarkedLogId {
-            term: id.committed_leader_id().term,
-            index: id.index(),
-        };
+        let id = marked_id(&id);
         if self.marker.read().committed >= Some(id) {
             return;
         }
@@ -204,82 +175,6 @@ impl Keeper {
         }
     }
 
-    /// The ledger says who the replicas are; Raft follows.
-    async fn reconcile(&mut self, metrics: &RaftMetrics<Types>) -> Result<(), String> {
-        let wanted = self.members().map_err(|error| error.to_string())?;
-        let membership = metrics.membership_config.membership();
-        let ids: BTreeSet<u64> = wanted.keys().copied().collect();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let joint = membership.get_joint_config().len() > 1;
-        for (id, peer) in &wanted {
-            match membership.get_node(id) {
-                None => {
-                    tracing::info!(node_id = id, address = %peer.address, "a new replica begins to learn");
-                    let added = self.raft.add_learner(*id, peer.clone(), false).await;
-                    return added.map(drop).map_err(|error| error.to_string());
-                }
-                Some(known) if known != peer => {
-                    tracing::info!(node_id = id, address = %peer.address, "a replica has moved");
-                    let nodes = BTreeMap::from([(*id, peer.clone())]);
-                    let moved = self
-                        .raft
-                        .change_membership(ChangeMembers::SetNodes(nodes), true)
-                        .await;
-                    return moved.map(drop).map_err(|error| error.to_string());
-                }
-                Some(_) => {}
-            }
-        }
-        let known: BTreeSet<u64> = membership.nodes().map(|(id, _)| *id).collect();
-        if voters == ids && known == ids && !joint {
-            return Ok(());
-        }
-        if !self.has_caught_up(metrics, &ids) {
-            return Ok(());
-        }
-        // Those who leave must have cosigned their leaving first: afterwards nobody answers for the old trust policy.
-        let open = self.cosigner.open_steps();
-        let open = open.map_err(|error| error.to_string())?;
-        if !open.is_empty() {
-            if self.waiting.is_to_be_told(&open) {
-                tracing::warn!(
-                    epochs = ?open,
-                    "the membership waits for cosignatures of these changes of the trust policy, by the nodes before and those after; start those that are down"
-                );
-            }
-            return Ok(());
-        }
-        tracing::info!(?ids, "the voters change");
-        let changed = self.raft.change_membership(ids, false).await;
-        changed.map(drop).map_err(|error| error.to_string())
-    }
-
-    fn has_caught_up(&self, metrics: &RaftMetrics<Types>, ids: &BTreeSet<u64>) -> bool {
-        let last = metrics.last_log_index.unwrap_or_default();
-        let Some(replication) = &metrics.replication else {
-            return false;
-        };
-        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        ids.iter().filter(|id| !voters.contains(id)).all(|id| {
-            replication
-                .get(id)
-                .and_then(|matched| matched.as_ref())
-                .is_some_and(|matched| matched.index().saturating_add(MAX_LAG) >= last)
-        })
-    }
-
-    /// The replicas as the ledger has them.
-    fn members(&self) -> Result<BTreeMap<u64, Peer>, StateError> {
-        let mut members = BTreeMap::new();
-        for record in nodes(&self.ledger.view())? {
-            if let Some(card) = record.card.filter(|_| record.member) {
-                let address = card.peer_address;
-                members.insert(card.node_id, Peer { address });
-            }
-        }
-        Ok(members)
-    }
-
     /// Ends sessions whose time is over, one after the other, so that none is sealed twice.
     async fn seal(&self, metrics: &RaftMetrics<Types>) {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
@@ -334,24 +229,5 @@ impl Keeper {
                 session_id: session.to_vec(),
             }))
             .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_membership_that_waits_is_told_of_now_and_then() {
-        let mut waiting = Waiting::default();
-        let mut told = |open: &[u64], looks: u32| {
-            let open = open.iter().copied().collect();
-            (0..looks).filter(|_| waiting.is_to_be_told(&open)).count()
-        };
-        assert_eq!(told(&[3], LOOKS - 1), 0, "it may be about to be carried");
-        assert_eq!(told(&[3], 1), 1);
-        assert_eq!(told(&[3], LOOKS_AGAIN - 1), 0);
-        assert_eq!(told(&[3], 1), 1);
-        assert_eq!(told(&[3, 4], LOOKS), 1, "another one has come");
     }
 }

@@ -10,7 +10,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -19,6 +18,7 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use super::bodies::{Bounded, Bounds};
 use super::connections::{OPENING, limited};
+use super::handshakes::{Authorized, authenticated};
 use crate::apply::suspicion::Suspicion;
 use crate::config::LimitsConfig;
 use crate::fatal::Fatal;
@@ -27,8 +27,9 @@ use crate::ledger::Ledger;
 use crate::limits::{
     MAX_ARRIVING, MAX_CONNECTIONS, MAX_PEER_CONNECTIONS, MAX_PEER_MESSAGE, MAX_PEERS_ARRIVING,
 };
-use crate::peer::requests::NOT_FOR_CLIENTS;
 use crate::peer::service::Service;
+use crate::peer::store_header::StoreHeader;
+use crate::raft::peers::Peers;
 use crate::raft::standing::{Leading, Standing};
 
 /// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
@@ -104,19 +105,24 @@ pub(super) struct Servers {
     pub(super) health: Health,
 }
 
+/// The face of this node towards its peers.
+pub(super) struct PeerEndpoint {
+    /// Answers their calls.
+    pub(super) service: PeerServiceServer<Service>,
+    /// Their identities, and this node's own.
+    pub(super) peers: Arc<Peers>,
+}
+
 /// Starts both servers. They end in good order, that for clients when `ended` is cancelled.
 pub(super) fn start(
     listeners: Listeners,
-    peers: PeerServiceServer<Service>,
+    endpoint: PeerEndpoint,
     ledger: Ledger,
     limits: &LimitsConfig,
     fatal: &Fatal,
     ended: CancellationToken,
     peers_ended: CancellationToken,
 ) -> Result<Servers, front::ReflectionError> {
-    let not_a_peer =
-        async || Status::unimplemented(NOT_FOR_CLIENTS).into_http::<tonic::body::Body>();
-    let peers = Routes::new(peers).into_axum_router().fallback(not_a_peer);
     let (reporter, service) = health_reporter();
     let routes = front::router(ledger, service)?;
     let peer_server = Server::builder()
@@ -129,11 +135,14 @@ pub(super) fn start(
         // Calls that have run out of time wait here while this node stands still. Going on, it must not drop the connection.
         .http2_max_pending_accept_reset_streams(Some(MAX_PEER_CALLS as usize))
         .http2_max_header_list_size(MAX_HEADERS)
+        .layer(StoreHeader::new(&endpoint.peers.memory.own()))
+        .layer(Authorized(Arc::clone(&endpoint.peers)))
         .layer(Bounded::new(FROM_PEERS))
-        .add_routes(Routes::from(peers))
+        .add_routes(Routes::new(endpoint.service))
         .serve_with_incoming_shutdown(
-            limited(
+            authenticated(
                 listeners.peer,
+                Arc::clone(&endpoint.peers.transport),
                 MAX_PEER_CONNECTIONS,
                 MAX_PEER_CALLS as usize,
                 OPENING,

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger_core::hash::TreeHash;
 use ledger_core::machine::{Machine, Tip, genesis_digest};
 use ledger_core::note::vkey::{KeyType, VerifierKey};
 use ledger_core::signer::Signer;
@@ -18,13 +19,16 @@ use super::attester::{self, Attester};
 use super::check::{Own, check_store, marked_vote, open_marker, open_store, unreadable};
 use super::eraser::Eraser;
 use super::keeper::Keeper;
+use super::members::{self, DirectoryKeeper};
 use super::own_commands::OwnCommands;
 use super::patrol::Patrol;
+use super::recovery::{self, NotRecovered, Recovery};
 use super::reports::Reports;
 use super::serve;
 use super::timekeeper::Timekeeper;
+use super::trust_follower::TrustFollower;
 use crate::apply::applier;
-use crate::apply::applier::Applier;
+use crate::apply::applier::{AppliedState, Applier};
 use crate::apply::boundaries::Boundaries;
 use crate::apply::points::Points;
 use crate::apply::prepare::Preparer;
@@ -34,7 +38,7 @@ use crate::apply::waiters::Waiters;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::cosign::{self, Cosigner};
-use crate::fatal::Fatal;
+use crate::fatal::{Fatal, disk};
 use crate::keyfile::KeyFile;
 use crate::ledger::{Ledger, Parts};
 use crate::limits::MAX_PEER_MESSAGE;
@@ -45,6 +49,8 @@ use crate::raft::hand_over::hand_over;
 use crate::raft::log::{Log, OnVote, log_len};
 use crate::raft::machine::StateMachine;
 use crate::raft::network::Network;
+use crate::raft::participation::Stage;
+use crate::raft::peer_memory::PeerMemory;
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::Standing;
@@ -62,6 +68,7 @@ use crate::submit::pace::Pace;
 use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
 use crate::submit::{Room, Submitter};
+use crate::transport::{KeyDirectory, PeerTransport, SharedSigner};
 
 /// How long a node that stops has to hand leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -87,6 +94,16 @@ pub enum StartError {
     Fatal(String),
 }
 
+impl From<NotRecovered> for StartError {
+    fn from(error: NotRecovered) -> Self {
+        match error {
+            NotRecovered::Data(why) => Self::Data(why),
+            NotRecovered::Fatal(why) => Self::Fatal(why),
+            NotRecovered::Disk(what, error) => Self::Fatal(disk(what, &error)),
+        }
+    }
+}
+
 fn fatal(error: impl std::fmt::Display) -> StartError {
     StartError::Fatal(error.to_string())
 }
@@ -97,7 +114,7 @@ pub struct Given {
     /// The ledger's beginning.
     pub genesis: v1::Genesis,
     /// This node's key.
-    pub node_key: KeyFile,
+    pub node_key: Arc<KeyFile>,
     /// The log's key.
     pub log_key: KeyFile,
     /// The time.
@@ -106,6 +123,8 @@ pub struct Given {
     pub entropy: Arc<dyn Entropy>,
     /// An operator's word that the state is to be believed that this node got as a copy, although too few are left to confirm it.
     pub accept_copy: bool,
+    /// An operator's word that this is the newest disk that the node ever had, although too few others are left to confirm it.
+    pub accept_data: bool,
 }
 
 /// Runs a node until `stop` is cancelled and it has drained, or until it must not go on. `open` is set once there
@@ -119,7 +138,7 @@ pub async fn run(
     stop: CancellationToken,
     open: &mut Option<Closed>,
 ) -> Result<(), StartError> {
-    let marker = Arc::new(open_marker(&config.data_dir)?);
+    let marker = Arc::new(open_marker(&config.marker_dir)?);
     let memory = Memory {
         block_cache: config.limits.block_cache_bytes,
         write_buffers: config.limits.write_buffer_bytes,
@@ -148,14 +167,21 @@ pub async fn run_on(
         accept_copy(&*store).map_err(unreadable)?;
     }
     let fatal_switch = Fatal::default();
-    let node = build(&config, given, Arc::clone(&store), marker, &fatal_switch).await?;
+    // The others are asked while the rest is put together.
+    let (peers, mut recovery) = recover(&config, &given, &store, &marker, &fatal_switch)?;
+    let kept = (Arc::clone(&store), marker);
+    let node = build(&config, given, kept, peers, &fatal_switch).await?;
     let listeners = serve::bind(config.peer_listen, config.client_listen)
         .await
         .map_err(StartError::Configuration)?;
     let (ended, peers_ended) = (CancellationToken::new(), CancellationToken::new());
+    let _end = (ended.clone().drop_guard(), peers_ended.clone().drop_guard());
     let servers = serve::start(
         listeners,
-        node.peer_service(fatal_switch.clone(), peers_ended.clone()),
+        serve::PeerEndpoint {
+            service: node.peer_service(fatal_switch.clone(), peers_ended.clone()),
+            peers: Arc::clone(&node.peers),
+        },
         node.ledger.clone(),
         &config.limits,
         &fatal_switch,
@@ -163,9 +189,13 @@ pub async fn run_on(
         peers_ended.clone(),
     )
     .map_err(fatal)?;
-    node.raft.run();
+    node.spawn_health(servers.health, &fatal_switch, &ended);
+    if !recovery.run(&node.raft, &stop).await? {
+        return store.sync().map_err(fatal);
+    }
     begin_cluster(&*store, &node.raft, &node.genesis).await?;
-    node.spawn_tasks(&config, &fatal_switch, &ended, servers.health);
+    node.spawn_tasks(&config, &fatal_switch, &ended);
+    recovery.go_on(node.raft.clone(), ended.clone());
     tracing::info!(
         node_id = config.node_id,
         client = %config.client_listen,
@@ -175,11 +205,7 @@ pub async fn run_on(
     );
 
     tokio::select! {
-        message = fatal_switch.stopped() => {
-            ended.cancel();
-            peers_ended.cancel();
-            return Err(StartError::Fatal(message));
-        }
+        message = fatal_switch.stopped() => return Err(StartError::Fatal(message)),
         () = stop.cancelled() => {}
     }
     drain(&node, &ended).await;
@@ -223,6 +249,7 @@ pub(super) struct Node {
     pub(super) marker: Arc<Marker>,
     pub(super) queue: Arc<Queue>,
     pub(super) peers: Arc<Peers>,
+    pub(super) named: members::Named,
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) points: Arc<Points>,
     pub(super) boundaries: Arc<Boundaries>,
@@ -235,6 +262,7 @@ pub(super) struct Node {
     /// Why this node's clock is not to be used, if it is not.
     pub(super) clock_is_off: watch::Sender<Option<String>>,
     pub(super) not_ready: watch::Sender<Option<String>>,
+    pub(super) membership_waits: watch::Sender<Option<String>>,
     pub(super) tip: watch::Receiver<Tip>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) pace: Arc<Pace>,
@@ -249,8 +277,8 @@ pub(super) struct Node {
 async fn build(
     config: &Config,
     given: Given,
-    store: Arc<dyn Store>,
-    marker: Arc<Marker>,
+    (store, marker): (Arc<dyn Store>, Arc<Marker>),
+    (peers, named): Others,
     fatal_switch: &Fatal,
 ) -> Result<Node, StartError> {
     let Given {
@@ -260,8 +288,8 @@ async fn build(
         clock,
         entropy,
         accept_copy: _,
+        accept_data: _,
     } = given;
-    let node_key = Arc::new(node_key);
     let origin = genesis.origin.clone();
     let flusher = Flusher::start(Arc::clone(&store), fatal_switch.clone()).map_err(fatal)?;
     let machine = Arc::new(Machine::new());
@@ -278,12 +306,6 @@ async fn build(
     let points = Arc::new(Points::default());
     let boundaries = Arc::<Boundaries>::default();
     let suspicion = Arc::<Suspicion>::default();
-    let peers = Arc::new(Peers::new(
-        config.node_id,
-        genesis_digest(&genesis),
-        config.peer_addresses.clone().into_iter().collect(),
-        Arc::clone(&clock),
-    ));
     let applier = Applier::start(applier::Parts {
         store: Arc::clone(&store),
         machine: Arc::clone(&machine),
@@ -344,7 +366,9 @@ async fn build(
             store: Arc::clone(&store),
             notary: Arc::clone(&notary),
             signer: Arc::clone(&node_key) as Arc<dyn Signer + Send + Sync>,
-            name: cosigner_name(&origin, config.node_id, &node_key)?,
+            name: cosigning_key(&origin, config.node_id, &node_key)?
+                .name()
+                .to_owned(),
             marker: Arc::clone(&marker),
             flusher: flusher.clone(),
             tip: applier.tip(),
@@ -374,6 +398,7 @@ async fn build(
     let (not_ready, not_ready_receiver) = watch::channel(None);
     let may_lead = watch::Sender::new(true);
     let (clock_is_off, clock_is_off_receiver) = watch::channel(None);
+    let (membership_waits, membership_waits_receiver) = watch::channel(None);
     let pace = Arc::<Pace>::default();
     let ledger = Ledger(Arc::new(Parts {
         origin,
@@ -395,6 +420,7 @@ async fn build(
         clock: Arc::clone(&clock),
         not_ready: not_ready_receiver,
         clock_is_off: clock_is_off_receiver,
+        membership_waits: membership_waits_receiver,
         pace: Arc::clone(&pace),
         suspicion: Arc::clone(&suspicion),
     }));
@@ -408,6 +434,7 @@ async fn build(
         marker,
         queue,
         peers,
+        named,
         snapshots,
         points,
         boundaries,
@@ -420,6 +447,7 @@ async fn build(
         clock_is_off,
         pace,
         not_ready,
+        membership_waits,
         tip: applier.tip(),
         clock,
         entropy,
@@ -448,11 +476,81 @@ fn timings(config: &Config) -> Timings {
     }
 }
 
-fn cosigner_name(origin: &str, node_id: u64, key: &KeyFile) -> Result<String, StartError> {
+/// With which others check this node's cosignatures.
+fn cosigning_key(origin: &str, node_id: u64, key: &KeyFile) -> Result<VerifierKey, StartError> {
     let name = format!("{origin}/node-{node_id}");
     VerifierKey::new(&name, KeyType::CosignatureV1, *key.public())
-        .map(|key| key.name().to_owned())
         .map_err(|error| StartError::Configuration(error.to_string()))
+}
+
+/// The others, as this node knows them.
+fn peers(
+    config: &Config,
+    given: &Given,
+    store: &Arc<dyn Store>,
+    marker: &Marker,
+    fatal_switch: &Fatal,
+) -> Result<Others, StartError> {
+    let replicas = AppliedState::read(&**store).map_err(unreadable)?.members;
+    let named = members::named(config, &given.genesis.origin).map_err(StartError::Configuration)?;
+    let listed = members::listed(&**store, config.node_id, &replicas, &named);
+    let (footing, listed) = listed.map_err(unreadable)?;
+    let transport = PeerTransport::new(
+        Arc::clone(&given.node_key) as SharedSigner,
+        Arc::new(KeyDirectory::of(footing, &listed)),
+    )
+    .map_err(fatal)?;
+    let own = marker.read().store_id;
+    let memory = PeerMemory::open(Arc::clone(store), own, fatal_switch.clone());
+    let peers = Peers::new(
+        config.node_id,
+        genesis_digest(&given.genesis),
+        config.peer_addresses.clone().into_iter().collect(),
+        Arc::clone(&given.clock),
+        Arc::new(transport),
+        Arc::new(memory.map_err(unreadable)?),
+        Stage::Asking("this node starts".to_owned()),
+    );
+    Ok((Arc::new(peers), named))
+}
+
+/// The others, and those of them whom a node knows from a trust policy alone.
+type Others = (Arc<Peers>, members::Named);
+
+/// Begins to ask the others what this node has promised them.
+fn recover(
+    config: &Config,
+    given: &Given,
+    store: &Arc<dyn Store>,
+    marker: &Arc<Marker>,
+    fatal_switch: &Fatal,
+) -> Result<(Others, Recovery), StartError> {
+    let (peers, named) = peers(config, given, store, marker, fatal_switch)?;
+    let genesis = &given.genesis;
+    let tree_hash = TreeHash::parse(&genesis.tree_hash)
+        .map_err(|error| StartError::Configuration(error.to_string()))?;
+    let recovery = Recovery::begin(recovery::Parts {
+        store: Arc::clone(store),
+        marker: Arc::clone(marker),
+        peers: Arc::clone(&peers),
+        data_dir: config.data_dir.clone(),
+        first_nodes: first_nodes(genesis),
+        tree_hash,
+        own_key: cosigning_key(&genesis.origin, config.node_id, &given.node_key)?,
+        entropy: Arc::clone(&given.entropy),
+        fatal: fatal_switch.clone(),
+        accepted: given.accept_data,
+    });
+    Ok(((peers, named), recovery?))
+}
+
+/// The nodes of the genesis, and where they are.
+fn first_nodes(genesis: &v1::Genesis) -> BTreeMap<u64, Peer> {
+    let address = |card: &v1::NodeCard| Peer {
+        address: card.peer_address.clone(),
+    };
+    let cards = genesis.nodes.iter();
+    cards.map(|card| (card.node_id, address(card))).collect()
 }
 
 /// The one node that was told to begins the cluster, once.
@@ -469,15 +567,7 @@ async fn begin_cluster(
         return Ok(());
     }
     if !raft.is_initialized().await.map_err(fatal)? {
-        let members: BTreeMap<u64, Peer> = genesis
-            .nodes
-            .iter()
-            .map(|card| {
-                let address = card.peer_address.clone();
-                (card.node_id, Peer { address })
-            })
-            .collect();
-        raft.initialize(members).await.map_err(fatal)?;
+        raft.initialize(first_nodes(genesis)).await.map_err(fatal)?;
     }
     let mut batch = Batch::new();
     batch.delete(Table::Meta, meta::BOOTSTRAP);
@@ -507,6 +597,7 @@ impl Node {
                 pace: Arc::clone(&self.pace),
             },
             cosigner: Arc::clone(&self.cosigner),
+            ledger: self.ledger.clone(),
             compiler: Arc::clone(&self.compiler),
             fatal,
             ended,
@@ -525,13 +616,21 @@ impl Node {
         }
     }
 
-    fn spawn_tasks(
-        &self,
-        config: &Config,
-        fatal_switch: &Fatal,
-        ended: &CancellationToken,
-        health: serve::Health,
-    ) {
+    /// Says how the node is, from its first moment on.
+    fn spawn_health(&self, health: serve::Health, fatal_switch: &Fatal, ended: &CancellationToken) {
+        // It ends by itself once the node does, and says so to those who watch first.
+        let health = health.follow(
+            self.standing.clone(),
+            self.not_ready.subscribe(),
+            self.may_lead.subscribe(),
+            Arc::clone(&self.suspicion),
+            ended.clone(),
+        );
+        let who = "the task that says how the node is";
+        tokio::spawn(fatal_switch.supervised(who, ended.clone(), health));
+    }
+
+    fn spawn_tasks(&self, config: &Config, fatal_switch: &Fatal, ended: &CancellationToken) {
         let until = |who: &'static str,
                      task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             let running = ended.clone();
@@ -561,16 +660,6 @@ impl Node {
         };
         until("the proposer", Box::pin(proposer.run()));
         until("the cosigner", Box::pin(Arc::clone(&self.cosigner).run()));
-        // It ends by itself once the node does, and says so to those who watch first.
-        let health = health.follow(
-            self.standing.clone(),
-            self.not_ready.subscribe(),
-            self.may_lead.subscribe(),
-            Arc::clone(&self.suspicion),
-            ended.clone(),
-        );
-        let who = "the task that says how the node is";
-        tokio::spawn(fatal_switch.supervised(who, ended.clone(), health));
         let eraser = Eraser {
             store: Arc::clone(&self.store),
             raft: self.raft.clone(),
@@ -593,6 +682,10 @@ impl Node {
         });
         until("the attester", Box::pin(attester.run()));
         until("the timekeeper", Box::pin(Timekeeper::new(self).run()));
+        let (trust, named) = TrustFollower::new(self);
+        until("the follower of the trust policy", Box::pin(trust.run()));
+        let directory = DirectoryKeeper::new(self, config.node_id, named, fatal_switch.clone());
+        until("the keeper of the directory", Box::pin(directory.run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
         until("the keeper", Box::pin(keeper.run()));
     }
@@ -610,5 +703,6 @@ async fn drain(node: &Node, ended: &CancellationToken) {
         Err(_) => tracing::warn!("leadership could not be handed over in time"),
     }
     node.may_lead.send_replace(false);
+    node.peers.memory.save();
     ended.cancel();
 }

@@ -79,7 +79,7 @@ fn policy(
 }
 
 /// The node whose cosigner's name this is.
-fn node_id(origin: &str, name: &str) -> Option<u64> {
+pub(super) fn node_id(origin: &str, name: &str) -> Option<u64> {
     let node = name.strip_prefix(origin)?.strip_prefix("/node-")?;
     node.parse().ok()
 }

@@ -1,13 +1,11 @@
 //! Reading what peers ask: who asks, and Raft's requests from the wire, refused if they are no such thing.
 
-use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1 as wire;
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
-use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
+use super::authorization::Caller;
 use crate::raft::bounds::{is_near, is_of_term};
-use crate::raft::peers::{Peers, keys};
 use crate::raft::types::{self, Types, Vote};
 
 /// A request that makes no sense.
@@ -75,34 +73,9 @@ pub(super) fn leader_vote(
     Ok(vote)
 }
 
-/// What clients are told here.
-pub(crate) const NOT_FOR_CLIENTS: &str =
-    "this is the port for other nodes; clients use the client address of this node";
-
-/// The sender, if the call is meant for this node and this ledger.
-pub(super) fn sender(peers: &Peers, metadata: &MetadataMap) -> Result<u64, Status> {
-    let number = |key: &str| -> Option<u64> { metadata.get(key)?.to_str().ok()?.parse().ok() };
-    let genesis = metadata
-        .get_bin(keys::GENESIS)
-        .and_then(|value| value.to_bytes().ok())
-        .ok_or_else(|| Status::failed_precondition(NOT_FOR_CLIENTS))?;
-    if genesis.as_ref() != peers.genesis.as_bytes() {
-        return Err(Status::failed_precondition(
-            "the sender belongs to another ledger: its genesis digest is not this node's",
-        ));
-    }
-    if number(keys::VERSION) != Some(u64::from(CLUSTER_VERSION)) {
-        return Err(Status::failed_precondition(format!(
-            "this node speaks cluster version {CLUSTER_VERSION} and the sender another"
-        )));
-    }
-    if number(keys::TO) != Some(peers.node_id) {
-        return Err(Status::failed_precondition(format!(
-            "this is node {}; the sender means another, check the addresses of the nodes",
-            peers.node_id
-        )));
-    }
-    number(keys::FROM)
-        .filter(|from| *from != peers.node_id)
-        .ok_or_else(|| Status::failed_precondition("the sender does not say who it is"))
+/// The caller, which has been authorized before the handler runs.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<u64, Status> {
+    let caller = request.extensions().get::<Caller>();
+    let Caller(caller) = *caller.ok_or_else(|| Status::unauthenticated("nobody has called"))?;
+    Ok(caller)
 }

@@ -41,10 +41,8 @@ pub(super) fn has_kept(
     result: &Result<StreamAppendResult<Types>, RPCError<Types>>,
 ) -> Result<(), RPCError<Types>> {
     match result {
-        Ok(Ok(Some(last))) => peers.acknowledged.note(to, term, last.index()),
-        Ok(Err(StreamAppendError::Conflict(id)))
-            if peers.acknowledged.is_lost(to, term, id.index()) =>
-        {
+        Ok(Ok(Some(last))) => peers.memory.note_acknowledged(to, term, last),
+        Ok(Err(StreamAppendError::Conflict(id))) if peers.memory.is_lost(to, term, id.index()) => {
             return Err(unreachable("the peer has lost what it had acknowledged"));
         }
         Ok(_) | Err(_) => {}

@@ -24,6 +24,9 @@ use crate::storage::Store;
 use crate::storage::marker::Marker;
 use crate::storage::memory::MemoryStore;
 use crate::storage::rocks::RocksStore;
+use crate::storage::store_id::StoreId;
+
+const STORE: StoreId = StoreId::from_bytes([1; 16]);
 
 /// Makes the store of a node as `init` leaves it.
 struct Fresh {
@@ -45,7 +48,7 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
         let dir = tempfile::tempdir().unwrap();
         let store = self.store(&dir);
         let genesis = genesis();
-        create_state(&*store, &genesis, 1, false).unwrap();
+        create_state(&*store, &genesis, 1, STORE, false).unwrap();
         let fatal = Fatal::default();
         let machine = Arc::new(Machine::new());
         let preparer = Preparer::start(
@@ -69,7 +72,8 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
             fatal: fatal.clone(),
         })
         .unwrap();
-        let marker = Arc::new(Marker::create(dir.path(), 1, genesis_digest(&genesis)).unwrap());
+        let marker =
+            Arc::new(Marker::create(dir.path(), 1, genesis_digest(&genesis), STORE).unwrap());
         let snapshots = dir.path().join("snapshots");
         let snapshots = Snapshots::open(&snapshots, Arc::clone(&store), marker).unwrap();
         let snapshots = Arc::new(snapshots);

@@ -17,6 +17,11 @@ use super::types::invalid;
 const PREFIX: &str = "incoming-";
 /// Most files in a snapshot.
 const MAX_FILES: usize = 100_000;
+/// Most bytes of a snapshot, 4 TiB: what a thousand decisions a second take in more than a month, and more than one disk of most
+/// machines has.
+const MAX_LEN: u64 = 4 << 40;
+/// Bytes of the disk that a snapshot leaves free: what the store itself writes while a snapshot is received.
+const LEFT_FREE: u64 = 256 << 20;
 /// The longest name of a file in a snapshot, in bytes.
 const MAX_FILE_NAME: usize = 64;
 
@@ -64,6 +69,8 @@ impl Incoming {
         if !is_acceptable(manifest) {
             return Err(invalid("a manifest with impossible files"));
         }
+        let len = total_len(manifest).filter(|len| *len <= MAX_LEN);
+        let len = len.ok_or_else(|| invalid("a snapshot that is longer than any may be"))?;
         let path = dir.join(format!("{PREFIX}{}", hex::encode(name)));
         for item in fs::read_dir(dir)? {
             let other = item?.path();
@@ -73,15 +80,31 @@ impl Incoming {
             }
         }
         fs::create_dir_all(&path)?;
-        // No part is ever sent of an empty file, such as the write-ahead log of a store that has just been flushed.
-        for file in manifest.files.iter().filter(|file| file.size == 0) {
-            File::create(path.join(&file.name))?;
-        }
-        Ok(Self {
+        let incoming = Self {
             path,
             manifest: manifest.clone(),
             name,
-        })
+        };
+        incoming.has_room(len)?;
+        // No part is ever sent of an empty file, such as the write-ahead log of a store that has just been flushed.
+        for file in manifest.files.iter().filter(|file| file.size == 0) {
+            File::create(incoming.path.join(&file.name))?;
+        }
+        Ok(incoming)
+    }
+
+    /// An error if the disk has no room for what is missing. This node goes on: it is told again and again until there is.
+    fn has_room(&self, len: u64) -> io::Result<()> {
+        let here = self.have()?.into_iter().fold(0, u64::saturating_add);
+        let missing = len.saturating_sub(here);
+        let disk = rustix::fs::statvfs(&self.path)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if missing.saturating_add(LEFT_FREE) <= free {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "a snapshot of {len} bytes is not received: it needs {missing} more, and {LEFT_FREE} are to stay free of the {free} that the disk has; make room"
+        )))
     }
 
     /// The name of the snapshot.
@@ -193,6 +216,12 @@ fn is_acceptable(manifest: &wire::SnapshotManifest) -> bool {
             .all(|file| plain(&file.name) && names.insert(&file.name))
 }
 
+/// The length of all files together.
+fn total_len(manifest: &wire::SnapshotManifest) -> Option<u64> {
+    let mut files = manifest.files.iter();
+    files.try_fold(0_u64, |len, file| len.checked_add(file.size))
+}
+
 /// The length and the BLAKE3 digest of a file.
 pub(super) fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
     let mut hasher = blake3::Hasher::new();
@@ -203,6 +232,37 @@ pub(super) fn digest_file(path: &Path) -> io::Result<(u64, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn manifest_of(sizes: &[u64]) -> wire::SnapshotManifest {
+        let files = (0_u32..)
+            .zip(sizes)
+            .map(|(number, size)| wire::SnapshotFile {
+                name: format!("{number}.sst"),
+                size: *size,
+                digest: vec![0; 32],
+            });
+        wire::SnapshotManifest {
+            files: files.collect(),
+            ..wire::SnapshotManifest::default()
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_the_disk_has_no_room_for_is_refused_before_a_byte_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |sizes: &[u64]| Incoming::open(folder.path(), &manifest_of(sizes), [7; 32]);
+        let half = MAX_LEN / 2;
+        for (sizes, says) in [
+            (&[half, half + 1][..], "longer than any"),
+            (&[u64::MAX, 1], "longer than any"),
+            (&[half, half], "make room"),
+        ] {
+            let refused = open(sizes).unwrap_err();
+            assert!(refused.to_string().contains(says), "{refused}");
+            assert!(!is_of_disk(&refused), "the node goes on");
+        }
+        assert!(open(&[1, 2]).is_ok());
+    }
 
     #[test]
     fn a_copy_goes_only_if_the_disk_failed_under_it() {

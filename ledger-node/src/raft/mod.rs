@@ -1,8 +1,8 @@
 //! Raft: openraft's traits over our store, wire and machine.
 
-pub mod acknowledged;
 mod answers;
 pub mod bounds;
+pub mod checked_channel;
 pub mod clocks;
 #[cfg(test)]
 mod conformance;
@@ -14,6 +14,8 @@ pub mod log;
 pub mod machine;
 pub mod network;
 mod own;
+pub mod participation;
+pub mod peer_memory;
 pub mod peers;
 mod received;
 pub mod refusals;

@@ -116,6 +116,9 @@ impl Connection {
         let vote = answer
             .vote
             .ok_or_else(|| network_error("an answer without a vote"))?;
+        if answer.granted && !rehearsal {
+            self.peers.memory.note_granted(self.to, &rpc.vote);
+        }
         Ok(VoteResponse {
             vote: near(&vote, rpc.vote.leader_id.term).map_err(|status| rpc_error(&status))?,
             vote_granted: answer.granted,

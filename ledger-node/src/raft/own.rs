@@ -1,5 +1,5 @@
-//! What a node keeps of its own when a snapshot replaces its store: who it is, its vote, what is on its disk and is to be
-//! erased, and the end of its log if it goes on where the snapshot ends.
+//! What a node keeps of its own when a snapshot replaces its store: who it is, its vote, what it remembers of the others, what is
+//! on its disk and is to be erased, and the end of its log if it goes on where the snapshot ends.
 
 use std::io;
 use std::ops::Bound;
@@ -9,7 +9,7 @@ use prost::Message;
 use super::log::decode_entry;
 use super::types::{self, LogId};
 use crate::storage::meta::{self, log_key};
-use crate::storage::{Batch, Direction, Read, Table};
+use crate::storage::{Batch, Direction, Read, Table, prefix_end, scan};
 
 /// What is written over a copy before it becomes this node's store.
 ///
@@ -18,13 +18,27 @@ use crate::storage::{Batch, Direction, Read, Table};
 pub(super) fn own(old: &dyn Read, last: &LogId, tree_size: u64) -> io::Result<Batch> {
     let mut batch = Batch::new();
     batch.put(Table::Meta, meta::COPIED, tree_size.to_be_bytes());
-    for key in [meta::FORMAT, meta::NODE, meta::GENESIS, meta::VOTE] {
+    for key in [
+        meta::FORMAT,
+        meta::NODE,
+        meta::GENESIS,
+        meta::STORE,
+        meta::VOTE,
+    ] {
         match old.get(Table::Meta, key)? {
             Some(value) => batch.put(Table::Meta, key, value),
             None => batch.delete(Table::Meta, key),
         }
     }
     batch.delete(Table::Meta, meta::BOOTSTRAP);
+    // What others have promised to the sender, they have not promised to this node.
+    if let Some(end) = prefix_end(meta::PEER) {
+        batch.delete_range(Table::Meta, meta::PEER, end);
+    }
+    let direction = Direction::Ascending;
+    for (key, value) in scan(old, Table::Meta, meta::PEER, None, direction, usize::MAX)? {
+        batch.put(Table::Meta, key, value);
+    }
     // What the sender had not erased yet came along; what this node had not is on this disk until its old store is gone.
     for (key, value) in meta::erasing(old)? {
         batch.put(Table::Meta, key, value);

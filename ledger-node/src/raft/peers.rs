@@ -1,5 +1,5 @@
 //! Connections to peers, cached: one for the log, one for votes and heartbeats, one for snapshots, one for the rest, so that a
-//! snapshot on its way cannot hold up a heartbeat.
+//! snapshot on its way cannot hold up a heartbeat. Each is made to one node, and only to whoever holds that node's key.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,19 +10,24 @@ use std::time::{Duration, Instant};
 use ledger_core::hash::Hash;
 use ledger_core::machine::CLUSTER_VERSION;
 use ledger_proto::peer::v1::peer_service_client::PeerServiceClient;
+use ledger_proto::v1;
 use tonic::Request;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
-use super::acknowledged::Acknowledged;
+use super::checked_channel::CheckedChannel;
 use super::clocks::Clocks;
 use super::leaders::Leaders;
+use super::participation::{Participation, Stage};
+use super::peer_memory::PeerMemory;
 use super::refusals::Refusals;
 use super::transfer::KnownTransfer;
 use crate::clock::Clock;
 use crate::limits::MAX_PEER_MESSAGE;
+use crate::storage::store_id::StoreId;
+use crate::transport::{Connector, PeerTransport};
 
-/// How long a connection may take to be made.
+/// How long a connection, its handshake included, may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Metadata keys of every peer call.
@@ -35,6 +40,22 @@ pub mod keys {
     pub const TO: &str = "countersign-to";
     /// The version of the wire.
     pub const VERSION: &str = "countersign-cluster-version";
+    /// The store of whoever speaks, in requests and in answers.
+    pub const STORE: &str = "countersign-store-id-bin";
+    /// The store with which the speaker has met the other side, in requests and in answers.
+    pub const KNOWN_STORE: &str = "countersign-known-store-id-bin";
+}
+
+/// The store id under a key; none if it is missing or is no such id.
+#[must_use]
+pub fn store_id(metadata: &MetadataMap, key: &'static str) -> Option<StoreId> {
+    let bytes = metadata.get_bin(key)?.to_bytes().ok()?;
+    StoreId::from_slice(&bytes)
+}
+
+/// Sets the store id under a key.
+pub fn set_store_id(metadata: &mut MetadataMap, key: &'static str, id: &StoreId) {
+    metadata.insert_bin(key, MetadataValue::from_bytes(id.as_bytes()));
 }
 
 /// What a connection is for.
@@ -51,7 +72,7 @@ pub enum Purpose {
 }
 
 /// A client of a peer.
-pub type PeerClient = PeerServiceClient<Channel>;
+pub type PeerClient = PeerServiceClient<CheckedChannel>;
 
 /// Connections to peers.
 pub struct Peers {
@@ -63,8 +84,10 @@ pub struct Peers {
     pub overrides: HashMap<u64, String>,
     /// What peers' clocks say.
     pub clocks: Clocks,
-    /// What peers have acknowledged to this node while it led.
-    pub acknowledged: Acknowledged,
+    /// What is remembered of peers.
+    pub memory: Arc<PeerMemory>,
+    /// How far this node may take part.
+    pub participation: Participation,
     /// Who has led in which term.
     pub leaders: Arc<Leaders>,
     /// What peers have refused while this node led.
@@ -73,7 +96,9 @@ pub struct Peers {
     pub transfer: KnownTransfer,
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
-    channels: Mutex<HashMap<(String, Purpose), Channel>>,
+    /// How connections are made and accepted.
+    pub transport: Arc<PeerTransport>,
+    channels: Mutex<HashMap<(u64, String, Purpose), Channel>>,
     /// When a leader with a quorum has written to this node last.
     led_at: Mutex<Option<Instant>>,
     /// This node leads, and hears of a quorum.
@@ -96,17 +121,22 @@ impl Peers {
         genesis: Hash,
         overrides: HashMap<u64, String>,
         clock: Arc<dyn Clock>,
+        transport: Arc<PeerTransport>,
+        memory: Arc<PeerMemory>,
+        stage: Stage,
     ) -> Self {
         Self {
             node_id,
             genesis,
             overrides,
             clocks: Clocks::default(),
-            acknowledged: Acknowledged::default(),
+            memory,
+            participation: Participation::new(stage),
             leaders: Arc::default(),
             refusals: Refusals::default(),
             transfer: KnownTransfer::default(),
             clock,
+            transport,
             channels: Mutex::default(),
             led_at: Mutex::default(),
             has_quorum: AtomicBool::new(false),
@@ -143,27 +173,57 @@ impl Peers {
     /// The address is not one.
     pub fn client(&self, to: u64, address: &str, purpose: Purpose) -> io::Result<PeerClient> {
         let address = self.overrides.get(&to).map_or(address, String::as_str);
-        let key = (address.to_owned(), purpose);
+        let key = (to, address.to_owned(), purpose);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(&key) {
             Some(channel) => channel.clone(),
             None => {
+                let directory = self.transport.directory();
+                channels.retain(|(node_id, ..), _| directory.by_id(*node_id).is_some());
+                let connector = Connector {
+                    transport: Arc::clone(&self.transport),
+                    node_id: to,
+                    unlisted_key: None,
+                    address: address.to_owned(),
+                    patience: CONNECT_TIMEOUT,
+                };
                 let channel = Endpoint::from_shared(format!("http://{address}"))
                     .map_err(io::Error::other)?
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .tcp_nodelay(true)
                     .http2_keep_alive_interval(Duration::from_secs(5))
                     .keep_alive_timeout(Duration::from_secs(5))
                     .initial_stream_window_size(8 << 20)
                     .initial_connection_window_size(16 << 20)
-                    .connect_lazy();
+                    .connect_with_connector_lazy(connector);
                 channels.insert(key, channel.clone());
                 channel
             }
         };
+        let channel = CheckedChannel::new(channel, Arc::clone(&self.memory), to);
         Ok(PeerServiceClient::new(channel)
             .max_decoding_message_size(MAX_PEER_MESSAGE)
             .max_encoding_message_size(MAX_PEER_MESSAGE))
+    }
+
+    /// A client of a node that the ledger does not have yet, on a connection of its own to where its card says, and only to
+    /// whoever holds the card's key. Nothing is remembered of its store: that is for when it has joined.
+    ///
+    /// # Errors
+    /// The address or the key is none.
+    pub fn newcomer(&self, card: &v1::NodeCard) -> io::Result<PeerServiceClient<Channel>> {
+        let address = self.overrides.get(&card.node_id);
+        let address = address.unwrap_or(&card.peer_address);
+        let key = card.public_key.as_slice().try_into();
+        let connector = Connector {
+            transport: Arc::clone(&self.transport),
+            node_id: card.node_id,
+            unlisted_key: Some(key.map_err(io::Error::other)?),
+            address: address.clone(),
+            patience: CONNECT_TIMEOUT,
+        };
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(io::Error::other)?
+            .connect_with_connector_lazy(connector);
+        Ok(PeerServiceClient::new(channel))
     }
 
     /// A request with the metadata that the peer asks for.
@@ -177,6 +237,10 @@ impl Peers {
         metadata.insert(keys::FROM, MetadataValue::from(self.node_id));
         metadata.insert(keys::TO, MetadataValue::from(to));
         metadata.insert(keys::VERSION, MetadataValue::from(CLUSTER_VERSION));
+        set_store_id(metadata, keys::STORE, &self.memory.own());
+        if let Some(known) = self.memory.store_of(to) {
+            set_store_id(metadata, keys::KNOWN_STORE, &known);
+        }
         request
     }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ledger_proto::peer::v1 as wire;
 
@@ -18,12 +18,16 @@ use super::received;
 use super::snapshot_dir::{MANIFEST, SnapshotDir, digest_files, is_no_snapshot, snapshot_name};
 use super::types::{self, SnapshotMeta, invalid};
 use crate::apply::Applier;
+use crate::seldom::Seldom;
 use crate::storage::Store;
 use crate::storage::folders::copy_linked;
 use crate::storage::marker::Marker;
 
 /// How the names of complete snapshots begin; an index and a number follow, so that they sort by age.
 const PREFIX: &str = "snap-";
+
+/// Between two lines on copies that are not received: their leader offers them again and again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The snapshots of a node.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Snapshots {
     marker: Arc<Marker>,
     /// The last copy that was refused for what it holds, and why: it is not sent again.
     refused: Mutex<Option<([u8; 32], String)>>,
+    /// When an offered copy was last said not to be received.
+    not_received: Seldom,
     current: Mutex<Option<Arc<SnapshotDir>>>,
     /// How many folders have been named. The same snapshot can come twice, and each copy has a folder of its own, which goes with it.
     named: AtomicU64,
@@ -82,6 +88,7 @@ impl Snapshots {
             store,
             marker,
             refused: Mutex::default(),
+            not_received: Seldom::new(SAY_AGAIN),
             current: Mutex::new(current.map(Arc::new)),
             named: AtomicU64::new(named),
             begun: AtomicU64::new(0),
@@ -203,7 +210,12 @@ impl Snapshots {
         if let Some((_, why)) = self.refused().as_ref().filter(|(known, _)| *known == name) {
             return Err(invalid(why.clone()));
         }
-        Incoming::open(&self.dir, manifest, name)
+        let incoming = Incoming::open(&self.dir, manifest, name);
+        incoming.inspect_err(|error| {
+            if self.not_received.may_say() {
+                tracing::error!(%error, "a snapshot that the leader offers is not received");
+            }
+        })
     }
 
     /// Checks a received copy against its manifest and makes it a snapshot of this node.
@@ -241,7 +253,7 @@ impl Snapshots {
             // Unless it is this node that can no longer read what came, or has removed it, it came like this.
             incoming.make_durable()?;
             let why = format!(
-                "a snapshot is refused: {error}. Run fsck on the node that sent it, and replace it if it is damaged"
+                "a snapshot is refused: {error}. Keep this node's disk: the others may have lost what it holds. Run fsck on the node that sent it, and compare its newest checkpoint with those that clients and evidence remember"
             );
             tracing::error!("{why}");
             fs::remove_dir_all(incoming.path())?;

@@ -22,6 +22,8 @@ use std::sync::{Mutex, PoisonError};
 use ledger_core::hash::Hash;
 use thiserror::Error;
 
+use super::store_id::StoreId;
+use crate::fatal::FIND_OUT;
 pub use behind::{Behind, Recovered, RecoveredTree, behind};
 use record::grows;
 pub use record::{MarkedLogId, MarkedTree, MarkedVote, MarkerRecord};
@@ -39,7 +41,7 @@ pub enum MarkerError {
     Exists,
     /// There is none.
     #[error(
-        "there is no marker in {0}: if this node has ever run, do not start it on this data and do not make it again under its id, but replace it; if `ledger-node init` was interrupted, remove the directory and run it again"
+        "there is no marker in {0}: if this node has ever run, do not start it on this data and do not make it again under its id; look for the disk that it ran on and start it on that one, else let it join under a new node id with a new key. If `ledger-node init` was interrupted, remove the directory and run it again"
     )]
     Missing(String),
     /// Another process has it.
@@ -54,7 +56,9 @@ pub enum MarkerError {
     #[error("the marker has layout {0}, which this program does not know; run a later version")]
     Version(u32),
     /// An update would take something back.
-    #[error("the marker would go back: {0}")]
+    #[error(
+        "the marker would go back: {0}. Either this node's data are an older copy, or the other nodes have lost what this one holds: {FIND_OUT}"
+    )]
     Back(&'static str),
     /// An update failed earlier, and what is on disk is not known.
     #[error("an earlier write of the marker failed")]
@@ -81,8 +85,11 @@ impl From<MarkerError> for io::Error {
 }
 
 /// What to do with a node that has forgotten something.
-const REJOIN: &str = "do not start it on this data: make a key for a new node id with `ledger-node key new`, let an admin \
-                      replace this node by that card, and `ledger-node init` an empty data directory without --first";
+const REJOIN: &str = "the data are an older copy, or the disk has lost writes: do not start it on this data, and keep it until \
+                      it is known that no other node has lost anything (compare their newest checkpoints with those that \
+                      clients and evidence remember). If a newer disk of this node exists, start it on that one; else make a \
+                      key for a new node id with `ledger-node key new`, let an admin replace this node by that card, and \
+                      `ledger-node init` an empty data directory without --first";
 
 /// The marker of a running node. Holds the file, and a lock on it, until dropped.
 #[derive(Debug)]
@@ -103,10 +110,17 @@ impl Marker {
     ///
     /// # Errors
     /// [`MarkerError::Exists`], or the file cannot be written.
-    pub fn create(dir: &Path, node_id: u64, genesis_digest: Hash) -> Result<Self, MarkerError> {
+    pub fn create(
+        dir: &Path,
+        node_id: u64,
+        genesis_digest: Hash,
+        store_id: StoreId,
+    ) -> Result<Self, MarkerError> {
         let record = MarkerRecord {
             node_id,
             genesis_digest,
+            store_id,
+            instance: None,
             vote: None,
             committed: None,
             cosigned: None,

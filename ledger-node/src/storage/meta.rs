@@ -10,6 +10,10 @@ pub const FORMAT: &[u8] = b"format";
 pub const NODE: &[u8] = b"node";
 /// 32 bytes: the digest of the genesis.
 pub const GENESIS: &[u8] = b"genesis";
+/// 16 bytes: the id of this store.
+pub const STORE: &[u8] = b"store";
+/// Before a u64 node id: a `PeerRecord`, what this node remembers of that node.
+pub const PEER: &[u8] = b"peer/";
 /// Present until the cluster has begun, on the one node that begins it.
 pub const BOOTSTRAP: &[u8] = b"bootstrap";
 /// A `Vote`.
@@ -44,6 +48,12 @@ pub const fn log_key(index: u64) -> [u8; 8] {
 #[must_use]
 pub fn checkpoint_key(size: u64) -> Vec<u8> {
     [CHECKPOINT, &size.to_be_bytes()].concat()
+}
+
+/// The key of what is remembered of a node.
+#[must_use]
+pub fn peer_key(node_id: u64) -> Vec<u8> {
+    [PEER, &node_id.to_be_bytes()].concat()
 }
 
 /// The key of the checkpoint of a trust step.

@@ -5,10 +5,12 @@
 //! after the next [`Store::sync`]. Because all tables share one log, what was written earlier is durable no later.
 
 pub mod folders;
+pub mod instance;
 pub mod marker;
 pub mod memory;
 pub mod meta;
 pub mod rocks;
+pub mod store_id;
 #[cfg(test)]
 mod tests;
 pub mod view;

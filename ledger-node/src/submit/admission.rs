@@ -13,11 +13,12 @@ use ledger_core::state::StateError;
 use ledger_proto::v1::{self, ErrorReason, command::Body};
 use prost::Message;
 
-use super::membership::may_change;
+use super::membership::{may_change, newcomers_must_answer};
 use crate::apply::prepare::{CallKey, Preparer, call_key};
 use crate::apply::receipts::Submitted;
 use crate::clock::Clock;
 use crate::failure::{Answer, Failure};
+use crate::raft::standing::Leading;
 use crate::reads::Reads;
 use crate::storage::Store;
 use crate::storage::view::StoreState;
@@ -84,6 +85,12 @@ impl Admission {
                 let command = *command;
                 if let Body::UpdateMembership(ask) = &command.body {
                     may_change(&*self.store, ask)?;
+                    // A new node knows the nodes of the genesis; whom the leader cannot reach it could not lead.
+                    let leads = self.reads.standing.borrow().leading == Leading::This;
+                    if leads {
+                        let (store, peers) = (&*self.store, &*self.reads.peers);
+                        newcomers_must_answer(store, peers, &command.author, ask).await?;
+                    }
                 }
                 let key = call_key(submission);
                 self.preparer.remember(key, checks);

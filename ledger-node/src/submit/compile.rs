@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ledger_core::hash::TreeSize;
-use ledger_core::machine::Machine;
+use ledger_core::limits::MAX_SUBMISSION_LEN;
+use ledger_core::machine::{Machine, Precheck, Refusal, precheck};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, ErrorReason};
+use prost::Message as _;
 use tokio::sync::Semaphore;
 
 use crate::apply::prepare::needs_bundle;
@@ -72,6 +74,35 @@ impl Compiler {
             machine.prepare(&StoreState(&*store), &[&submission])
         });
         Ok(compiled.await.map_err(io::Error::other)??)
+    }
+
+    /// The same for another node, whose word is not taken: only a command that this node would admit as well is compiled. Compiling
+    /// takes a processor and a place among the compiled bundles, which strangers' bundles must not have.
+    ///
+    /// # Errors
+    /// The store cannot be read. The inner error is why the command is refused.
+    pub async fn compile_for_peer(
+        &self,
+        submission: &v1::Submission,
+        size: TreeSize,
+    ) -> io::Result<Result<bool, Refusal>> {
+        let deadline = Instant::now() + CATCH_UP;
+        if self.reads.at_least(size, deadline).await.is_err() {
+            return Ok(Ok(false));
+        }
+        if submission.encoded_len() > MAX_SUBMISSION_LEN {
+            return Ok(Err(Refusal::Undecodable));
+        }
+        let now_us = self.reads.peers.now_us();
+        let found = tokio::task::block_in_place(|| {
+            precheck(&StoreState(&*self.reads.store), now_us, submission)
+        });
+        match found? {
+            Precheck::Refused(refusal) => Ok(Err(refusal)),
+            Precheck::Admissible { .. } | Precheck::Known { .. } => {
+                self.compile(submission, size).await.map(Ok)
+            }
+        }
     }
 
     /// Returns once a quorum has compiled what the command needs, and whoever else could soon.

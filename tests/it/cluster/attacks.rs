@@ -2,19 +2,17 @@
 //! log that they could have known to be wrong, and say who has sent it.
 
 use countersign_tests::cluster::load::question;
+use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker};
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::{Cluster, Options};
 use ledger_core::batch::BatchBuilder;
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::signed_note::Note;
 use ledger_node::clock::{Clock as _, SystemClock};
-use ledger_node::raft::peers::{PeerClient, Peers, Purpose};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::append_response::Result as Answer;
 use ledger_proto::v1;
 use prost::Message as _;
-
-use super::peers::node_as;
 
 const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -22,7 +20,7 @@ const DAY: u64 = 86_400 * SECOND;
 /// A member that says what it likes, beside the honest process with the same key.
 struct Liar<'c> {
     cluster: &'c Cluster,
-    peers: Peers,
+    peers: PeerSpeaker,
     node: u64,
 }
 
@@ -30,7 +28,7 @@ impl<'c> Liar<'c> {
     /// A follower's key is the one that was stolen.
     async fn among(cluster: &'c Cluster) -> Self {
         let node = cluster.follower().await;
-        let peers = node_as(cluster, node);
+        let peers = PeerSpeaker::of(cluster, node);
         Self {
             cluster,
             peers,
@@ -47,9 +45,7 @@ impl<'c> Liar<'c> {
     }
 
     fn client(&self, to: u64) -> PeerClient {
-        let address = self.cluster.file(to).peer.to_string();
-        let client = self.peers.client(to, &address, Purpose::Other);
-        client.expect("an address")
+        self.peers.client(to)
     }
 
     fn vote(&self, term: u64, committed: bool) -> Option<wire::Vote> {

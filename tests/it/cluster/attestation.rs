@@ -173,7 +173,10 @@ async fn a_copy_cosigns_only_once_most_others_have_the_same_state() {
     })
     .await;
     join(&mut cluster, 2).await;
+    join(&mut cluster, 3).await;
     cluster.change_members(&[1, 2, 3]).await;
+    // Before it has the copy, which is a mebibyte, and long before it could attest it.
+    cluster.kill(3);
     let waits = async |cluster: &Cluster| {
         let status = cluster.status(2).await?;
         let why = &status.not_cosigning_reason;
@@ -186,7 +189,7 @@ async fn a_copy_cosigns_only_once_most_others_have_the_same_state() {
     let waiting = until(what, RECOVERY, async || waits(&cluster).await).await;
     assert_eq!(waiting.cosigned_tree_size, 0, "{waiting:?}");
 
-    join(&mut cluster, 3).await;
+    cluster.restart(3);
     for node in [2, 3] {
         until(&format!("node {node} cosigns"), RECOVERY, async || {
             let status = cluster.status(node).await?;

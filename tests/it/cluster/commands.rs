@@ -24,7 +24,7 @@ pub(super) async fn one_agent_of_one_node() -> (Cluster, Cli, Actor) {
     .await
 }
 
-async fn one_agent_of(options: Options) -> (Cluster, Cli, Actor) {
+pub(super) async fn one_agent_of(options: Options) -> (Cluster, Cli, Actor) {
     let (cluster, actors) = Cluster::with_actors(options, 1).await;
     let cli = Cli::of_admin(&cluster);
     let actor = actors.into_iter().next().expect("an actor");
@@ -306,7 +306,8 @@ async fn a_cluster_that_was_put_back_from_an_old_copy_is_refused() {
         let data = cluster.file(*node).data();
         std::fs::remove_dir_all(&data).expect("removed");
         std::fs::rename(data.with_extension("old"), &data).expect("moved");
-        cluster.restart(*node);
+        // All of them at once, on an operator's word: only clients can tell.
+        cluster.restart_with(*node, &["--accept-data"]);
     }
     cluster.leader().await;
     fails(

@@ -21,6 +21,7 @@ use ledger_node::keyfile::KeyFile;
 use ledger_node::node::start::{Given, StartError, run_on};
 use ledger_node::storage::marker::{Marker, MarkerError};
 use ledger_node::storage::memory::{MemoryStore, Operation, Script};
+use ledger_node::storage::store_id::StoreId;
 use ledger_node::storage::{Direction, Read, Store, Table};
 use ledger_node::{fsck, genesis_file};
 use ledger_proto::v1;
@@ -151,11 +152,12 @@ impl Inside {
         let config = Config::load(&files.config(), &Overrides::default()).expect("a configuration");
         let given = Given {
             genesis: genesis.clone(),
-            node_key: KeyFile::open(&config.node_key).expect("a key"),
+            node_key: Arc::new(KeyFile::open(&config.node_key).expect("a key")),
             log_key: KeyFile::open(&config.log_key).expect("a key"),
             clock,
             entropy: Arc::new(SystemEntropy),
             accept_copy: false,
+            accept_data: false,
         };
         let (stop, killed) = (CancellationToken::new(), CancellationToken::new());
         let (store, disk) = (Arc::new(store), Arc::new(Disk::default()));
@@ -248,11 +250,12 @@ impl World {
         };
         for id in 1..=3 {
             let store = MemoryStore::new();
-            create_state(&store, &world.genesis, id, id == 1).expect("a state");
+            let store_id = StoreId::from_bytes([u8::try_from(id).expect("small"); 16]);
+            create_state(&store, &world.genesis, id, store_id, id == 1).expect("a state");
             let data = world.cluster.file(id).data();
             std::fs::create_dir_all(&data).expect("a folder");
             let digest = genesis_digest(&world.genesis);
-            drop(Marker::create(&data, id, digest).expect("a marker"));
+            drop(Marker::create(&data, id, digest, store_id).expect("a marker"));
             world.run(id, store);
         }
         world.cluster.leader().await;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use countersign_tests::cluster::client::{Failed, Line};
 use countersign_tests::cluster::load::{Load, ask, question};
+use countersign_tests::cluster::peer::PeerSpeaker;
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON, admin};
 use countersign_tests::kit::bundle;
@@ -17,7 +18,7 @@ use ledger_proto::v1::{self, authorize_batch_item::Result as Item, consistency::
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
-use super::peers::{TO, node_2, one_node, to_node};
+use super::peers::TO;
 
 const BATCH: &str = "/countersign.v1.AuthorizationService/AuthorizeBatch";
 const FOLLOW: &str = "/countersign.v1.LedgerService/Follow";
@@ -248,9 +249,10 @@ async fn many_calls_with_one_command_wait_together_up_to_a_limit_and_get_one_ent
 /// A command that no batch has room for would hold up everybody behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
-    let (cluster, actors) = one_node().await;
-    let peers = node_2(&cluster);
-    let mut client = to_node(&cluster, &peers);
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    let peers = PeerSpeaker::of(&cluster, if leader == TO { 2 } else { TO });
+    let mut client = peers.client(leader);
     let good = cluster.signing.command(question(&actors[0], 0));
     let mut long = cluster.signing.command(question(&actors[0], 1));
     long.compartments.push(v1::Compartment {
@@ -265,7 +267,7 @@ async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
         kind: v1::CompartmentKind::Output.into(),
         ..v1::Compartment::default()
     });
-    let to_client = ask(cluster.line(TO), &more).await.expect_err("refused");
+    let to_client = ask(cluster.line(leader), &more).await.expect_err("refused");
     assert_eq!(to_client.reason, "ARGUMENT_INVALID", "{to_client:?}");
     let sent = [
         Some(good.clone()),
@@ -281,7 +283,7 @@ async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
             submission,
         })
         .collect();
-    let request = peers.request(TO, tokio_stream::iter(requests));
+    let request = peers.request(leader, tokio_stream::iter(requests));
     let answers = client.forward(request).await.expect("a peer is heard");
     let mut answers = answers.into_inner();
     let mut said = [None; 5];
@@ -299,7 +301,9 @@ async fn the_leader_takes_from_another_node_only_what_it_takes_from_clients() {
     ];
     assert_eq!(said, expected);
 
-    let answer = ask(cluster.line(TO), &good).await.expect("it was queued");
+    let answer = ask(cluster.line(leader), &good)
+        .await
+        .expect("it was queued");
     assert!(answer.receipt.entry.is_some());
     let _ = cluster.time_to_answer(&actors[0]).await;
 }

@@ -9,9 +9,10 @@ use ledger_core::hash::TreeSize;
 use ledger_node::storage::marker::Marker;
 
 /// The exit code that tells service managers not to start a node again.
-const EXIT_DATA: i32 = 65;
+pub(super) const EXIT_DATA: i32 = 65;
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
@@ -25,7 +26,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_copy_of_the_data_does_not_start() {
+async fn an_old_store_under_the_newest_marker_does_not_start() {
     let (mut cluster, actors) = Cluster::with_actors(Options::default(), 4).await;
     let node = cluster.follower().await;
     let size = cluster.converge().await;
@@ -33,7 +34,7 @@ async fn an_old_copy_of_the_data_does_not_start() {
     let data = cluster.file(node).data();
     let old = cluster.folder().join("old");
     copy(&data, &old);
-    // The marker is a file of its own: what comes back from a copy is the store.
+    // As with a marker on another volume, and only then: a copy of the whole folder brings its own marker along, see `rollback.rs`.
     let newest = cluster.folder().join("newest");
     cluster.restart(node);
     cluster.is_whole().await;

@@ -88,7 +88,7 @@ async fn an_empty_disk_under_an_old_id_is_told_by_the_leader() {
     until("the leader says what it sees", RECOVERY, async || {
         let said = std::fs::read_to_string(&log).ok()?;
         said.lines()
-            .any(|line| line.contains("lost log entries") && line.contains("under a new node id"))
+            .any(|line| line.contains("was met with store") && line.contains("under a new node id"))
             .then_some(())
     })
     .await;

@@ -1,21 +1,15 @@
 //! What a node lets others say to it on its peer port: only members of its own ledger, and it vouches for nothing on their word.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use countersign_tests::cluster::client::Line;
 use countersign_tests::cluster::load::{ask, question};
+use countersign_tests::cluster::peer::{PeerSpeaker, keys};
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::{Cluster, Options, SOON};
 use ledger_core::hash::{Hash, TreeSize};
-use ledger_core::machine::genesis_digest;
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
-use ledger_node::clock::SystemClock;
-use ledger_node::genesis_file;
 use ledger_node::keyfile::KeyFile;
-use ledger_node::raft::peers::{PeerClient, Peers, Purpose, keys};
 use ledger_proto::peer::v1 as wire;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request};
@@ -23,24 +17,11 @@ use tonic::{Code, Request};
 /// The node that is spoken to.
 pub(super) const TO: u64 = 1;
 
-/// Somebody who speaks as node 2.
-pub(super) fn node_2(cluster: &Cluster) -> Peers {
-    node_as(cluster, 2)
-}
-
-/// Somebody who speaks as a node.
-pub(super) fn node_as(cluster: &Cluster, node: u64) -> Peers {
-    let text = std::fs::read_to_string(cluster.genesis()).expect("a genesis");
-    let genesis = genesis_file::from_toml(&text).expect("a genesis");
-    let clock = Arc::new(SystemClock);
-    Peers::new(node, genesis_digest(&genesis), HashMap::new(), clock)
-}
-
-pub(super) fn to_node(cluster: &Cluster, peers: &Peers) -> PeerClient {
-    let address = cluster.file(TO).peer.to_string();
-    peers
-        .client(TO, &address, Purpose::Other)
-        .expect("an address")
+/// A cluster in which the test speaks as node 2, which runs as well.
+pub(super) async fn spoken_to() -> (Cluster, Vec<Actor>, PeerSpeaker) {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let speaker = PeerSpeaker::of(&cluster, 2);
+    (cluster, actors, speaker)
 }
 
 /// What a node has cosigned for all of its ledger.
@@ -51,69 +32,80 @@ async fn cosigned(cluster: &Cluster) -> Checkpoint {
     Checkpoint::parse(note.text()).expect("a checkpoint")
 }
 
-pub(super) async fn one_node() -> (Cluster, Vec<Actor>) {
-    let options = Options {
-        nodes: 1,
-        ..Options::default()
-    };
-    Cluster::with_actors(options, 1).await
-}
-
+/// A change of the metadata of a call.
+type Change = fn(&mut MetadataMap);
+/// What a call must not say of itself, and how it is refused.
+const CHANGES: [(Change, &str); 10] = [
+    (
+        |sent| {
+            let other = MetadataValue::from_bytes(&[7; 32]);
+            sent.insert_bin(keys::GENESIS, other);
+        },
+        "belongs to another ledger",
+    ),
+    (
+        |sent| {
+            sent.remove_bin(keys::GENESIS);
+        },
+        "this is the port for other nodes",
+    ),
+    (
+        |sent| {
+            sent.insert(keys::TO, MetadataValue::from(3));
+        },
+        "the sender means another",
+    ),
+    (
+        |sent| {
+            sent.remove(keys::TO);
+        },
+        "the sender means another",
+    ),
+    (
+        |sent| {
+            sent.insert(keys::FROM, MetadataValue::from(TO));
+        },
+        "does not say that it is node 2",
+    ),
+    (
+        |sent| {
+            sent.remove(keys::FROM);
+        },
+        "does not say that it is node 2",
+    ),
+    (
+        |sent| {
+            sent.insert(keys::VERSION, MetadataValue::from(99));
+        },
+        "speaks cluster version",
+    ),
+    (
+        |sent| {
+            sent.remove_bin(keys::STORE);
+        },
+        "does not say which store it has",
+    ),
+    (
+        |sent| {
+            sent.insert_bin(keys::STORE, MetadataValue::from_bytes(&[7; 16]));
+        },
+        "its disk was replaced",
+    ),
+    (
+        |sent| {
+            sent.insert_bin(keys::KNOWN_STORE, MetadataValue::from_bytes(&[7; 16]));
+        },
+        "has another store than the one that the sender means",
+    ),
+];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_means_another_node_or_ledger_is_refused() {
-    let (cluster, _) = one_node().await;
-    let peers = node_2(&cluster);
-    let mut client = to_node(&cluster, &peers);
+    let (_cluster, _, peers) = spoken_to().await;
+    let mut client = peers.client(TO);
     let good = peers.request(TO, wire::ReadIndexRequest {});
     client.read_index(good).await.expect("a peer is heard");
 
-    type Change = fn(&mut MetadataMap);
-    let changes: [(Change, &str); 7] = [
-        (
-            |sent| {
-                let other = MetadataValue::from_bytes(&[7; 32]);
-                sent.insert_bin(keys::GENESIS, other);
-            },
-            "belongs to another ledger",
-        ),
-        (
-            |sent| {
-                sent.remove_bin(keys::GENESIS);
-            },
-            "this is the port for other nodes",
-        ),
-        (
-            |sent| {
-                sent.insert(keys::TO, MetadataValue::from(3));
-            },
-            "the sender means another",
-        ),
-        (
-            |sent| {
-                sent.remove(keys::TO);
-            },
-            "the sender means another",
-        ),
-        (
-            |sent| {
-                sent.insert(keys::FROM, MetadataValue::from(TO));
-            },
-            "does not say who it is",
-        ),
-        (
-            |sent| {
-                sent.remove(keys::FROM);
-            },
-            "does not say who it is",
-        ),
-        (
-            |sent| {
-                sent.insert(keys::VERSION, MetadataValue::from(99));
-            },
-            "speaks cluster version",
-        ),
-    ];
-    for (change, says) in changes {
+    for (change, says) in CHANGES {
         let mut request = peers.request(TO, wire::ReadIndexRequest {});
         change(request.metadata_mut());
         let refused = client.read_index(request).await.expect_err("refused");
@@ -125,9 +117,8 @@ async fn who_means_another_node_or_ledger_is_refused() {
 /// What cannot be read must not get into the log: committed, it would stop every replica at each start again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_that_cannot_be_read_are_refused_before_the_log() {
-    let (cluster, actors) = one_node().await;
-    let peers = node_2(&cluster);
-    let mut client = to_node(&cluster, &peers);
+    let (cluster, actors, peers) = spoken_to().await;
+    let mut client = peers.client(TO);
     let entry = wire::LogEntry {
         log_id: Some(wire::LogId {
             term: 1_000,
@@ -164,7 +155,6 @@ async fn entries_that_cannot_be_read_are_refused_before_the_log() {
         log.contains("what a leader sends for the log is refused"),
         "{log}"
     );
-    assert_eq!(cluster.must_status(TO).await.leader_id, Some(TO));
     let _ = cluster.time_to_answer(&actors[0]).await;
 }
 
@@ -174,19 +164,20 @@ async fn clients_are_told_that_this_is_not_their_port() {
     let line = Line::new(TO, &cluster.file(TO).peer.to_string());
     let question = cluster.signing.command(question(&actors[0], 0));
     let refused = ask(&line, &question).await.expect_err("refused");
-    assert_eq!(refused.code, Code::Unimplemented, "{refused:?}");
-    let says = "this is the port for other nodes; clients use the client address";
-    assert!(refused.message.contains(says), "{refused:?}");
+    assert_eq!(refused.code, Code::Unavailable, "{refused:?}");
+    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
+    let says =
+        "it does not speak TLS; this is the port for other nodes, clients use the client address";
+    assert!(log.contains(says), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_vouches_only_for_trees_that_it_computed_and_that_grow() {
-    let (mut cluster, actors) = one_node().await;
+    let (mut cluster, actors, peers) = spoken_to().await;
     let older = cosigned(&cluster).await;
     let _ = cluster.time_to_answer(&actors[0]).await;
     let newest = cosigned(&cluster).await;
-    let peers = node_2(&cluster);
-    let mut client = to_node(&cluster, &peers);
+    let mut client = peers.client(TO);
     let log_key = cluster.genesis().with_file_name("log.key");
     let log_key = KeyFile::open(&log_key).expect("the log's key");
     let (size, root) = (newest.size(), newest.root());
@@ -226,13 +217,15 @@ async fn a_node_vouches_only_for_trees_that_it_computed_and_that_grow() {
     assert!(log.contains("asks to cosign another root"), "{log}");
     let _ = cluster.time_to_answer(&actors[0]).await;
 
-    // A quorum is believed, here the node's own key: the node must be damaged, and it does not go on.
-    let own = cluster.file(TO);
-    let node_key = KeyFile::open(&own.folder.join("node.key")).expect("the node's key");
+    // A quorum is believed: the node must be damaged, and it does not go on.
     let time = CosignatureTime::from_seconds(1).expect("a time");
-    let line = cosign(&forged, time, &own.card_message().name, &node_key).expect("signs");
     let mut note = forged.sign(&log_key).expect("signs");
-    note.add(line).expect("there is room");
+    for node in [TO, 2] {
+        let files = cluster.file(node);
+        let key = KeyFile::open(&files.key()).expect("the node's key");
+        let line = cosign(&forged, time, &files.card_message().name, &key).expect("signs");
+        note.add(line).expect("there is room");
+    }
     let checkpoint = note.to_string();
     let put = peers.request(TO, wire::PutCheckpointRequest { checkpoint });
     client.put_checkpoint(put).await.expect_err("refused");

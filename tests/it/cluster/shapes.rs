@@ -117,6 +117,7 @@ fn said(cli: &Cli, agent: &str, session: &str) -> BTreeMap<String, Value> {
     run("checkpoint", &[]);
     run("audit", &["--replay"]);
     run("cluster status", &[]);
+    run("cluster policy", &[]);
     run("cluster transfer", &[]);
     run("replay", &["one.jsonl", "--bundle", refunds]);
     run("agent suspend", &[agent]);
@@ -166,6 +167,7 @@ fn offline(refunds: &str, run: &mut impl FnMut(&str, &[&str]) -> Value) {
         &["mine", "--manifest", &tools, "--server", "shop"],
     );
     run("policy check", &["mine"]);
+    run("witness new", &["witness", "--name", "witness.test/1"]);
     run("policy explain", &[refunds, "--cases", "cases.json"]);
     run("policy pack", &["mine", "--out", "packed"]);
     let past = ["--traces", "one.jsonl"];
@@ -189,7 +191,11 @@ fn offline(refunds: &str, run: &mut impl FnMut(&str, &[&str]) -> Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_has_the_documented_fields() {
-    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let options = Options {
+        witnesses: 1,
+        ..Options::default()
+    };
+    let (cluster, actors) = Cluster::with_actors(options, 1).await;
     let actor = actors.first().expect("an actor");
     let cli = Cli::of_admin(&cluster);
     let _ = cli.key_file("agent.key", &Identity::Agent(actor.agent.clone()));

@@ -253,6 +253,16 @@ fn nodes_are_not_removed_while_somebody_still_needs_their_word() {
         waits,
         "no checkpoint carries the change before"
     );
+    assert_eq!(
+        asked(&store, &[1, 2, 3]),
+        Ok(()),
+        "what no checkpoint carries is taken back"
+    );
+    assert_eq!(
+        asked(&store, &[1, 2, 3, 5]),
+        waits,
+        "one thing after the other"
+    );
     let mut carried = Batch::new();
     carried.put(Table::Meta, trust_step_key(1), b"a note");
     store.write(&carried).expect("is written");

@@ -9,6 +9,7 @@ const SOURCES: &str = "ledger-node/src/";
 const ORDER: &[&[&str]] = &[
     &["clock", "keyfile", "config", "logging", "genesis_file"],
     &["fatal", "failure", "limits", "seldom"],
+    &["transport"],
     &["storage", "index"],
     // openraft's state machine hands entries to the applier, and the applier writes where the log ends.
     &["raft", "apply"],

@@ -228,6 +228,15 @@ impl Signing {
         sign(&self.origin, ask, id, now_us())
     }
 
+    /// Remembers a command that somebody else signed, for replaying the ledger.
+    ///
+    /// # Panics
+    /// If a test panicked while it signed.
+    pub fn remember(&self, submission: &v1::Submission) {
+        let mut sent = self.sent.lock().expect("no test panics while it signs");
+        sent.insert(request_id(submission), submission.clone());
+    }
+
     /// Every command that was signed so far, by request id.
     ///
     /// # Panics

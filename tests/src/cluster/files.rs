@@ -6,13 +6,14 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ledger_core::card::NodeFile;
 use ledger_core::id::Identity;
 use ledger_core::keys::possession_message;
-use ledger_core::note::vkey::VerifierKey;
 use ledger_core::signer::Signer as _;
 use ledger_proto::v1;
 
 use super::process::must_run;
+use super::witness::WitnessFiles;
 use crate::kit::key;
 
 /// The admin of test ledgers.
@@ -56,7 +57,9 @@ impl NodeFiles {
         self.folder.join("card.toml")
     }
 
-    fn key(&self) -> PathBuf {
+    /// The node's private key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
         self.folder.join("node.key")
     }
 
@@ -138,43 +141,17 @@ impl NodeFiles {
     /// If the program wrote something else.
     #[must_use]
     pub fn card_message(&self) -> v1::NodeCard {
-        let card = std::fs::read_to_string(self.card()).expect("a card");
-        let card: toml::Table = card.parse().expect("a card is TOML");
-        let string = |name: &str| {
-            let value = card.get(name).and_then(toml::Value::as_str);
-            value.expect("a card has its fields").to_owned()
-        };
-        let versions = |name: &str| -> Vec<u32> {
-            let list = card.get(name).and_then(toml::Value::as_array);
-            list.expect("a card has its fields")
-                .iter()
-                .map(|version| version.as_integer().expect("a number"))
-                .map(|version| u32::try_from(version).expect("a version"))
-                .collect()
-        };
-        let vkey = VerifierKey::parse(&string("vkey")).expect("a vkey");
-        v1::NodeCard {
-            node_id: self.id,
-            name: vkey.name().to_owned(),
-            public_key: vkey.public_key().as_bytes().to_vec(),
-            peer_address: string("peer_address"),
-            client_address: string("client_address"),
-            proof_of_possession: hex::decode(string("proof_of_possession")).expect("hexadecimal"),
-            engine_versions: versions("engine_versions"),
-            cluster_versions: versions("cluster_versions"),
-        }
+        self.node_file().to_message().expect("a valid card")
     }
 
-    /// The line of a trust policy that names this node.
+    /// The card as its file has it.
     ///
     /// # Panics
     /// If the program wrote no card.
     #[must_use]
-    pub fn witness_line(&self) -> String {
+    pub fn node_file(&self) -> NodeFile {
         let card = std::fs::read_to_string(self.card()).expect("a card");
-        let card: toml::Table = card.parse().expect("a card is TOML");
-        let vkey = card.get("vkey").and_then(toml::Value::as_str);
-        format!("witness node-{} {}\n", self.id, vkey.expect("a vkey"))
+        toml::from_str(&card).expect("a card")
     }
 }
 
@@ -183,7 +160,13 @@ impl NodeFiles {
 /// # Panics
 /// If the program refuses.
 #[must_use]
-pub(super) fn make_genesis(folder: &Path, origin: &str, nodes: &[&NodeFiles]) -> String {
+pub(super) fn make_genesis(
+    folder: &Path,
+    origin: &str,
+    nodes: &[&NodeFiles],
+    witnesses: &[&WitnessFiles],
+    quorum: Option<u64>,
+) -> String {
     let admin = folder.join("admin.toml");
     std::fs::write(&admin, admin_card(origin)).expect("a file");
     let genesis = genesis_file(folder);
@@ -196,6 +179,14 @@ pub(super) fn make_genesis(folder: &Path, origin: &str, nodes: &[&NodeFiles]) ->
     }
     for card in &cards {
         arguments.extend(["--card", text(card)]);
+    }
+    let urls: Vec<String> = witnesses.iter().map(|witness| witness.url()).collect();
+    for (witness, url) in witnesses.iter().zip(&urls) {
+        arguments.extend(["--witness", &witness.name, &witness.vkey, url]);
+    }
+    let quorum = quorum.map(|quorum| quorum.to_string());
+    if let Some(quorum) = &quorum {
+        arguments.extend(["--quorum", quorum]);
     }
     let _ = must_run(&arguments);
     let made = std::fs::read_to_string(&genesis).expect("a genesis");

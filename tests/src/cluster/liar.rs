@@ -28,9 +28,14 @@ use super::SOON;
 /// What is made of the bytes of one part of an answer.
 type Lie = Box<dyn FnMut(Vec<u8>) -> Vec<u8> + Send>;
 
+/// An answer that is made of the bytes of a question, unless the node is to answer.
+type Forgery = Box<dyn FnMut(&[u8]) -> Option<Vec<u8>> + Send>;
+
 /// What is done to calls, by their paths.
 #[derive(Default)]
 struct Lies {
+    asked: BTreeMap<&'static str, Lie>,
+    forged: BTreeMap<&'static str, Forgery>,
     changed: BTreeMap<&'static str, Lie>,
     invented: BTreeMap<&'static str, Vec<u8>>,
     silent: Option<&'static str>,
@@ -63,8 +68,16 @@ impl Liar {
     /// # Panics
     /// If there is no port left.
     pub async fn before(node: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("loopback has a port");
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), node).await
+    }
+
+    /// The same at an address, such as that of another node whose place it takes.
+    ///
+    /// # Panics
+    /// If somebody listens there.
+    pub async fn at(address: SocketAddr, node: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.expect("the address is free");
         let address = listener.local_addr().expect("it listens");
         let node = Endpoint::from_shared(format!("http://{node}")).expect("an address");
         let lies = Arc::default();
@@ -122,6 +135,24 @@ impl Liar {
         lie: impl FnMut(Vec<u8>) -> Vec<u8> + Send + 'static,
     ) {
         self.lies().changed.insert(path, Box::new(lie));
+    }
+
+    /// From now on the bytes of this call's questions are changed on their way to the node.
+    pub fn garbles_questions(
+        &self,
+        path: &'static str,
+        lie: impl FnMut(Vec<u8>) -> Vec<u8> + Send + 'static,
+    ) {
+        self.lies().asked.insert(path, Box::new(lie));
+    }
+
+    /// From now on answers to this call are made of the first part of each question; without an answer the node is asked.
+    pub fn forges(
+        &self,
+        path: &'static str,
+        forgery: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) {
+        self.lies().forged.insert(path, Box::new(forgery));
     }
 
     /// From now on this is the answer to this call, and the node does not hear of it.
@@ -216,7 +247,23 @@ impl StreamingService<Vec<u8>> for Call {
                 return Ok(Response::new(answer));
             }
             let (metadata, _, asked) = request.into_parts();
-            let asked = asked.map_while(Result::ok);
+            let mut asked = asked.map_while(Result::ok);
+            let first = asked.next().await;
+            let forged = first.as_ref().and_then(|first| {
+                let mut lies = locked(&lies);
+                lies.forged.get_mut(path.as_str())?(first)
+            });
+            if let Some(answer) = forged {
+                let answer: Self::ResponseStream = Box::pin(tokio_stream::once(Ok(answer)));
+                return Ok(Response::new(answer));
+            }
+            let (asking, of) = (Arc::clone(&lies), path.clone());
+            let asked = tokio_stream::iter(first).chain(asked).map(move |bytes| {
+                match locked(&asking).asked.get_mut(of.as_str()) {
+                    Some(lie) => lie(bytes),
+                    None => bytes,
+                }
+            });
             let asked = Request::from_parts(metadata, Extensions::default(), asked);
             let mut grpc = tonic::client::Grpc::new(node);
             let ready = grpc.ready().await;

@@ -13,15 +13,19 @@ pub mod history;
 pub mod invariants;
 pub mod liar;
 pub mod load;
+pub mod lying_node;
+pub mod peer;
 pub mod people;
 mod ports;
 pub mod process;
 pub mod proxy;
 mod reading;
+mod runs;
 pub mod scenarios;
 mod signs;
 pub mod sweep;
 pub mod wait;
+pub mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,13 +39,13 @@ use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_proto::v1;
 
 use client::{Line, Signing};
-use clock_shim::ClockShim;
 pub use files::{ADMIN, NodeFiles};
 use history::Recorder;
 use ports::Ports;
 use process::Process;
 use proxy::Network;
 use wait::until;
+use witness::WitnessFiles;
 
 use crate::kit::{ORIGIN, ORIGIN_BLAKE3};
 
@@ -57,6 +61,10 @@ pub struct Options {
     pub nodes: u64,
     /// Nodes that may be added later, numbered after those.
     pub spare: u64,
+    /// Witnesses outside that the trust policy asks for, numbered from 1.
+    pub witnesses: u64,
+    /// How many nodes must cosign, if not a majority.
+    pub quorum: Option<u64>,
     /// The hash of the tree.
     pub tree_hash: TreeHash,
     /// Tables of the configuration beyond what every node needs.
@@ -68,6 +76,8 @@ impl Default for Options {
         Self {
             nodes: 3,
             spare: 0,
+            witnesses: 0,
+            quorum: None,
             tree_hash: TreeHash::Sha256,
             settings: String::new(),
         }
@@ -82,6 +92,8 @@ pub struct Cluster {
     /// Nodes that whoever tests runs itself, in its own process.
     inside: BTreeSet<u64>,
     files: BTreeMap<u64, NodeFiles>,
+    witnesses: BTreeMap<u64, WitnessFiles>,
+    witnessing: BTreeMap<u64, Process>,
     lines: BTreeMap<u64, Line>,
     /// The network between the nodes.
     pub network: Network,
@@ -130,8 +142,11 @@ impl Cluster {
     /// # Panics
     /// If it does not.
     pub async fn start(options: Options) -> Self {
-        let members = options.nodes;
+        let (members, witnesses) = (options.nodes, options.witnesses);
         let mut cluster = Self::prepare(options).await;
+        for number in 1..=witnesses {
+            cluster.start_witness(number);
+        }
         let genesis = cluster.genesis();
         for id in 1..=members {
             cluster.file(id).init(&genesis, id == 1);
@@ -172,7 +187,15 @@ impl Cluster {
             .range(..=options.nodes)
             .map(|(_, node)| node)
             .collect();
-        let policy = files::make_genesis(folder.path(), origin, &members);
+        let witnesses: BTreeMap<u64, WitnessFiles> = (1..=options.witnesses)
+            .map(|number| {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.give()));
+                let folder = folder.path().join(format!("witness-{number}"));
+                (number, WitnessFiles::make(number, folder, address))
+            })
+            .collect();
+        let outside: Vec<&WitnessFiles> = witnesses.values().collect();
+        let policy = files::make_genesis(folder.path(), origin, &members, &outside, options.quorum);
         let mut network = Network::new();
         for (id, node) in &files {
             let mut peers = BTreeMap::new();
@@ -189,6 +212,8 @@ impl Cluster {
             running: BTreeMap::new(),
             inside: BTreeSet::new(),
             files,
+            witnesses,
+            witnessing: BTreeMap::new(),
             lines,
             network,
             signing: Signing::new(origin),
@@ -219,6 +244,11 @@ impl Cluster {
     #[must_use]
     pub fn file(&self, node: u64) -> &NodeFiles {
         self.files.get(&node).expect("a node of this cluster")
+    }
+
+    /// All nodes that the cluster has files of, spare ones included.
+    pub fn all_files(&self) -> impl Iterator<Item = &NodeFiles> {
+        self.files.values()
     }
 
     /// The way to a node.
@@ -252,54 +282,6 @@ impl Cluster {
         } else {
             self.inside.remove(&node);
         }
-    }
-
-    /// Starts a node that does not run.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    pub fn restart(&mut self, node: u64) {
-        let files = self.file(node);
-        let process = Process::start(&files.config(), &files.log());
-        self.running.insert(node, process);
-    }
-
-    /// Starts a node that does not run with another clock.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    pub fn restart_with_clock(&mut self, node: u64, clock: &ClockShim) {
-        let files = self.file(node);
-        let process = Process::start_with_clock(&files.config(), &files.log(), clock);
-        self.running.insert(node, process);
-    }
-
-    /// Starts a node that does not run under a tracer with these arguments.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    pub fn restart_traced(&mut self, node: u64, tracer: &[String]) {
-        let files = self.file(node);
-        let process = Process::start_traced(&files.config(), &files.log(), tracer);
-        self.running.insert(node, process);
-    }
-
-    /// Ends a node without notice.
-    pub fn kill(&mut self, node: u64) {
-        if let Some(mut process) = self.running.remove(&node) {
-            process.kill();
-        }
-    }
-
-    /// Asks a node to stop, and waits until it has.
-    ///
-    /// # Panics
-    /// If it does not stop, or complains.
-    pub async fn stop(&mut self, node: u64) {
-        let mut process = self.running.remove(&node).expect("a running node");
-        process.signal("TERM");
-        let status = process.must_end(SOON).await;
-        assert!(status.success(), "node {node} was asked to stop: {status}");
     }
 
     /// What a node says about itself; nothing if it does not answer.

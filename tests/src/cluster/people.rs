@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use ledger_core::card::NodeFile;
 use ledger_core::id::{Identity, SessionId};
+use ledger_core::quorum::Quorum;
 use ledger_proto::v1::{self, command::Body};
 use policy_engine::Bundle;
 
@@ -158,44 +160,27 @@ impl Cluster {
         }
     }
 
-    /// Changes the membership to these nodes, a majority of which has to cosign.
+    /// Changes the membership to these nodes. The trust policy asks for as much as that of the genesis.
     ///
     /// # Panics
     /// If it is refused.
     pub async fn change_members(&self, nodes: &[u64]) {
-        let (log, _) = self
-            .policy_text()
-            .split_once('\n')
-            .map(own)
-            .expect("a log line");
-        let mut policy = format!("{log}\n");
-        for node in nodes {
-            policy.push_str(&self.file(*node).witness_line());
-        }
-        let names: Vec<String> = nodes.iter().map(|node| format!("node-{node}")).collect();
-        let quorum = nodes.len() / 2 + 1;
-        policy.push_str(&format!(
-            "group nodes {quorum} {}\nquorum nodes\n",
-            names.join(" ")
-        ));
-        let policy = ledger_core::note::tlog_policy::TlogPolicy::parse(policy.as_bytes());
+        let cards: Vec<NodeFile> = nodes
+            .iter()
+            .map(|node| self.file(*node).node_file())
+            .collect();
+        let log = self.policy.logs().first().expect("a log");
+        let policy = Quorum::of_policy(&self.policy)
+            .and_then(|quorum| quorum.policy(&self.origin, log.key.public_key(), &cards));
         self.govern(Body::UpdateMembership(v1::UpdateMembership {
             nodes: nodes
                 .iter()
                 .map(|node| self.file(*node).card_message())
                 .collect(),
-            trust_policy: policy.expect("a trust policy").to_string(),
+            trust_policy: policy.expect("a trust policy"),
         }))
         .await;
     }
-
-    fn policy_text(&self) -> String {
-        self.policy.to_string()
-    }
-}
-
-fn own((a, b): (&str, &str)) -> (String, String) {
-    (a.to_owned(), b.to_owned())
 }
 
 /// The entry in a receipt.

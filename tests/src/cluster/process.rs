@@ -69,13 +69,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a node whose output is added to a log file.
+    /// Starts a node whose output is added to a log file, with more arguments.
     ///
     /// # Panics
     /// If it cannot be started.
     #[must_use]
-    pub fn start(config: &Path, log: &Path) -> Self {
-        Self::spawn(Command::new(program()), config, log)
+    pub fn start(config: &Path, log: &Path, more: &[&str]) -> Self {
+        Self::spawn(Command::new(program()), config, log, more)
     }
 
     /// Starts a node whose clock is another one.
@@ -86,7 +86,7 @@ impl Process {
     pub fn start_with_clock(config: &Path, log: &Path, clock: &ClockShim) -> Self {
         let mut command = Command::new(program());
         clock.preload(&mut command);
-        Self::spawn(command, config, log)
+        Self::spawn(command, config, log, &[])
     }
 
     /// Starts a node under strace, which is told what to do by these arguments. The process is the node's: strace is not its
@@ -107,15 +107,23 @@ impl Process {
             .args(tracer)
             .arg("--")
             .arg(program());
-        Self::spawn(command, config, log)
+        Self::spawn(command, config, log, &[])
     }
 
-    fn spawn(mut command: Command, config: &Path, log: &Path) -> Self {
+    fn spawn(mut command: Command, config: &Path, log: &Path, more: &[&str]) -> Self {
+        command.args(["start", "--config"]).arg(config).args(more);
+        Self::run_logged(command, log)
+    }
+
+    /// Starts any program whose output is added to a log file.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run_logged(mut command: Command, log: &Path) -> Self {
         let open =
             || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(log) };
         let child = command
-            .args(["start", "--config"])
-            .arg(config)
             .stdin(Stdio::null())
             .stdout(open().expect("a log file"))
             .stderr(open().expect("a log file"))

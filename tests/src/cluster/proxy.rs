@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,6 +27,19 @@ pub struct Flow {
     pub delay: Duration,
 }
 
+/// What an eavesdropper on all cables has heard, once there is one.
+#[derive(Debug, Clone, Default)]
+struct Tap(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl Tap {
+    fn hear(&self, bytes: &[u8]) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(heard) = heard.as_mut() {
+            heard.extend_from_slice(bytes);
+        }
+    }
+}
+
 /// One direction between two nodes, shared by all connections that carry its bytes.
 type Direction = watch::Sender<Flow>;
 
@@ -34,6 +47,7 @@ type Direction = watch::Sender<Flow>;
 #[derive(Debug, Default)]
 pub struct Network {
     directions: BTreeMap<(u64, u64), Arc<Direction>>,
+    tap: Tap,
     proxies: JoinSet<()>,
 }
 
@@ -55,13 +69,28 @@ impl Network {
         let address = listener.local_addr().expect("it listens");
         let there = self.direction(from, to).subscribe();
         let back = self.direction(to, from).subscribe();
-        self.proxies.spawn(serve(listener, target, there, back));
+        let tap = self.tap.clone();
+        self.proxies
+            .spawn(serve(listener, target, there, back, tap));
         address
     }
 
     fn direction(&mut self, from: u64, to: u64) -> Arc<Direction> {
         let direction = self.directions.entry((from, to)).or_default();
         Arc::clone(direction)
+    }
+
+    /// From now on keeps whatever goes from any node to another, as somebody on the cables could.
+    pub fn eavesdrop(&self) {
+        let mut heard = self.tap.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = Some(Vec::new());
+    }
+
+    /// What was heard since then.
+    #[must_use]
+    pub fn heard(&self) -> Vec<u8> {
+        let heard = self.tap.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.clone().unwrap_or_default()
     }
 
     /// Changes how bytes get from one node to another.
@@ -118,13 +147,14 @@ async fn serve(
     target: SocketAddr,
     there: watch::Receiver<Flow>,
     back: watch::Receiver<Flow>,
+    tap: Tap,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((near, _)) = accepted else { continue };
-                connections.spawn(carry(near, target, there.clone(), back.clone()));
+                connections.spawn(carry(near, target, there.clone(), back.clone(), tap.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -136,6 +166,7 @@ async fn carry(
     target: SocketAddr,
     mut there: watch::Receiver<Flow>,
     mut back: watch::Receiver<Flow>,
+    tap: Tap,
 ) {
     // To shake hands both ways must be open. Whoever dials sees a connection that stays silent.
     loop {
@@ -160,13 +191,18 @@ async fn carry(
     let (far_in, far_out) = far.into_split();
     // When one end goes, the other learns it at once: a killed process resets both ways.
     tokio::select! {
-        () = pump(near_in, far_out, there) => {}
-        () = pump(far_in, near_out, back) => {}
+        () = pump(near_in, far_out, there, &tap) => {}
+        () = pump(far_in, near_out, back, &tap) => {}
     }
 }
 
 /// Moves bytes one way until an end is gone.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flow: watch::Receiver<Flow>) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut flow: watch::Receiver<Flow>,
+    tap: &Tap,
+) {
     let mut buffer = vec![0; BUFFER];
     loop {
         let Ok(len) = from.read(&mut buffer).await else {
@@ -183,6 +219,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flow: watch::
         if flow.wait_for(|flow| !flow.cut).await.is_err() {
             return;
         }
+        tap.hear(&buffer[..len]);
         if to.write_all(&buffer[..len]).await.is_err() {
             return;
         }

@@ -6,6 +6,7 @@ use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::signed_note::{Note, NoteSignature};
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::tlog_proof::TlogProof;
+use ledger_core::note::tlog_witness::{AddCheckpoint, parse_size};
 use ledger_core::note::verify::verify_checkpoint;
 use ledger_core::note::vkey::VerifierKey;
 
@@ -49,6 +50,15 @@ pub fn target_note(data: &[u8]) {
             "a checkpoint that nobody signed was believed"
         );
     }
+    if let Ok(asked) = AddCheckpoint::parse(data) {
+        let printed = asked.to_string();
+        assert_eq!(
+            printed.as_bytes(),
+            data,
+            "a request to a witness prints as it was read"
+        );
+    }
+    let _ = parse_size(data);
     if let Ok(proof) = TlogProof::parse(data) {
         assert_eq!(
             proof.to_string().as_bytes(),

@@ -2,6 +2,9 @@
 
 use ledger_core::hash::{Hash, TreeSize};
 
+use crate::storage::instance::InstanceFile;
+use crate::storage::store_id::StoreId;
+
 /// A vote: never given to somebody else in the same term, unless a quorum did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MarkedVote {
@@ -57,6 +60,10 @@ pub struct MarkerRecord {
     pub node_id: u64,
     /// Which ledger this is.
     pub genesis_digest: Hash,
+    /// Whose promises these are: those of the node with this store.
+    pub store_id: StoreId,
+    /// The file in the data directory that marks the last run; none before the node has taken part for the first time.
+    pub instance: Option<InstanceFile>,
     /// The greatest vote.
     pub vote: Option<MarkedVote>,
     /// The last log id that was committed and durable here.
@@ -67,8 +74,13 @@ pub struct MarkerRecord {
 
 /// Says what of the old record the new one takes back, if anything.
 pub(super) fn grows(old: &MarkerRecord, new: &MarkerRecord) -> Result<(), &'static str> {
-    if (new.node_id, new.genesis_digest) != (old.node_id, old.genesis_digest) {
-        return Err("it would be of another node or ledger");
+    if (new.node_id, new.genesis_digest, new.store_id)
+        != (old.node_id, old.genesis_digest, old.store_id)
+    {
+        return Err("it would be of another node, ledger or store");
+    }
+    if old.instance.is_some() && new.instance.is_none() {
+        return Err("a node that has taken part would be a new one");
     }
     if !keeps_vote(old.vote, new.vote) {
         return Err("a vote would be taken back");

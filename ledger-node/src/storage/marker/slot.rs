@@ -8,6 +8,8 @@ use ledger_core::hash::{Hash, TreeSize};
 
 use super::MarkerError;
 use super::record::{MarkedLogId, MarkedTree, MarkedVote, MarkerRecord};
+use crate::storage::instance::InstanceFile;
+use crate::storage::store_id::StoreId;
 
 /// Bytes of a slot: the largest unit that disks in use write at once, so that writing one slot cannot hurt the other.
 pub const SLOT_LEN: usize = 4_096;
@@ -17,10 +19,10 @@ const SLOTS: u64 = 2;
 /// The first bytes of a slot.
 const MAGIC: &[u8; 8] = b"cs-mark\0";
 /// The version of the layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of magic, version, sequence number, and the fields of [`MarkerRecord`] in their order, each option led by a byte.
 pub(super) const RECORD_LEN: usize =
-    8 + 4 + 8 + (8 + 32) + (1 + 8 + 8 + 1) + (1 + 8 + 8) + (1 + 8 + 32);
+    8 + 4 + 8 + (8 + 32 + 16) + (1 + 16 + 8 + 8 + 8) + (1 + 8 + 8 + 1) + (1 + 8 + 8) + (1 + 8 + 32);
 
 /// Where the slot of a sequence number begins.
 pub(super) const fn offset(sequence: u64) -> u64 {
@@ -35,6 +37,18 @@ pub(super) fn encode(sequence: u64, record: &MarkerRecord) -> [u8; SLOT_LEN] {
     bytes.extend_from_slice(&sequence.to_be_bytes());
     bytes.extend_from_slice(&record.node_id.to_be_bytes());
     bytes.extend_from_slice(record.genesis_digest.as_bytes());
+    bytes.extend_from_slice(record.store_id.as_bytes());
+    let instance = record.instance.unwrap_or(InstanceFile {
+        nonce: [0; 16],
+        device: 0,
+        inode: 0,
+        born_at_ns: 0,
+    });
+    bytes.push(record.instance.is_some().into());
+    bytes.extend_from_slice(&instance.nonce);
+    bytes.extend_from_slice(&instance.device.to_be_bytes());
+    bytes.extend_from_slice(&instance.inode.to_be_bytes());
+    bytes.extend_from_slice(&instance.born_at_ns.to_be_bytes());
     let vote = record.vote.unwrap_or(MarkedVote {
         term: 0,
         node: 0,
@@ -82,7 +96,7 @@ pub(super) fn newest(file: &File) -> Result<(u64, MarkerRecord), MarkerError> {
             Some(Decoded::Record(sequence, record)) => {
                 let newer = found.is_none_or(|(found, _)| sequence > found);
                 if newer {
-                    found = Some((sequence, record));
+                    found = Some((sequence, *record));
                 }
             }
             Some(Decoded::OtherVersion(version)) => unknown = Some(version),
@@ -97,7 +111,7 @@ pub(super) fn newest(file: &File) -> Result<(u64, MarkerRecord), MarkerError> {
 }
 
 pub(super) enum Decoded {
-    Record(u64, MarkerRecord),
+    Record(u64, Box<MarkerRecord>),
     OtherVersion(u32),
 }
 
@@ -120,6 +134,14 @@ pub(super) fn decode(slot: &[u8; SLOT_LEN]) -> Option<Decoded> {
     let sequence = reader.u64()?;
     let node_id = reader.u64()?;
     let genesis_digest = Hash::from_bytes(reader.take()?);
+    let store_id = StoreId::from_bytes(reader.take()?);
+    let has_instance = reader.flag()?;
+    let instance = InstanceFile {
+        nonce: reader.take()?,
+        device: reader.u64()?,
+        inode: reader.u64()?,
+        born_at_ns: reader.u64()?,
+    };
     let has_vote = reader.flag()?;
     let vote = MarkedVote {
         term: reader.u64()?,
@@ -139,11 +161,13 @@ pub(super) fn decode(slot: &[u8; SLOT_LEN]) -> Option<Decoded> {
     let record = MarkerRecord {
         node_id,
         genesis_digest,
+        store_id,
+        instance: has_instance.then_some(instance),
         vote: has_vote.then_some(vote),
         committed: has_committed.then_some(committed),
         cosigned: has_cosigned.then_some(cosigned),
     };
-    Some(Decoded::Record(sequence, record))
+    Some(Decoded::Record(sequence, Box::new(record)))
 }
 
 struct Reader<'b>(&'b [u8]);

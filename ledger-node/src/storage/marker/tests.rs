@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use super::record::keeps_vote;
 use super::slot::{Decoded, RECORD_LEN, decode};
 use super::*;
+use crate::storage::instance::InstanceFile;
 
 const DIGEST: Hash = Hash::from_bytes([7; 32]);
+const STORE: StoreId = StoreId::from_bytes([8; 16]);
 
 fn tree(size: u64, root: u8) -> MarkedTree {
     MarkedTree {
@@ -20,6 +22,13 @@ fn full() -> MarkerRecord {
     MarkerRecord {
         node_id: 3,
         genesis_digest: DIGEST,
+        store_id: STORE,
+        instance: Some(InstanceFile {
+            nonce: [9; 16],
+            device: 10,
+            inode: 11,
+            born_at_ns: 12,
+        }),
         vote: Some(MarkedVote {
             term: 5,
             node: 2,
@@ -41,7 +50,7 @@ fn the_layout_is_pinned() {
     let slot = encode(9, &full());
     assert_eq!(
         blake3::hash(&slot).to_hex().as_str(),
-        "430212f9f2f731f348a887acd8259703cb4d05e8968190f2e4848f712a5949e3"
+        "b784488ab895cf94a553f7ef5df87f8701d95a2197507518e8fff95780f9dcce"
     );
     assert!(slot[RECORD_LEN + 32..].iter().all(|byte| *byte == 0));
     assert_ne!(slot[RECORD_LEN - 32..RECORD_LEN + 32], [0; 64]);
@@ -50,7 +59,7 @@ fn the_layout_is_pinned() {
 #[test]
 fn what_is_updated_is_read_after_opening_again() {
     let dir = tempfile::tempdir().unwrap();
-    let marker = Marker::create(dir.path(), 3, DIGEST).unwrap();
+    let marker = Marker::create(dir.path(), 3, DIGEST, STORE).unwrap();
     for index in 1..=5 {
         marker
             .update(|record| record.committed = Some(MarkedLogId { term: 1, index }))
@@ -62,7 +71,7 @@ fn what_is_updated_is_read_after_opening_again() {
     drop(marker);
     assert_eq!(Marker::open(dir.path()).unwrap().read(), full());
     assert!(matches!(
-        Marker::create(dir.path(), 3, DIGEST),
+        Marker::create(dir.path(), 3, DIGEST, STORE),
         Err(MarkerError::Exists)
     ));
     assert_eq!(Marker::open(dir.path()).unwrap().read(), full());
@@ -73,12 +82,14 @@ fn what_is_updated_is_read_after_opening_again() {
 #[test]
 fn nothing_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
-    let marker = Marker::create(dir.path(), 3, DIGEST).unwrap();
+    let marker = Marker::create(dir.path(), 3, DIGEST, STORE).unwrap();
     marker.update(|record| *record = full()).unwrap();
     let vote = full().vote.unwrap();
-    let back: [fn(&mut MarkerRecord, MarkedVote); 11] = [
+    let back: [fn(&mut MarkerRecord, MarkedVote); 13] = [
         |record, _| record.node_id = 4,
         |record, _| record.genesis_digest = Hash::from_bytes([8; 32]),
+        |record, _| record.store_id = StoreId::from_bytes([1; 16]),
+        |record, _| record.instance = None,
         |record, _| record.vote = None,
         |record, vote| record.vote = Some(MarkedVote { term: 4, ..vote }),
         |record, vote| record.vote = Some(MarkedVote { node: 1, ..vote }),
@@ -135,11 +146,11 @@ fn a_missing_or_damaged_marker_says_what_to_do() {
     let error = Marker::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("new node id"), "{error}");
     let mut later = encode(1, &full());
-    later[11] = 2;
+    later[11] = 3;
     let dir = file_with([&encode(2, &full()), &later]);
     assert!(matches!(
         Marker::open(dir.path()),
-        Err(MarkerError::Version(2))
+        Err(MarkerError::Version(3))
     ));
 }
 
@@ -235,10 +246,19 @@ fn record() -> impl Strategy<Value = MarkerRecord> {
     let vote = proptest::option::of((any::<u64>(), any::<u64>(), any::<bool>()));
     let log = proptest::option::of((any::<u64>(), any::<u64>()));
     let cosigned = proptest::option::of((any::<u64>(), any::<[u8; 32]>()));
-    (any::<u64>(), any::<[u8; 32]>(), vote, log, cosigned).prop_map(
-        |(node_id, digest, vote, log, cosigned)| MarkerRecord {
+    let instance = proptest::option::of(any::<([u8; 16], u64, u64, u64)>());
+    let owner = any::<(u64, [u8; 32], [u8; 16])>();
+    (owner, instance, vote, log, cosigned).prop_map(
+        |((node_id, digest, store_id), instance, vote, log, cosigned)| MarkerRecord {
             node_id,
             genesis_digest: Hash::from_bytes(digest),
+            store_id: StoreId::from_bytes(store_id),
+            instance: instance.map(|(nonce, device, inode, born_at_ns)| InstanceFile {
+                nonce,
+                device,
+                inode,
+                born_at_ns,
+            }),
             vote: vote.map(|(term, node, committed)| MarkedVote {
                 term,
                 node,
@@ -257,7 +277,7 @@ proptest! {
     #[test]
     fn slots_round_trip(sequence in any::<u64>(), record in record()) {
         let decoded = decode(&encode(sequence, &record));
-        let same = matches!(decoded, Some(Decoded::Record(s, r)) if s == sequence && r == record);
+        let same = matches!(decoded, Some(Decoded::Record(s, r)) if s == sequence && *r == record);
         prop_assert!(same);
     }
 

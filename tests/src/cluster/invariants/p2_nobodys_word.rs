@@ -61,12 +61,14 @@ fn replay(case: &Case, ledger: &Ledger) -> Option<String> {
     for entry in entries {
         let signed = entry.signed.clone().unwrap_or_default();
         let command = v1::Command::decode(signed.command.as_slice()).unwrap_or_default();
-        // Content travels beside the command; whoever sent it still has it. Nodes' own commands have none.
+        // Content travels beside the command; whoever sent it still has it. Nodes' own commands have none. What was taken off on
+        // the way was not kept, and the entry says so.
         let sent = case.sent.get(&command.request_id);
+        let came = |content: &&v1::Compartment| entry.stored().any(|kind| kind == content.kind());
         let submission = v1::Submission {
             signed: Some(signed),
             compartments: sent
-                .map(|sent| sent.compartments.clone())
+                .map(|sent| sent.compartments.iter().filter(came).cloned().collect())
                 .unwrap_or_default(),
         };
         let mut txn = Txn::new(&state);

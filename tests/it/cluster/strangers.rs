@@ -1,0 +1,274 @@
+//! Peers are who they say: whoever does not hold the key of a member gets nothing on the port for nodes, and whoever does gets what a
+//! member may have, as itself.
+
+use std::sync::Arc;
+
+use countersign_tests::cluster::cli::Cli;
+use countersign_tests::cluster::load::question;
+use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker};
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, RECOVERY};
+use countersign_tests::kit::key;
+use ledger_core::limits::MAX_SUBMISSION_LEN;
+use ledger_node::keyfile::KeyFile;
+use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1;
+use tonic::{Code, Status};
+
+use super::membership::join;
+
+/// The node that is spoken to.
+const TO: u64 = 1;
+
+async fn read_index(speaker: &PeerSpeaker, client: &mut PeerClient) -> Result<(), Status> {
+    let request = speaker.request(TO, wire::ReadIndexRequest {});
+    client.read_index(request).await.map(|_| ())
+}
+
+/// A vote of the far future, so that whoever takes it stands still from then on.
+fn vote(node_id: u64, committed: bool) -> Option<wire::Vote> {
+    Some(wire::Vote {
+        term: 1_000_000,
+        node_id,
+        committed,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_get_nothing_and_nobody_speaks_as_another() {
+    let options = Options {
+        spare: 1,
+        ..Options::default()
+    };
+    let (cluster, actors) = Cluster::with_actors(options, 1).await;
+    // A key that nobody knows, and one that has a card and is no member.
+    let stranger = PeerSpeaker::with_key(&cluster, 2, Arc::new(key("stranger")));
+    let spare = PeerSpeaker::of(&cluster, 4);
+    for speaker in [&stranger, &spare] {
+        let mut client = speaker.client(TO);
+        let refused = read_index(speaker, &mut client).await.expect_err("refused");
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        let request = wire::VoteRequest {
+            vote: vote(2, false),
+            leadership_transfer: true,
+            ..wire::VoteRequest::default()
+        };
+        let refused = client.vote(speaker.request(TO, request)).await;
+        let refused = refused.expect_err("refused");
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    }
+    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
+    assert!(
+        log.contains("its key is of no member of this ledger"),
+        "{log}"
+    );
+
+    // A member's key under another name.
+    let third = KeyFile::open(&cluster.file(3).key()).expect("node 3's key");
+    let liar = PeerSpeaker::with_key(&cluster, 2, Arc::new(third));
+    let mut client = liar.client(TO);
+    let refused = read_index(&liar, &mut client).await.expect_err("refused");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    let says = "does not say that it is node 3";
+    assert!(refused.message().contains(says), "{refused}");
+
+    let _ = cluster.time_to_answer(&actors[0]).await;
+}
+
+/// A member asks for votes for another, and leads in another's name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_votes_and_leads_only_as_itself() {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let member = PeerSpeaker::of(&cluster, 2);
+    let mut client = member.client(TO);
+    read_index(&member, &mut client).await.expect("a member");
+    let request = wire::VoteRequest {
+        vote: vote(3, false),
+        leadership_transfer: true,
+        ..wire::VoteRequest::default()
+    };
+    for refused in [
+        client.vote(member.request(TO, request)).await,
+        client.pre_vote(member.request(TO, request)).await,
+    ] {
+        let refused = refused.expect_err("refused");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    let append = wire::AppendRequest {
+        vote: vote(3, true),
+        ..wire::AppendRequest::default()
+    };
+    let request = member.request(TO, tokio_stream::iter([append]));
+    let answers = client.append(request).await.expect("a member is heard");
+    let answer = answers.into_inner().message().await.expect("an answer");
+    let result = answer.and_then(|answer| answer.result);
+    let is_refused = matches!(result, Some(wire::append_response::Result::Refused(_)));
+    assert!(is_refused, "{result:?}");
+    let offer = wire::OfferSnapshotRequest {
+        vote: vote(3, true),
+        manifest: Some(wire::SnapshotManifest::default()),
+    };
+    let refused = client.offer_snapshot(member.request(TO, offer)).await;
+    let refused = refused.expect_err("refused");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+
+    // The cluster has not noticed.
+    let low = wire::VoteRequest {
+        vote: Some(wire::Vote {
+            term: 1,
+            node_id: 2,
+            committed: false,
+        }),
+        ..wire::VoteRequest::default()
+    };
+    let answer = client.pre_vote(member.request(TO, low)).await;
+    let answer = answer.expect("a member may ask").into_inner();
+    let term = answer.vote.expect("its vote").term;
+    assert!(term < 1_000, "{term}");
+    let _ = cluster.time_to_answer(&actors[0]).await;
+}
+
+/// C2e and C2f: what a member sends for others to keep and to compile is bounded, and somebody has signed it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_and_bundles_of_members_are_bounded() {
+    let (cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    let speaker = PeerSpeaker::of(&cluster, leader);
+    let to = cluster.follower().await;
+    let mut client = speaker.client(to);
+    // An offer is compared with the term of the node, and does not change it.
+    let own = vote(leader, true);
+    let part = wire::SendSnapshotRequest {
+        snapshot: vec![7; 32],
+        ..wire::SendSnapshotRequest::default()
+    };
+    let unasked = speaker.request(to, tokio_stream::iter([part]));
+    let refused = client.send_snapshot(unasked).await.expect_err("refused");
+    assert_eq!(refused.code(), Code::Aborted, "{refused}");
+    let terabyte = wire::SnapshotFile {
+        name: "1.sst".to_owned(),
+        size: 1 << 40,
+        digest: vec![0; 32],
+    };
+    for (files, says) in [(1, "make room"), (5, "longer than any")] {
+        let files = (0..files).map(|number| wire::SnapshotFile {
+            name: format!("{number}.sst"),
+            ..terabyte.clone()
+        });
+        let offer = wire::OfferSnapshotRequest {
+            vote: own,
+            manifest: Some(wire::SnapshotManifest {
+                files: files.collect(),
+                ..wire::SnapshotManifest::default()
+            }),
+        };
+        let refused = client.offer_snapshot(speaker.request(to, offer)).await;
+        let refused = refused.expect_err("refused");
+        assert_eq!(refused.code(), Code::Aborted, "{refused}");
+        assert!(refused.message().contains(says), "{refused}");
+    }
+    let free = wire::OfferSnapshotRequest {
+        vote: own,
+        manifest: Some(wire::SnapshotManifest::default()),
+    };
+    let _ = client.offer_snapshot(speaker.request(to, free)).await;
+
+    let mut unsigned = cluster.signing.command(question(&actors[0], 0));
+    let signed = unsigned.signed.as_mut().expect("signed");
+    signed.signatures[0].signature = vec![7; 64];
+    let mut long = cluster.signing.command(question(&actors[0], 1));
+    long.compartments.push(v1::Compartment {
+        content: vec![b' '; MAX_SUBMISSION_LEN],
+        ..v1::Compartment::default()
+    });
+    for (submission, says) in [(unsigned, "signature"), (long, "")] {
+        let message = wire::CompileAheadRequest {
+            submission: Some(submission),
+            tree_size: 1,
+        };
+        let refused = client.compile_ahead(speaker.request(to, message)).await;
+        let refused = refused.expect_err("refused");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(says), "{refused}");
+    }
+    let _ = cluster.time_to_answer(&actors[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_member_is_cut_off() {
+    let options = Options {
+        nodes: 4,
+        ..Options::default()
+    };
+    let (mut cluster, actors) = Cluster::with_actors(options, 1).await;
+    let leaves = if cluster.leader().await == 4 { 3 } else { 4 };
+    let speaker = PeerSpeaker::of(&cluster, leaves);
+    let mut client = speaker.client(TO);
+    read_index(&speaker, &mut client).await.expect("a member");
+    // A call that goes on, so that the connection is in use when its node goes.
+    let (_requests, waiting) = tokio::sync::mpsc::channel::<wire::ForwardRequest>(1);
+    let waiting = tokio_stream::wrappers::ReceiverStream::new(waiting);
+    let answers = client.forward(speaker.request(TO, waiting)).await;
+    let mut answers = answers.expect("a member").into_inner();
+
+    let rest: Vec<u64> = (1..=4).filter(|node| *node != leaves).collect();
+    cluster.change_members(&rest).await;
+    let ended = tokio::time::timeout(RECOVERY, answers.message()).await;
+    let ended = ended.expect("the connection ends");
+    assert!(ended.is_err(), "{ended:?}");
+    until("a new connection is refused", RECOVERY, async || {
+        let refused = read_index(&speaker, &mut client).await.err()?;
+        (refused.code() == Code::Unavailable).then_some(())
+    })
+    .await;
+    cluster.kill(leaves);
+    let _ = cluster.time_to_answer(&actors[0]).await;
+}
+
+/// Node 4 joins and leads while node 3 is down, and without node 3 there is no quorum: it has to believe a leader whose key it has
+/// never heard of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_learns_whom_to_believe() {
+    let options = Options {
+        spare: 1,
+        ..Options::default()
+    };
+    let (mut cluster, actors) = Cluster::with_actors(options, 1).await;
+    cluster.stop(3).await;
+    join(&mut cluster, 4).await;
+    cluster.change_members(&[1, 2, 3, 4]).await;
+    let cli = Cli::of_admin(&cluster);
+    until("node 4 leads", RECOVERY, async || {
+        let endpoint = cluster.endpoint(1);
+        let arguments = ["cluster", "transfer", "--endpoints", &endpoint, "--to", "4"];
+        (cli.run(&arguments).code == 0).then_some(())
+    })
+    .await;
+    cluster.kill(1);
+    cluster.restart(3);
+    let _ = cluster.time_to_answer(&actors[0]).await;
+    let log = std::fs::read_to_string(cluster.file(3).log()).expect("a log");
+    assert!(log.contains("the members of now were learned"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_nodes_say_to_each_other_can_be_read_on_the_way() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    cluster.network.eavesdrop();
+    let restarted = cluster.follower().await;
+    cluster.stop(restarted).await;
+    cluster.restart(restarted);
+    let _ = cluster.time_to_answer(&actors[0]).await;
+    cluster.is_whole().await;
+    let heard = cluster.network.heard();
+    assert!(heard.len() > 1_000, "{} bytes", heard.len());
+    let contains = |words: &[u8]| heard.windows(words.len()).any(|piece| piece == words);
+    for words in [
+        b"PRI * HTTP/2.0".as_slice(),
+        b"countersign",
+        actors[0].agent.as_bytes(),
+        cluster.origin.as_bytes(),
+    ] {
+        assert!(!contains(words), "{}", String::from_utf8_lossy(words));
+    }
+}

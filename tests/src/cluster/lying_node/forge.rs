@@ -1,0 +1,196 @@
+//! What a lying node makes itself: it has its own key, the log's key, and an accomplice among the agents.
+
+use std::sync::Arc;
+
+use ledger_core::hash::{Hash, TreeHash, TreeSize};
+use ledger_core::note::checkpoint::Checkpoint;
+use ledger_core::note::cosignature::{CosignatureTime, cosign};
+use ledger_core::note::signed_note::Note;
+use ledger_node::keyfile::KeyFile;
+use ledger_proto::v1;
+use prost::Message as _;
+
+use super::knowledge::Knowledge;
+use crate::cluster::client::{Signing, now_us};
+use crate::cluster::people::Actor;
+use crate::kit::{Ask, SECOND, authorize_body};
+use crate::stream::Dice;
+use ledger_core::id::Identity;
+
+/// Keys, and what is made with them.
+#[derive(Debug)]
+pub(super) struct Forge {
+    pub(super) origin: String,
+    pub(super) tree_hash: TreeHash,
+    /// The cosigner's name of the node.
+    pub(super) name: String,
+    pub(super) node_key: KeyFile,
+    pub(super) log_key: KeyFile,
+    pub(super) signing: Arc<Signing>,
+    /// An agent that signs whatever the node wants.
+    pub(super) accomplice: Actor,
+}
+
+impl Forge {
+    fn checkpoint_of(&self, size: u64, root: Hash) -> Option<Note> {
+        let tree = Checkpoint::new(&self.origin, TreeSize(size), root).ok()?;
+        tree.sign(&self.log_key).ok()
+    }
+
+    /// The node's own cosignature of a note.
+    pub(super) fn cosignature(&self, note: &str) -> Option<String> {
+        let note = Note::parse(note.as_bytes()).ok()?;
+        let tree = Checkpoint::parse(note.text()).ok()?;
+        self.cosign(&tree)
+    }
+
+    fn cosign(&self, tree: &Checkpoint) -> Option<String> {
+        let time = CosignatureTime::from_seconds(now_us() / SECOND).ok()?;
+        let line = cosign(tree, time, &self.name, &self.node_key).ok()?;
+        Some(line.to_string())
+    }
+
+    /// A cosignature, but not of this note.
+    pub(super) fn cosignature_of_another_tree(
+        &self,
+        dice: &mut Dice,
+        note: &str,
+    ) -> Option<String> {
+        let note = Note::parse(note.as_bytes()).ok()?;
+        let tree = Checkpoint::parse(note.text()).ok()?;
+        match dice.below(4) {
+            0 => Some("— noise\n".repeat(1 + below(dice, 1_000))),
+            1 => Some(String::new()),
+            2 => {
+                let later = Checkpoint::new(&self.origin, TreeSize(tree.size().0 + 1), tree.root());
+                self.cosign(&later.ok()?)
+            }
+            _ => {
+                let other = Checkpoint::new(&self.origin, tree.size(), hash(dice));
+                self.cosign(&other.ok()?)
+            }
+        }
+    }
+
+    /// A checkpoint of a tree that nobody has, signed by the log and cosigned by this node.
+    pub(super) fn checkpoint(&self, dice: &mut Dice, tip: Option<(TreeSize, Hash)>) -> String {
+        let (size, root) = tip.unwrap_or((TreeSize(1), Hash::from_bytes([1; 32])));
+        let (size, root) = match dice.below(5) {
+            0 => (size.0, hash(dice)),
+            1 => (size.0 + 1 + dice.below(10), hash(dice)),
+            2 => (size.0.saturating_sub(1 + dice.below(10)).max(1), hash(dice)),
+            3 => (u64::MAX >> (1 + dice.below(8)), root),
+            _ => (size.0 + dice.below(2), root),
+        };
+        let Some(mut note) = self.checkpoint_of(size, root) else {
+            return "noise".to_owned();
+        };
+        let tree = Checkpoint::parse(note.text()).ok();
+        let line = tree.and_then(|tree| {
+            let time = CosignatureTime::from_seconds(now_us() / SECOND).ok()?;
+            cosign(&tree, time, &self.name, &self.node_key).ok()
+        });
+        if let Some(line) = line
+            && dice.percent(70)
+        {
+            let _ = note.add(line);
+        }
+        note.to_string()
+    }
+
+    /// A change of the trust policy that nobody made.
+    pub(super) fn trust_step(
+        &self,
+        dice: &mut Dice,
+        tip: Option<(TreeSize, Hash)>,
+    ) -> v1::TrustStep {
+        let entry = v1::ProvenEntry {
+            index: dice.below(100),
+            entry: self.payment().encode_to_vec(),
+            path: vec![hash(dice).as_bytes().to_vec()],
+        };
+        v1::TrustStep {
+            entry: Some(entry),
+            checkpoint: self.checkpoint(dice, tip),
+        }
+    }
+
+    /// A payment of the accomplice, of which rules allow three an hour.
+    pub(super) fn payment(&self) -> v1::Submission {
+        let agent = &self.accomplice.agent;
+        let body = authorize_body(agent, self.accomplice.session, "bank/pay");
+        let ask = Ask::new(Identity::Agent(agent.clone()), body);
+        let input = br#"{"to":"an accomplice","amount":1}"#;
+        self.signing
+            .command(ask.with(v1::CompartmentKind::Input, input))
+    }
+
+    /// A good batch after what is known of the tree, with these submissions.
+    pub(super) fn batch(
+        &self,
+        knowledge: &Knowledge,
+        submissions: Vec<v1::Submission>,
+    ) -> v1::Batch {
+        let (size, root) = knowledge
+            .tip
+            .unwrap_or((TreeSize(0), Hash::from_bytes([0; 32])));
+        v1::Batch {
+            time_us: now_us(),
+            prior_size: size.0,
+            prior_root: root.as_bytes().to_vec(),
+            submissions,
+        }
+    }
+
+    /// The answer to a question for a decision: a yes, in a tree of one leaf that the log's key vouches for.
+    pub(super) fn yes(&self, question: &[u8]) -> Option<Vec<u8>> {
+        let question = v1::AuthorizeRequest::decode(question).ok()?;
+        let entry = v1::Entry {
+            index: 0,
+            time_us: now_us(),
+            engine_version: 1,
+            signed: question.submission?.signed,
+            body: Some(v1::entry::Body::Decision(v1::Decision {
+                verdict: v1::Verdict::Allow.into(),
+                reason: v1::DecisionReason::AllowedByPolicy.into(),
+                permit_expires_at_us: now_us() + 3_600 * SECOND,
+                ..v1::Decision::default()
+            })),
+            ..v1::Entry::default()
+        };
+        let bytes = entry.encode_to_vec();
+        let mut note = self.checkpoint_of(1, self.tree_hash.leaf(&bytes))?;
+        let tree = Checkpoint::parse(note.text()).ok()?;
+        let time = CosignatureTime::from_seconds(now_us() / SECOND).ok()?;
+        let line = cosign(&tree, time, &self.name, &self.node_key).ok()?;
+        note.add(line).ok()?;
+        let receipt = v1::Receipt {
+            entry: Some(v1::ProvenEntry {
+                index: 0,
+                entry: bytes,
+                path: Vec::new(),
+            }),
+            checkpoint: note.to_string(),
+            level: v1::ReceiptLevel::Cosigned.into(),
+        };
+        let answer = v1::AuthorizeResponse {
+            receipt: Some(receipt),
+            ..v1::AuthorizeResponse::default()
+        };
+        Some(answer.encode_to_vec())
+    }
+}
+
+/// A root that no tree has.
+pub(super) fn hash(dice: &mut Dice) -> Hash {
+    let mut bytes = [0; 32];
+    for part in bytes.chunks_mut(8) {
+        part.copy_from_slice(&dice.word().to_be_bytes());
+    }
+    Hash::from_bytes(bytes)
+}
+
+/// A number below `end`, as lengths are.
+pub(super) fn below(dice: &mut Dice, end: u64) -> usize {
+    usize::try_from(dice.below(end)).expect("a small number")
+}
