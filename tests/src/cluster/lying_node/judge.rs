@@ -253,7 +253,9 @@ fn payments(ledger: &Ledger) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kit::{Appended, World, bank, decision_of};
+    use ledger_core::machine::Appended;
+
+    use crate::kit::{World, bank, decision_of};
 
     /// A ledger with a yes, and a client who believed it.
     fn told() -> (Account, Vec<Ledger>, Appended) {
