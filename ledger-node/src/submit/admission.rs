@@ -153,6 +153,12 @@ impl Admission {
         }
     }
 
+    /// True if this node's own clock does not find the command stale.
+    pub fn finds_fresh(&self, submission: &v1::Submission) -> bool {
+        let found = self.look(submission);
+        !matches!(found, Ok(Precheck::Refused(Refusal::Stale)))
+    }
+
     fn look(&self, submission: &v1::Submission) -> Result<Precheck, StateError> {
         tokio::task::block_in_place(|| {
             precheck(&StoreState(&*self.store), self.clock.now_us(), submission)

@@ -197,6 +197,15 @@ impl Submitter {
                         *brought = before;
                         Ok(PAUSE)
                     }
+                    // One clock against another: this node's has found the command fresh. If the leader's is off, another one will
+                    // lead soon; if this node's is, it says so by itself.
+                    Forwarded::Refused(error)
+                        if error.reason() == ErrorReason::RequestStale
+                            && self.admission.finds_fresh(submission) =>
+                    {
+                        *brought = before;
+                        Ok(PAUSE)
+                    }
                     Forwarded::Refused(error) if before == Brought::Nowhere => {
                         let wait = Duration::from_millis(error.retry_after_ms);
                         Err(Failure::new(error.reason(), error.message).after(wait))
