@@ -1,15 +1,17 @@
 //! Whether a node decides and vouches now, and if not, why.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ledger_core::state::{Key, read};
 use ledger_proto::v1::{self, ErrorReason};
+use openraft::async_runtime::WatchReceiver as _;
 
 use super::Ledger;
 use crate::failure::Failure;
 use crate::raft::peer_memory::OTHER_STORE;
 use crate::raft::standing::Leading;
-use crate::storage::view::StoreState;
+use crate::storage::view::{StoreState, nodes};
 
 impl Ledger {
     /// True if this node has applied its own removal.
@@ -39,6 +41,28 @@ impl Ledger {
             .or_else(|| self.clock_is_off())
             .or_else(|| self.doubt())
             .or_else(leaderless)
+    }
+
+    /// That Raft's voters are not the ledger's members yet, if this node leads: until they are, decisions need a quorum of both.
+    pub(super) fn voters_lag(&self) -> Option<String> {
+        if self.0.standing.borrow().leading != Leading::This {
+            return None;
+        }
+        // What cannot be read stops the node elsewhere.
+        let records = nodes(&StoreState(&*self.0.store)).ok()?;
+        let members = records.into_iter().filter(|record| record.member);
+        let members = members.filter_map(|record| Some(record.card?.node_id));
+        let members: BTreeSet<u64> = members.collect();
+        let metrics = self.0.reads.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let is_joint = membership.get_joint_config().len() > 1;
+        (is_joint || voters != members).then(|| {
+            format!(
+                "the membership changes from the voters {voters:?} to {members:?}; keep the nodes of both running"
+            )
+        })
     }
 
     /// What it may be if no leader is heard.
