@@ -70,11 +70,11 @@ pub const KINDS: &[Fault] = &[
     },
     Fault {
         phase: Phase::Installing,
-        // A snapshot that is received is written at given places; and the marker, once at the start, by another thread, and
-        // should there be an election meanwhile.
+        // A snapshot that is received is written at given places, once for each of its parts; and the marker, by another thread, a
+        // few times at the start and in elections.
         call: "pwrite64",
         place: Place::Anywhere,
-        nth: 2,
+        nth: 5,
         effect: Effect::Enospc,
         says: &["a snapshot cannot be received", "Make room on the disk"],
     },
