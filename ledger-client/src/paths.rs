@@ -58,6 +58,7 @@ paths! {
     FOLLOW "LedgerService" "Follow";
     GET_CONSISTENCY_PROOF "LedgerService" "GetConsistencyProof";
     GET_CHECKPOINT "LedgerService" "GetCheckpoint";
+    LIST_CHECKPOINTS "LedgerService" "ListCheckpoints";
     LIST_TRUST_STEPS "LedgerService" "ListTrustSteps";
     GET_EVIDENCE "LedgerService" "GetEvidence";
     ERASE "LedgerService" "Erase";

@@ -4,6 +4,8 @@
 //! its number in its session's chain, its drift and notices, and, where the content is at hand, its verdict. The root over
 //! what was read is then compared with a checkpoint that is trusted.
 
+pub mod times;
+
 use ledger_proto::v1::{self, entry::Body};
 use policy_engine::Request;
 use thiserror::Error;
@@ -11,7 +13,9 @@ use thiserror::Error;
 use crate::entry;
 use crate::hash::{Hash, LeafIndex, TreeSize};
 use crate::machine::{self, Appended, Applied, Machine, Refusal, SignatureChecks, genesis};
-use crate::state::{MemoryState, StateError, Txn};
+use crate::note::tlog_policy::TlogPolicy;
+use crate::note::verify::{CheckpointVerifyError, VerifiedCheckpoint, verify_checkpoint};
+use crate::state::{Key, MemoryState, StateError, Txn, read};
 
 /// Why an entry cannot be what the ledger's rules made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -42,6 +46,9 @@ pub enum Flaw {
     /// Something else comes out otherwise.
     #[error("its {0} is not what its command gives")]
     Different(&'static str),
+    /// A checkpoint that meets the trust policy vouches for other entries.
+    #[error("a cosigned checkpoint of {0} entries has another root: the ledger was forked")]
+    Forked(TreeSize),
     /// What came before does not fit together, or this build cannot run the ledger's engine version.
     #[error("{0}")]
     State(StateError),
@@ -54,6 +61,15 @@ pub struct Sound {
     pub believed: bool,
     /// For a decision: what the rules were asked, if they were and its content is at hand.
     pub asked: Option<Box<Request>>,
+}
+
+/// A checkpoint that was compared with the entries under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckedCheckpoint {
+    /// It meets the trust policy in force for its tree, and its root is that of the entries.
+    Proven(VerifiedCheckpoint),
+    /// It does not meet the trust policy, and says nothing.
+    Unproven(CheckpointVerifyError),
 }
 
 /// Reads a ledger from its first entry on.
@@ -83,6 +99,27 @@ impl Auditor {
     /// [`Flaw::State`] if nothing was read.
     pub fn root(&self) -> Result<Hash, Flaw> {
         Ok(machine::tip(&self.state).map_err(Flaw::State)?.root)
+    }
+
+    /// Checks a checkpoint of as many entries as were read against their root, and against the trust policy that was in force then.
+    ///
+    /// # Errors
+    /// [`Flaw::Forked`] if it meets the policy and has another root, [`Flaw::State`] if the policy of the entries cannot be read.
+    pub fn verify_checkpoint(&self, note: &str) -> Result<CheckedCheckpoint, Flaw> {
+        let ledger: v1::LedgerRecord = read_record(&self.state, &Key::ledger())?;
+        let key = Key::trust(ledger.trust_epoch);
+        let record: v1::TrustRecord = read_record(&self.state, &key)?;
+        let policy = TlogPolicy::parse(record.trust_policy.as_bytes())
+            .map_err(|error| Flaw::State(StateError::damaged(&key, error.to_string())))?;
+        let verified = match verify_checkpoint(note.as_bytes(), &policy) {
+            Ok(verified) => verified,
+            Err(error) => return Ok(CheckedCheckpoint::Unproven(error)),
+        };
+        let checkpoint = verified.checkpoint();
+        if checkpoint.size() != self.size || checkpoint.root() != self.root()? {
+            return Err(Flaw::Forked(checkpoint.size()));
+        }
+        Ok(CheckedCheckpoint::Proven(verified))
     }
 
     /// Reads the next entry, with those of its compartments that are at hand. Call it on a thread with at least
@@ -127,6 +164,11 @@ impl Auditor {
         self.size = TreeSize(self.size.0 + 1);
         Ok(Sound { believed, asked })
     }
+}
+
+fn read_record<M: prost::Message + Default>(state: &MemoryState, key: &Key) -> Result<M, Flaw> {
+    let record = read(state, key).map_err(Flaw::State)?;
+    record.ok_or_else(|| Flaw::State(StateError::damaged(key, "it is missing".to_owned())))
 }
 
 /// Names what differs between what an entry says and what comes out.

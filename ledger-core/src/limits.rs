@@ -78,6 +78,9 @@ pub const MAX_APPROVERS: usize = 16;
 /// Longest condition (type and value together), and longest approver group, in bytes.
 pub const MAX_CONDITION_LEN: usize = 512;
 
+/// How far the clocks of two nodes may differ, in microseconds: 2 seconds. A node accepts and cosigns no entry that is further ahead
+/// of its own clock.
+pub const MAX_CLOCK_OFFSET_US: u64 = 2 * SECOND_US;
 /// How far `issued_at` may be from entry time, in microseconds: 5 minutes.
 pub const FRESHNESS_US: u64 = 5 * 60 * SECOND_US;
 /// Lifetime of a session that states none, in seconds.

@@ -20,7 +20,7 @@ use crate::apply::receipts::Submitted;
 use crate::apply::suspicion::Suspicion;
 use crate::clock::Clock;
 use crate::cosign::attested::not_cosigning;
-use crate::cosign::{Cosigned, Cosigner};
+use crate::cosign::{Cosigned, Cosigner, kept_page};
 use crate::failure::{Answer, Failure};
 use crate::raft::peers::Purpose;
 use crate::raft::standing::{Leading, Standing};
@@ -239,6 +239,19 @@ impl Ledger {
             .map_err(|error| damaged(error.to_string()))
     }
 
+    /// A page of the cosigned checkpoints that are kept here, those of trees larger than `after`, the smallest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn kept_checkpoints(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Answer<Vec<(TreeSize, String)>> {
+        kept_page(&*self.0.store, after, limit)
+            .map_err(|error| Failure::new(ErrorReason::DataDamaged, error.to_string()))
+    }
+
     /// How far each replica has come with an erasure, this one included; those that do not answer are left out.
     ///
     /// # Errors
@@ -327,6 +340,7 @@ impl Ledger {
     /// What the leader waits for: for the membership, and for the next cosigned checkpoint. Empty for nothing.
     fn waiting_for(&self) -> String {
         let membership = self.0.membership_waits.borrow().clone();
+        let membership = membership.or_else(|| self.voters_lag());
         let cosigner = self.0.cosigner.waits_for();
         let waits: Vec<String> = membership.into_iter().chain(cosigner).collect();
         waits.join("; ")

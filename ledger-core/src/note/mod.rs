@@ -18,7 +18,7 @@ pub mod vkey;
 #[cfg(test)]
 mod note_tests;
 #[cfg(test)]
-mod test_keys;
+pub(crate) mod test_keys;
 #[cfg(test)]
 mod tlog_policy_tests;
 #[cfg(test)]

@@ -9,10 +9,10 @@ use super::vkey::{KeyType, VerifierKey};
 use crate::keys::PublicKey;
 use crate::signer::Signer as _;
 
-pub(super) const LOG: &str = "ledger.example.com/test";
+pub(crate) const LOG: &str = "ledger.example.com/test";
 
 /// The key made from 32 bytes of `seed`.
-pub(super) fn signing_key(seed: u8) -> SigningKey {
+pub(crate) fn signing_key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
@@ -21,24 +21,24 @@ fn vkey(name: &str, key_type: KeyType, seed: u8) -> VerifierKey {
     VerifierKey::new(name, key_type, public_key).unwrap()
 }
 
-pub(super) fn log_key(name: &str, seed: u8) -> VerifierKey {
+pub(crate) fn log_key(name: &str, seed: u8) -> VerifierKey {
     vkey(name, KeyType::Ed25519, seed)
 }
 
-pub(super) fn witness_name(seed: u8) -> String {
+pub(crate) fn witness_name(seed: u8) -> String {
     format!("witness.example.com/{seed}")
 }
 
-pub(super) fn witness_key(seed: u8) -> VerifierKey {
+pub(crate) fn witness_key(seed: u8) -> VerifierKey {
     vkey(&witness_name(seed), KeyType::CosignatureV1, seed)
 }
 
-pub(super) fn time(seconds: u64) -> CosignatureTime {
+pub(crate) fn time(seconds: u64) -> CosignatureTime {
     CosignatureTime::from_seconds(seconds).unwrap()
 }
 
 /// The cosignature of the witness with this seed.
-pub(super) fn cosigned(checkpoint: &Checkpoint, seed: u8, seconds: u64) -> NoteSignature {
+pub(crate) fn cosigned(checkpoint: &Checkpoint, seed: u8, seconds: u64) -> NoteSignature {
     cosign(
         checkpoint,
         time(seconds),

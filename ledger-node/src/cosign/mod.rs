@@ -38,7 +38,7 @@ use ledger_proto::v1;
 use tokio::sync::{Notify, watch};
 
 use ahead::Ahead;
-pub(crate) use kept::carried_together;
+pub(crate) use kept::{carried_together, kept_page};
 pub(crate) use policies::TrustPolicies;
 use witnesses::Witnesses;
 

@@ -42,10 +42,19 @@ pub(super) fn trust_policy(nodes: &[u64]) -> String {
 
 /// A checkpoint with the log's signature and the cosignatures of these nodes.
 pub(super) fn cosigned(size: u64, root: Hash, nodes: &[u64]) -> String {
+    dated(size, root, nodes, 1_795_392_000)
+}
+
+/// A checkpoint of some tree of this size, cosigned by node 1 at this second.
+pub(super) fn cosigned_at(size: u64, seconds: u64) -> String {
+    dated(size, Hash::from_bytes([7; 32]), &[1], seconds)
+}
+
+fn dated(size: u64, root: Hash, nodes: &[u64], seconds: u64) -> String {
     let checkpoint = Checkpoint::new(ORIGIN, TreeSize(size), root).unwrap();
     let mut note = checkpoint.sign(&key(0)).unwrap();
     for node in nodes {
-        let time = CosignatureTime::from_seconds(1_795_392_000).unwrap();
+        let time = CosignatureTime::from_seconds(seconds).unwrap();
         let line = cosign(&checkpoint, time, &name(*node), &key(*node));
         note.add(line.unwrap()).unwrap();
     }

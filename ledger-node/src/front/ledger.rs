@@ -30,6 +30,9 @@ const MAX_LEVEL: u32 = 7;
 /// Trust steps of one page: each is an entry of up to 60 KB and a checkpoint.
 const MAX_STEPS: usize = 32;
 
+/// Checkpoints of one page: each has up to 2 KiB, and those of a page fit a message.
+const MAX_CHECKPOINTS: usize = 500;
+
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Log(pub Gate);
@@ -118,6 +121,16 @@ impl LedgerService for Log {
             checkpoint: note.to_string(),
             trust_epoch,
         }))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<v1::ListCheckpointsRequest>,
+    ) -> Reply<v1::ListCheckpointsResponse> {
+        let deadline = deadline(request.metadata());
+        let (request, ledger) = (request.into_inner(), self.0.ledger.clone());
+        let work = move || checkpoints(&ledger, &request);
+        Ok(Response::new(self.0.work_open(deadline, work).await?))
     }
 
     async fn list_trust_steps(
@@ -244,6 +257,23 @@ fn tile(view: &View, ask: v1::GetTileRequest) -> Answer<v1::GetTileResponse> {
 /// The epoch of the trust policy that holds for a tree: that of the last change within it.
 pub(super) fn epoch_at(view: &View, size: TreeSize) -> Answer<u64> {
     Ok(TrustPolicies::read(view, size)?.epoch())
+}
+
+fn checkpoints(
+    ledger: &crate::ledger::Ledger,
+    request: &v1::ListCheckpointsRequest,
+) -> Answer<v1::ListCheckpointsResponse> {
+    let page = Page::of(request)?;
+    let limit = page.size.min(MAX_CHECKPOINTS);
+    let mut kept = ledger.kept_checkpoints(page.after_number()?, limit.saturating_add(1))?;
+    let is_cut = kept.len() > limit;
+    kept.truncate(limit);
+    let last = kept.last().map(|(size, _)| size.0.to_be_bytes());
+    let position = last.as_ref().filter(|_| is_cut);
+    Ok(v1::ListCheckpointsResponse {
+        next_page_token: page.token(position.map(<[u8; 8]>::as_slice)),
+        checkpoints: kept.into_iter().map(|(_, note)| note).collect(),
+    })
 }
 
 pub(crate) fn trust_steps(

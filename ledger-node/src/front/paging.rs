@@ -63,6 +63,7 @@ lists! {
     ListBundlesRequest, consistency;
     ListHaltsRequest, consistency;
     ListEntriesRequest;
+    ListCheckpointsRequest;
     ListTrustStepsRequest;
 }
 

@@ -54,7 +54,7 @@ reads! {
         "GetInclusionProof" GetInclusionProofRequest,
         "GetConsistencyProof" GetConsistencyProofRequest,
         "GetTile" GetTileRequest, "GetCheckpoint" GetCheckpointRequest,
-        "ListTrustSteps" ListTrustStepsRequest,
+        "ListCheckpoints" ListCheckpointsRequest, "ListTrustSteps" ListTrustStepsRequest,
         "GetEvidence" GetEvidenceRequest, "GetErasure" GetErasureRequest;
     "ClusterService":
         "GetCluster" GetClusterRequest, "GetNodeStatus" GetNodeStatusRequest,

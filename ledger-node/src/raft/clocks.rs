@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ledger_core::limits::MAX_CLOCK_OFFSET_US;
+
 /// An estimate older than this says nothing, in microseconds.
 const STALE_US: u64 = 30_000_000;
 /// An answer that took longer says nothing: half of it would be as much as matters.
@@ -14,7 +16,7 @@ const MAX_ROUND_TRIP_US: u64 = 2_000_000;
 /// The best of what was heard within this time counts, in microseconds: a message can be late, but never early.
 const HEARD_US: u64 = 5_000_000;
 /// How far a leader's clock may be from its voters' median, in microseconds.
-pub const MAX_OFFSET_US: i64 = 2_000_000;
+pub const MAX_OFFSET_US: i64 = MAX_CLOCK_OFFSET_US.cast_signed();
 /// How far a clock may be behind the last entry of the ledger, in microseconds.
 pub const MAX_BEHIND_US: u64 = 5_000_000;
 

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod attestation;
+mod audit_times;
 mod bad_input;
 mod broken_stores;
 mod checkpoints;

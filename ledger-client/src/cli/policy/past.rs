@@ -12,7 +12,7 @@ use policy_engine::{
     Agent, Assurance, Issuer, Recorder, Rehearsal, Request, Resource, StringSets, Subject,
 };
 
-use super::super::audit::{every_entry, progress};
+use super::super::audit::{TimeAudit, every_entry, progress};
 use super::super::connection::{Connection, Speaker, block_on};
 use super::super::replay::trace::{Action, Opening, Openings, Session, Trace};
 use super::super::{Exit, Failure};
@@ -210,7 +210,10 @@ fn of_ledger(source: &Source) -> Result<Past, Failure> {
             |past: &mut Past, entry: &v1::Entry, compartments: Vec<v1::Compartment>, sound| {
                 past.add(entry, &compartments, sound);
             };
-        let (_, past) = every_entry(&client, true, &progress(), past, add).await?;
+        let times = TimeAudit::default();
+        let past = every_entry(&client, true, &progress(), times, past, add)
+            .await?
+            .seen;
         Ok(past)
     })
 }

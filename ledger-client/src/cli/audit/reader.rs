@@ -1,21 +1,18 @@
-//! `ledger-client audit`: the whole ledger, read from its first entry on and made again.
+//! Reading a whole ledger: its entries are streamed to a thread that makes each of them again.
 
-use std::io::Write;
 use std::thread;
 
-use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger_core::audit::{Auditor, Flaw, Sound};
 use ledger_core::limits::MIN_STACK_LEN;
 use ledger_core::machine::Refusal;
 use ledger_core::note::checkpoint::Checkpoint;
-use ledger_proto::v1::{self, entry::Body};
-use serde_json::json;
+use ledger_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{Connection, Speaker, block_on_or};
-use super::show::printable;
-use super::{Exit, Failure, print_json};
+use super::super::show::printable;
+use super::super::{Exit, Failure};
+use super::times::TimeAudit;
 use crate::client::Client;
 use crate::error::Error;
 use crate::paths;
@@ -29,142 +26,57 @@ const ATTEMPTS: usize = 5;
 /// The reading thread's stack in bytes: what applying commands needs, and room around it.
 const STACK_LEN: usize = 4 * MIN_STACK_LEN;
 
-#[derive(Debug, Args)]
-pub(super) struct Audit {
-    /// Ask the rules again about every decision whose arguments are not erased.
-    #[arg(long)]
-    replay: bool,
-    #[command(flatten)]
-    connection: Connection,
-}
-
 /// An entry on its way to the thread that reads it.
 struct Given {
     entry: Vec<u8>,
     compartments: Vec<v1::Compartment>,
 }
 
-/// What was read.
-#[derive(Debug, Default)]
-struct Count {
-    decisions: u64,
-    believed: u64,
-    outcomes: u64,
-    drifted: u64,
-    sessions: u64,
-    signatures: u64,
-}
-
-pub(super) fn audit(audit: &Audit, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let bar = progress();
-    let work = async {
-        let client = audit.connection.open(Speaker::Any).await?;
-        let count = Count::default();
-        let add = |count: &mut Count, entry: &v1::Entry, _: Vec<v1::Compartment>, sound: Sound| {
-            add(count, entry, sound.believed);
-        };
-        every_entry(&client, audit.replay, &bar, count, add).await
-    };
-    let (checkpoint, count) = block_on_or(work, || {
-        format!(
-            "interrupted; the first {} entries are sound",
-            bar.position()
-        )
-    })?;
-    show(&checkpoint, &count, audit.replay, json, out)?;
-    Ok(Exit::Done)
-}
-
-fn show(
-    checkpoint: &Checkpoint,
-    count: &Count,
-    replay: bool,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let asked_again = if replay {
-        count.decisions.saturating_sub(count.believed)
-    } else {
-        0
-    };
-    let size = checkpoint.size().0;
-    if json {
-        let value = json!({
-            "origin": checkpoint.origin(),
-            "entries": size,
-            "root": checkpoint.root().to_string(),
-            "signatures": count.signatures,
-            "decisions": count.decisions,
-            "re_evaluated": asked_again,
-            "not_re_evaluated": count.decisions.saturating_sub(asked_again),
-            "outcomes": count.outcomes,
-            "drifted": count.drifted,
-            "sessions": count.sessions,
-            "sound": true,
-        });
-        return print_json(out, &value);
-    }
-    writeln!(
-        out,
-        "sound           {size} entries of {}",
-        checkpoint.origin()
-    )?;
-    writeln!(out, "root            {}, cosigned", checkpoint.root())?;
-    writeln!(out, "signatures      {}", count.signatures)?;
-    if replay {
-        let erased = count.decisions.saturating_sub(asked_again);
-        writeln!(
-            out,
-            "decisions       {}: {asked_again} evaluated again with the same result, {erased} not: erased",
-            count.decisions
-        )?;
-    } else {
-        writeln!(
-            out,
-            "decisions       {}; `--replay` evaluates them again",
-            count.decisions
-        )?;
-    }
-    writeln!(
-        out,
-        "outcomes        {}, {} with drift",
-        count.outcomes, count.drifted
-    )?;
-    writeln!(
-        out,
-        "sessions        {}, their chains unbroken",
-        count.sessions
-    )?;
-    Ok(())
-}
-
 /// Shown on a terminal only.
-pub(super) fn progress() -> ProgressBar {
+pub(in crate::cli) fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}, {eta} left");
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A ledger that was read and is sound.
+#[derive(Debug)]
+pub(in crate::cli) struct Read<S> {
+    /// The checkpoint up to which it was read.
+    pub(in crate::cli) checkpoint: Checkpoint,
+    /// How the times of its entries compare with those of cosigners.
+    pub(in crate::cli) times: TimeAudit,
+    /// What was gathered.
+    pub(in crate::cli) seen: S,
+}
+
 /// Reads every entry up to a checkpoint that a quorum vouches for, makes it again, and adds it to what was seen before. With
 /// content, what is kept beside entries is fetched too. Nothing comes back unless all of it is sound.
-pub(super) async fn every_entry<S: Send + 'static>(
+pub(in crate::cli) async fn every_entry<S: Send + 'static>(
     client: &Client,
     with_content: bool,
     bar: &ProgressBar,
+    mut times: TimeAudit,
     seen: S,
     add: impl Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound) + Send + 'static,
-) -> Result<(Checkpoint, S), Failure> {
+) -> Result<Read<S>, Failure> {
     let (note, checkpoint) = client.checkpoint(0).await?;
     client.observe(&note, &checkpoint).await?;
     bar.set_length(checkpoint.size().0);
+    times.add_last(&checkpoint, &note);
     let reader = Reader {
         checkpoint: checkpoint.clone(),
         bar: bar.clone(),
+        times,
         seen,
         add,
     };
-    let seen = read(client, with_content, reader).await?;
+    let (seen, times) = read(client, with_content, reader).await?;
     bar.finish_and_clear();
-    Ok((checkpoint, seen))
+    Ok(Read {
+        checkpoint,
+        times,
+        seen,
+    })
 }
 
 /// Fetches entries up to a checkpoint and has them read on a thread of their own.
@@ -172,7 +84,7 @@ async fn read<S: Send + 'static, A>(
     client: &Client,
     with_content: bool,
     reader: Reader<S, A>,
-) -> Result<S, Failure>
+) -> Result<(S, TimeAudit), Failure>
 where
     A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound) + Send + 'static,
 {
@@ -308,13 +220,17 @@ async fn compartments(client: &Client, index: u64) -> Result<Vec<v1::Compartment
 struct Reader<S, A> {
     checkpoint: Checkpoint,
     bar: ProgressBar,
+    times: TimeAudit,
     seen: S,
     add: A,
 }
 
 impl<S, A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound)> Reader<S, A> {
     /// Reads what is given until the end, and compares the root with that of the checkpoint; none if not everything was given.
-    fn read_all(mut self, mut given: mpsc::Receiver<Given>) -> Result<Option<S>, Failure> {
+    fn read_all(
+        mut self,
+        mut given: mpsc::Receiver<Given>,
+    ) -> Result<Option<(S, TimeAudit)>, Failure> {
         let mut auditor = Auditor::new();
         while let Some(Given {
             entry,
@@ -326,6 +242,8 @@ impl<S, A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound)> Reader<S, A> {
                 .read(&entry, compartments.clone())
                 .map_err(|flaw| failed(at, &flaw))?;
             if let Ok(entry) = ledger_core::entry::decode(&entry) {
+                let compared = self.times.compare(&auditor, entry.time_us);
+                compared.map_err(|flaw| failed(at, &flaw))?;
                 (self.add)(&mut self.seen, &entry, compartments, sound);
             }
             self.bar.inc(1);
@@ -337,7 +255,7 @@ impl<S, A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound)> Reader<S, A> {
             .root()
             .map_err(|flaw| failed(auditor.size().0, &flaw))?;
         if root == self.checkpoint.root() {
-            return Ok(Some(self.seen));
+            return Ok(Some((self.seen, self.times)));
         }
         let what = format!(
             "the {} entries that the node shows have the root {root}, and the cosigned checkpoint says {}: these are not the ledger's entries; ask another node",
@@ -345,29 +263,6 @@ impl<S, A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound)> Reader<S, A> {
             self.checkpoint.root()
         );
         Err(Failure::new(Exit::Inclusion, what))
-    }
-}
-
-fn add(count: &mut Count, entry: &v1::Entry, believed: bool) {
-    let signed = entry.signed.as_ref();
-    let signatures = signed.map_or(0, |signed| signed.signatures.len());
-    count.signatures += u64::try_from(signatures).unwrap_or(u64::MAX);
-    match &entry.body {
-        Some(Body::Decision(_)) => {
-            count.decisions += 1;
-            count.believed += u64::from(believed);
-        }
-        Some(Body::Outcome(outcome)) => {
-            count.outcomes += 1;
-            count.drifted += u64::from(!outcome.drift.is_empty());
-        }
-        Some(Body::SessionOpening(opening)) => {
-            count.sessions += u64::from(opening.result() == v1::Result::Applied);
-        }
-        Some(
-            Body::SessionEnd(_) | Body::Redemption(_) | Body::Governance(_) | Body::Genesis(_),
-        )
-        | None => {}
     }
 }
 
@@ -383,6 +278,7 @@ fn failed(at: u64, flaw: &Flaw) -> Failure {
             | Refusal::NotByAuthor
             | Refusal::SignersMismatch,
         ) => Exit::Signature,
+        Flaw::Forked(_) => Exit::Inconsistent,
         Flaw::Undecodable(_)
         | Flaw::OutOfOrder(_)
         | Flaw::Genesis(_)
