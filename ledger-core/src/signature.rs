@@ -72,6 +72,18 @@ pub fn read_message(
     message
 }
 
+/// The bytes that a node signs when it votes for a candidate in a term of the replicas of one ledger:
+/// `domain || genesis || u64be(voter) || u64be(term) || u64be(candidate)`.
+#[must_use]
+pub fn vote_message(genesis: &Hash, voter: u64, term: u64, candidate: u64) -> Vec<u8> {
+    let mut message = b"countersign-vote-v1\0".to_vec();
+    message.extend_from_slice(genesis.as_bytes());
+    for number in [voter, term, candidate] {
+        message.extend_from_slice(&number.to_be_bytes());
+    }
+    message
+}
+
 /// Signs a batch of commands with one signature. Returns one signature message per command, in order.
 ///
 /// # Errors

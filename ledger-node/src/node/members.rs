@@ -24,6 +24,8 @@ use super::vouched::node_id;
 use crate::config::Config;
 use crate::fatal::{Fatal, disk};
 use crate::raft::Raft;
+use crate::raft::elections::Elections;
+use crate::raft::peers::Peers;
 use crate::raft::types::{LogId, Members};
 use crate::storage::view::{StoreState, nodes};
 use crate::storage::{Read, Store};
@@ -105,6 +107,33 @@ pub(super) fn listed(
     Ok((footing, listed))
 }
 
+/// Tells those who count votes which members the ledger has, and which nodes a policy names that knows of more than the ledger does.
+///
+/// # Errors
+/// [`StateError`] if the store cannot be read.
+pub(super) fn tell_voters(
+    store: &dyn Read,
+    named: &Named,
+    elections: &Elections,
+) -> Result<(), StateError> {
+    let state = StoreState(store);
+    let ledger: v1::LedgerRecord = read(&state, &Key::ledger())?.unwrap_or_default();
+    let (mut known, mut members) = (BTreeSet::new(), BTreeSet::new());
+    for record in nodes(&state)? {
+        let Some(card) = record.card else { continue };
+        known.insert(card.node_id);
+        if record.member {
+            members.insert(card.node_id);
+        }
+    }
+    let mut named: BTreeSet<u64> = named.keys().copied().collect();
+    if named.is_subset(&known) {
+        named.clear();
+    }
+    elections.set_members(ledger.trust_epoch, members, named);
+    Ok(())
+}
+
 /// Keeps the directory as the ledger and Raft have it.
 pub(super) struct DirectoryKeeper {
     store: Arc<dyn Store>,
@@ -113,6 +142,7 @@ pub(super) struct DirectoryKeeper {
     raft: Raft,
     tip: watch::Receiver<Tip>,
     directory: Arc<KeyDirectory>,
+    peers: Arc<Peers>,
     fatal: Fatal,
 }
 
@@ -134,6 +164,7 @@ impl DirectoryKeeper {
             raft: node.raft.clone(),
             tip: node.tip.clone(),
             directory: Arc::clone(node.peers.transport.directory()),
+            peers: Arc::clone(&node.peers),
             fatal,
         }
     }
@@ -181,6 +212,7 @@ impl DirectoryKeeper {
         let (footing, listed) = listed(&*self.store, self.own_id, replicas, named)?;
         tracing::debug!(ids = ?listed.keys(), ?footing, "the nodes that this one speaks with");
         self.directory.replace(footing, &listed);
+        tell_voters(&*self.store, named, &self.peers.elections)?;
         *known = Some(basis);
         Ok(())
     }

@@ -511,6 +511,9 @@ fn peers(
         Arc::new(memory.map_err(unreadable)?),
         Stage::Asking("this node starts".to_owned()),
     );
+    let signer = Arc::clone(&given.node_key) as SharedSigner;
+    peers.elections.sign_with(signer);
+    members::tell_voters(&**store, &named, &peers.elections).map_err(unreadable)?;
     Ok((Arc::new(peers), named))
 }
 
@@ -585,6 +588,7 @@ impl Node {
                 raft: self.raft.clone(),
                 peers: Arc::clone(&self.peers),
                 tip: self.tip.clone(),
+                store: Arc::clone(&self.store),
                 boundaries: Arc::clone(&self.boundaries),
                 suspicion: Arc::clone(&self.suspicion),
                 refused: refusals(),

@@ -110,7 +110,9 @@ impl TrustFollower {
         };
         let origin = self.ledger.origin();
         match follow_trust(origin, policy, &steps) {
-            Ok(policy) => {
+            Ok(newest) => {
+                self.tell_voters(*epoch, policy, &steps);
+                let (epoch, policy) = (*epoch, newest);
                 let mut named = nodes_of(&policy, origin);
                 tracing::info!(nodes = ?named.keys(), from = card.node_id, "the members of now were learned from cosigned changes of the trust policy");
                 named.extend(self.given.clone());
@@ -122,6 +124,19 @@ impl TrustFollower {
                 tracing::warn!(node_id = card.node_id, %error, "a node sends changes of the trust policy that prove nothing");
                 false
             }
+        }
+    }
+
+    /// Tells those who count votes which members each of the steps has led to: any of them may be the voters now.
+    fn tell_voters(&self, epoch: u64, policy: &TlogPolicy, steps: &[v1::TrustStep]) {
+        let origin = self.ledger.origin();
+        for (epoch, count) in (epoch.saturating_add(1)..).zip(1..=steps.len()) {
+            let Ok(policy) = follow_trust(origin, policy, steps.get(..count).unwrap_or_default())
+            else {
+                return;
+            };
+            let members = nodes_of(&policy, origin).into_keys().collect();
+            self.peers.elections.set_later_members(epoch, members);
         }
     }
 }

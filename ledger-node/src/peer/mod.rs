@@ -2,6 +2,7 @@
 
 pub mod appends;
 pub mod authorization;
+mod member_changes;
 pub mod receive_snapshot;
 mod recovery_state;
 pub(crate) mod requests;

@@ -1,5 +1,6 @@
 //! Receiving a copy of the leader's store, from its offer to its installation: one at a time, and from the leader that offered it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ledger_proto::peer::v1 as wire;
@@ -48,6 +49,13 @@ impl Service {
                 have: Vec::new(),
             });
         }
+        if theirs != ours {
+            let voters = self.voters_in_force();
+            let elected = self
+                .peers
+                .check_election(&theirs, &message.election, &voters);
+            elected.map_err(bad)?;
+        }
         let manifest = message.manifest.ok_or_else(|| bad("no manifest"))?;
         let mut slot = self.incoming.lock().await;
         let incoming = self.snapshots.receive(&manifest);
@@ -62,6 +70,17 @@ impl Service {
             higher_vote: None,
             have,
         })
+    }
+
+    /// The sets of voters of this node's log.
+    fn voters_in_force(&self) -> Vec<BTreeSet<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .membership_config
+            .membership()
+            .get_joint_config()
+            .clone()
     }
 
     /// Takes parts of what its caller has offered.

@@ -95,8 +95,14 @@ impl PeerService for Service {
         // Any candidate can say so.
         rpc.leadership_transfer =
             rpc.leadership_transfer && self.peers.transfer.explains(&rpc.vote).await;
+        let vote = rpc.vote;
         let answer = self.raft.vote(rpc).await.map_err(fatal)?;
-        Ok(Response::new(self.vote_response(&answer)))
+        let mut response = self.vote_response(&answer);
+        if answer.vote_granted {
+            // What is granted is durable by now.
+            response.signature = self.peers.sign_vote(&vote);
+        }
+        Ok(Response::new(response))
     }
 
     async fn pre_vote(
@@ -321,6 +327,7 @@ impl Service {
             granted: answer.vote_granted,
             last_log_id: answer.last_log_id.as_ref().map(types::log_id_to_wire),
             clock_us: self.peers.now_us(),
+            signature: Vec::new(),
         }
     }
 }

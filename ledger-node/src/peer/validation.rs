@@ -49,7 +49,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-fn refuse(check: Check, log_index: u64, reason: impl fmt::Display) -> Refusal {
+pub(super) fn refuse(check: Check, log_index: u64, reason: impl fmt::Display) -> Refusal {
     Refusal {
         check,
         log_index,

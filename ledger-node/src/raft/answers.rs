@@ -89,9 +89,10 @@ pub(super) fn append_result(
     }
 }
 
-/// The vote of an answer, if elections can have led to its term from the one in which this node asked.
+/// The vote of an answer, if elections can have led to its term from the one in which this node asked. That a quorum gave it, an answer
+/// cannot show: its leader shows that itself.
 pub(super) fn near(vote: &wire::Vote, term: u64) -> Result<Vote, Status> {
-    Some(types::vote(vote))
+    Some(Vote::new(vote.term, vote.node_id))
         .filter(|vote| is_near(vote, term))
         .ok_or_else(|| Status::internal("an answer of a term that no elections can have led to"))
 }

@@ -6,6 +6,7 @@ pub mod checked_channel;
 pub mod clocks;
 #[cfg(test)]
 mod conformance;
+pub mod elections;
 pub mod flusher;
 pub(crate) mod hand_over;
 pub mod incoming;

@@ -116,12 +116,15 @@ impl Connection {
         let vote = answer
             .vote
             .ok_or_else(|| network_error("an answer without a vote"))?;
+        let mut vote_granted = answer.granted;
         if answer.granted && !rehearsal {
             self.peers.memory.note_granted(self.to, &rpc.vote);
+            // Nobody would follow a leader for a vote that it cannot show.
+            vote_granted = self.peers.keep_vote(self.to, &rpc.vote, &answer.signature);
         }
         Ok(VoteResponse {
             vote: near(&vote, rpc.vote.leader_id.term).map_err(|status| rpc_error(&status))?,
-            vote_granted: answer.granted,
+            vote_granted,
             last_log_id: answer.last_log_id.as_ref().map(types::log_id),
         })
     }
@@ -204,12 +207,17 @@ impl NetStreamAppend<Types> for Connection {
             let unanswered: Unanswered = Arc::default();
             let sending = Arc::clone(&unanswered);
             let clock = Arc::clone(&self.peers);
+            // Once a stream: whoever follows a leader already does not look again.
+            let mut election = self.peers.election(&first.vote);
             let requests = futures_util::stream::iter([first])
                 .chain(input)
                 .map(move |request| {
                     let mut sent = sending.lock().unwrap_or_else(PoisonError::into_inner);
                     sent.push_back(Sent::now(&request));
-                    append_to_wire(&request, clock.now_us(), clock.has_quorum())
+                    wire::AppendRequest {
+                        election: std::mem::take(&mut election),
+                        ..append_to_wire(&request, clock.now_us(), clock.has_quorum())
+                    }
                 });
             let patience = option.hard_ttl().max(MIN_TTL);
             let request = self.peers.request(self.to, requests);
@@ -287,6 +295,7 @@ fn append_to_wire(
         committed: request.leader_commit.as_ref().map(types::log_id_to_wire),
         sent_at_us,
         has_quorum,
+        election: Vec::new(),
     }
 }
 

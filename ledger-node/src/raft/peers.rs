@@ -17,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::checked_channel::CheckedChannel;
 use super::clocks::Clocks;
+use super::elections::Elections;
 use super::leaders::Leaders;
 use super::participation::{Participation, Stage};
 use super::peer_memory::PeerMemory;
@@ -88,6 +89,8 @@ pub struct Peers {
     pub memory: Arc<PeerMemory>,
     /// How far this node may take part.
     pub participation: Participation,
+    /// The votes of elections, signed.
+    pub elections: Elections,
     /// Who has led in which term.
     pub leaders: Arc<Leaders>,
     /// What peers have refused while this node led.
@@ -132,6 +135,7 @@ impl Peers {
             clocks: Clocks::default(),
             memory,
             participation: Participation::new(stage),
+            elections: Elections::default(),
             leaders: Arc::default(),
             refusals: Refusals::default(),
             transfer: KnownTransfer::default(),

@@ -3,6 +3,7 @@
 //! It must begin with this node's genesis, hold the tree that this node has cosigned, and end where its manifest says. Every entry is hashed again into the tree and its root, and every compartment compared with what its entry commits to: the
 //! state digest, by which the rest of the state is confirmed later, covers neither. One pass over each, in pages.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use ledger_core::hash::{LeafIndex, TreeHash};
@@ -14,11 +15,11 @@ use ledger_core::{canonical, compartment};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, entry::Body};
 
-use super::types::{self, invalid};
+use super::types::{self, Members, invalid};
 use crate::apply::applier::AppliedState;
 use crate::storage::Read;
 use crate::storage::marker::MarkerRecord;
-use crate::storage::view::StoreState;
+use crate::storage::view::{StoreState, nodes};
 
 /// Entries read at once; a page has at most 4 MiB.
 const ENTRIES: usize = 64;
@@ -37,15 +38,41 @@ pub(super) fn check(
 ) -> io::Result<()> {
     let announced = manifest.meta.as_ref();
     let announced = announced.and_then(|meta| meta.last_log_id.as_ref());
-    let applied = AppliedState::read(copy)?.last;
-    if applied.is_none() || applied != announced.map(types::log_id) {
+    let applied = AppliedState::read(copy)?;
+    if applied.last.is_none() || applied.last != announced.map(types::log_id) {
         return Err(invalid(
             "the snapshot does not end at the log entry that its manifest names",
         ));
     }
     let state = StoreState(copy);
+    check_members(&state, manifest, &applied.members)?;
     check_entries(&state, manifest, promised)?;
     check_compartments(&state)
+}
+
+/// The membership that the manifest names is the copy's own, of nodes that its ledger has or had. What a copy says of them is believed
+/// as far as the rest of it.
+fn check_members(
+    state: &StoreState<'_>,
+    manifest: &wire::SnapshotManifest,
+    members: &Members,
+) -> io::Result<()> {
+    let announced = manifest.meta.as_ref().map(types::meta).transpose()?;
+    if announced.is_none_or(|meta| meta.last_membership != *members) {
+        return Err(invalid(
+            "the snapshot does not hold the membership that its manifest names",
+        ));
+    }
+    let records = nodes(state).map_err(unreadable)?.into_iter();
+    let known: BTreeSet<u64> = records
+        .filter_map(|record| Some(record.card?.node_id))
+        .collect();
+    let mut ids = members.membership().nodes().map(|(id, _)| *id);
+    ids.find(|id| !known.contains(id)).map_or(Ok(()), |id| {
+        Err(invalid(format!(
+            "the membership of the snapshot has node {id}, which its ledger never had"
+        )))
+    })
 }
 
 fn check_entries(

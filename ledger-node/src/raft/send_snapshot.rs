@@ -40,6 +40,7 @@ impl Connection {
         let offer = wire::OfferSnapshotRequest {
             vote: Some(types::vote_to_wire(vote)),
             manifest: Some(snapshot.manifest().clone()),
+            election: self.peers.election(vote),
         };
         let mut offer = self.peers.request(self.to, offer);
         offer.set_timeout(SNAPSHOT_PATIENCE);

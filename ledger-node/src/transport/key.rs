@@ -36,6 +36,12 @@ impl Spki {
         self.0.as_ref() == shown.as_ref()
     }
 
+    /// The key itself: the end of its encoding.
+    #[must_use]
+    pub fn bytes(&self) -> Option<[u8; PUBLIC_KEY_LEN]> {
+        self.0.last_chunk().copied()
+    }
+
     fn to_shown(&self) -> CertificateDer<'static> {
         CertificateDer::from(self.0.as_ref().to_vec())
     }

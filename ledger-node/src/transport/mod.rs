@@ -115,6 +115,11 @@ impl PeerTransport {
         self.stranger.notified().await;
     }
 
+    /// Has the members of now asked for, as after a stranger was refused.
+    pub fn ask_for_members(&self) {
+        self.stranger.notify_one();
+    }
+
     /// Shakes hands with whoever has connected. The caller limits the time.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! log that they could have known to be wrong, and say who has sent it.
 
 use countersign_tests::cluster::load::question;
-use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker};
+use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker, election};
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::{Cluster, Options};
 use ledger_core::batch::BatchBuilder;
@@ -18,15 +18,15 @@ const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
 
 /// A member that says what it likes, beside the honest process with the same key.
-struct Liar<'c> {
+pub(super) struct Liar<'c> {
     cluster: &'c Cluster,
     peers: PeerSpeaker,
-    node: u64,
+    pub(super) node: u64,
 }
 
 impl<'c> Liar<'c> {
     /// A follower's key is the one that was stolen.
-    async fn among(cluster: &'c Cluster) -> Self {
+    pub(super) async fn among(cluster: &'c Cluster) -> Self {
         let node = cluster.follower().await;
         let peers = PeerSpeaker::of(cluster, node);
         Self {
@@ -36,7 +36,7 @@ impl<'c> Liar<'c> {
         }
     }
 
-    fn victims(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn victims(&self) -> impl Iterator<Item = u64> {
         let node = self.node;
         self.cluster
             .nodes()
@@ -48,7 +48,7 @@ impl<'c> Liar<'c> {
         self.peers.client(to)
     }
 
-    fn vote(&self, term: u64, committed: bool) -> Option<wire::Vote> {
+    pub(super) fn vote(&self, term: u64, committed: bool) -> Option<wire::Vote> {
         Some(wire::Vote {
             term,
             node_id: self.node,
@@ -68,14 +68,24 @@ impl<'c> Liar<'c> {
     }
 
     /// The only answer to an append.
-    async fn append(&self, to: u64, message: wire::AppendRequest) -> Option<Answer> {
+    pub(super) async fn append(&self, to: u64, message: wire::AppendRequest) -> Option<Answer> {
         let request = self.peers.request(to, tokio_stream::iter([message]));
         let answers = self.client(to).append(request).await.ok()?;
         answers.into_inner().message().await.ok()??.result
     }
 
-    /// An append that fits a node's log, of the next term, with one batch.
-    async fn fitting(&self, to: u64, batch: v1::Batch) -> wire::AppendRequest {
+    /// An append that fits a node's log, of the next term, with one batch; all nodes have voted for its sender.
+    pub(super) async fn fitting(&self, to: u64, batch: v1::Batch) -> wire::AppendRequest {
+        let bytes = batch.encode_to_vec();
+        let payload = wire::log_entry::Payload::Batch(bytes.into());
+        self.fitting_entry(to, payload).await
+    }
+
+    pub(super) async fn fitting_entry(
+        &self,
+        to: u64,
+        payload: wire::log_entry::Payload,
+    ) -> wire::AppendRequest {
         let known = self.rehearse(to).await;
         let term = known.vote.expect("a vote").term + 1;
         let previous = known.last_log_id.expect("a log");
@@ -83,13 +93,14 @@ impl<'c> Liar<'c> {
             term,
             index: previous.index + 1,
         };
-        let bytes = batch.encode_to_vec();
+        let vote = self.vote(term, true);
         wire::AppendRequest {
-            vote: self.vote(term, true),
+            election: election(self.cluster, &vote.unwrap_or_default()),
+            vote,
             previous: Some(previous),
             entries: vec![wire::LogEntry {
                 log_id: Some(log_id),
-                payload: Some(wire::log_entry::Payload::Batch(bytes.into())),
+                payload: Some(payload),
             }],
             committed: Some(log_id),
             sent_at_us: SystemClock.now_us(),
@@ -99,7 +110,7 @@ impl<'c> Liar<'c> {
 }
 
 /// Size and root of the tree that a quorum has cosigned.
-async fn cosigned(cluster: &Cluster) -> Checkpoint {
+pub(super) async fn cosigned(cluster: &Cluster) -> Checkpoint {
     let node = cluster.nodes()[0];
     let size = cluster.must_status(node).await.tree_size;
     let note = cluster.checkpoint(node, size).await.expect("cosigned");
@@ -108,7 +119,12 @@ async fn cosigned(cluster: &Cluster) -> Checkpoint {
 }
 
 /// A batch with one question of an agent, as a proposer that has this tree would make it.
-fn batch(cluster: &Cluster, actor: &Actor, time_us: u64, prior: (u64, &[u8; 32])) -> v1::Batch {
+pub(super) fn batch(
+    cluster: &Cluster,
+    actor: &Actor,
+    time_us: u64,
+    prior: (u64, &[u8; 32]),
+) -> v1::Batch {
     let mut batch = BatchBuilder::new(time_us, prior.0, prior.1);
     let submission = cluster.signing.command(question(actor, 1_000_000));
     batch.push(submission).expect("there is room");
@@ -116,7 +132,7 @@ fn batch(cluster: &Cluster, actor: &Actor, time_us: u64, prior: (u64, &[u8; 32])
 }
 
 /// Decides something, and finds all nodes alive with the same ledger.
-async fn goes_on(cluster: &mut Cluster, actor: &Actor) {
+pub(super) async fn goes_on(cluster: &mut Cluster, actor: &Actor) {
     cluster.leader().await;
     let _ = cluster.time_to_answer(actor).await;
     cluster.converge().await;
@@ -306,6 +322,7 @@ fn any_append(dice: &mut Dice, vote: Option<wire::Vote>, end: wire::LogId) -> wi
         committed: None,
         sent_at_us: dice.near(0),
         has_quorum: dice.coin(),
+        election: Vec::new(),
     }
 }
 
@@ -322,7 +339,11 @@ async fn no_sequence_of_messages_ends_a_node() {
             let end = known.last_log_id.unwrap_or_default();
             let vote = |dice: &mut Dice| liar.vote(dice.near(term), dice.coin());
             let claimed = vote(&mut dice);
-            let _ = liar.append(to, any_append(&mut dice, claimed, end)).await;
+            let mut message = any_append(&mut dice, claimed, end);
+            if dice.coin() {
+                message.election = election(&cluster, &claimed.unwrap_or_default());
+            }
+            let _ = liar.append(to, message).await;
             let message = wire::VoteRequest {
                 vote: vote(&mut dice),
                 last_log_id: Some(dice.id(end)),

@@ -14,6 +14,7 @@ mod dead_permits;
 mod demo;
 mod disk_faults;
 mod documents;
+mod elections;
 mod erasure;
 mod explain;
 mod frozen;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::load::question;
-use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker};
+use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker, election};
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY};
 use countersign_tests::kit::key;
@@ -107,6 +107,7 @@ async fn a_member_votes_and_leads_only_as_itself() {
     let offer = wire::OfferSnapshotRequest {
         vote: vote(3, true),
         manifest: Some(wire::SnapshotManifest::default()),
+        election: Vec::new(),
     };
     let refused = client.offer_snapshot(member.request(TO, offer)).await;
     let refused = refused.expect_err("refused");
@@ -138,6 +139,7 @@ async fn snapshots_and_bundles_of_members_are_bounded() {
     let mut client = speaker.client(to);
     // An offer is compared with the term of the node, and does not change it.
     let own = vote(leader, true);
+    let elected = election(&cluster, &own.unwrap_or_default());
     let part = wire::SendSnapshotRequest {
         snapshot: vec![7; 32],
         ..wire::SendSnapshotRequest::default()
@@ -161,6 +163,7 @@ async fn snapshots_and_bundles_of_members_are_bounded() {
                 files: files.collect(),
                 ..wire::SnapshotManifest::default()
             }),
+            election: elected.clone(),
         };
         let refused = client.offer_snapshot(speaker.request(to, offer)).await;
         let refused = refused.expect_err("refused");
@@ -170,6 +173,7 @@ async fn snapshots_and_bundles_of_members_are_bounded() {
     let free = wire::OfferSnapshotRequest {
         vote: own,
         manifest: Some(wire::SnapshotManifest::default()),
+        election: elected,
     };
     let _ = client.offer_snapshot(speaker.request(to, free)).await;
 

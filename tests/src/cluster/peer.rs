@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger_core::machine::genesis_digest;
+use ledger_core::signature::vote_message;
+use ledger_core::signer::Signer as _;
 use ledger_node::clock::SystemClock;
 use ledger_node::fatal::Fatal;
 use ledger_node::genesis_file;
@@ -21,6 +23,7 @@ use ledger_node::storage::store_id::StoreId;
 pub use ledger_node::transport::{
     Accepted, Footing, KeyDirectory, Listed, PeerTransport, Role, SharedSigner,
 };
+use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::peer_service_server::{PeerService, PeerServiceServer};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -123,6 +126,24 @@ impl PeerSpeaker {
         let server = Server::builder().layer(header).add_service(service);
         tokio::spawn(server.serve_with_incoming(incoming)).abort_handle()
     }
+}
+
+/// The votes of all nodes of the cluster for one of them in a term, each signed: what a node can show that was elected.
+///
+/// # Panics
+/// If the cluster has no keys.
+#[must_use]
+pub fn election(cluster: &Cluster, vote: &wire::Vote) -> Vec<wire::VoteGrant> {
+    let genesis = genesis(&cluster.genesis());
+    let grants = cluster.all_files().map(|files| {
+        let key = KeyFile::open(&files.key()).expect("the node's key");
+        let message = vote_message(&genesis, files.id, vote.term, vote.node_id);
+        wire::VoteGrant {
+            node_id: files.id,
+            signature: key.sign(&message).to_vec(),
+        }
+    });
+    grants.collect()
 }
 
 /// The memory of a node that has met nobody. It has the store that the node has, if the node has one.

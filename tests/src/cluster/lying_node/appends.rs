@@ -64,7 +64,11 @@ impl LyingNode {
         if attack == Attack::SpeaksAsLeader {
             draft.vote = self.knowledge.lock().vote;
         }
-        draft.request(attack, dice)
+        let election = self.election(dice, &draft.vote);
+        wire::AppendRequest {
+            election,
+            ..draft.request(attack, dice)
+        }
     }
 
     /// What a leader would append next.
@@ -88,6 +92,28 @@ impl LyingNode {
             committed: knowledge.committed,
             batch: self.forge.batch(&knowledge, vec![self.forge.payment()]),
             payload: None,
+        }
+    }
+
+    /// The votes that it shows: those of the election that it won, or what looks like an election.
+    pub(super) fn election(&self, dice: &mut Dice, vote: &wire::Vote) -> Vec<wire::VoteGrant> {
+        let knowledge = self.knowledge.lock();
+        let own = self.forge.vote_grant(vote);
+        if knowledge.won == *vote {
+            return knowledge.election.clone();
+        }
+        match dice.below(4) {
+            0 => Vec::new(),
+            1 => vec![own; 1 + below(dice, 200)],
+            // Of another term.
+            2 => knowledge.election.clone(),
+            _ => {
+                let others = self.honest.iter().map(|(node_id, _)| wire::VoteGrant {
+                    node_id: *node_id,
+                    signature: own.signature.clone(),
+                });
+                others.chain([own.clone()]).collect()
+            }
         }
     }
 
@@ -229,6 +255,7 @@ impl Draft {
             committed: self.committed,
             sent_at_us: now_us(),
             has_quorum: dice.percent(50),
+            election: Vec::new(),
         }
     }
 }

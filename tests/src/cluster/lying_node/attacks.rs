@@ -192,6 +192,7 @@ impl LyingNode {
     /// Stands for election as a good candidate does; true if every honest node voted for it.
     async fn wins_election(&self, targets: &[(u64, String)]) -> bool {
         let vote = self.vote(self.term().saturating_add(1), false);
+        let mut election = vec![self.forge.vote_grant(&vote)];
         let request = wire::VoteRequest {
             vote: Some(vote),
             last_log_id: self.knowledge.lock().last,
@@ -204,11 +205,17 @@ impl LyingNode {
             };
             let asked = client.vote(self.speaker.peers.request(*to, request));
             match tokio::time::timeout(PATIENCE, asked).await {
-                Ok(Ok(answer)) if answer.get_ref().granted => {}
+                Ok(Ok(answer)) if answer.get_ref().granted => election.push(wire::VoteGrant {
+                    node_id: *to,
+                    signature: answer.into_inner().signature,
+                }),
                 _ => return false,
             }
         }
-        self.knowledge.lock().vote = self.vote(vote.term, true);
+        let mut knowledge = self.knowledge.lock();
+        knowledge.vote = self.vote(vote.term, true);
+        knowledge.won = knowledge.vote;
+        knowledge.election = election;
         true
     }
 

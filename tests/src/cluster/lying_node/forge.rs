@@ -6,7 +6,10 @@ use ledger_core::hash::{Hash, TreeHash, TreeSize};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
+use ledger_core::signature::vote_message;
+use ledger_core::signer::Signer as _;
 use ledger_node::keyfile::KeyFile;
+use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use prost::Message as _;
 
@@ -20,6 +23,8 @@ use ledger_core::id::Identity;
 /// Keys, and what is made with them.
 #[derive(Debug)]
 pub(super) struct Forge {
+    pub(super) id: u64,
+    pub(super) genesis: Hash,
     pub(super) origin: String,
     pub(super) tree_hash: TreeHash,
     /// The cosigner's name of the node.
@@ -32,6 +37,15 @@ pub(super) struct Forge {
 }
 
 impl Forge {
+    /// The node's own vote, signed.
+    pub(super) fn vote_grant(&self, vote: &wire::Vote) -> wire::VoteGrant {
+        let message = vote_message(&self.genesis, self.id, vote.term, vote.node_id);
+        wire::VoteGrant {
+            node_id: self.id,
+            signature: self.node_key.sign(&message).to_vec(),
+        }
+    }
+
     fn checkpoint_of(&self, size: u64, root: Hash) -> Option<Note> {
         let tree = Checkpoint::new(&self.origin, TreeSize(size), root).ok()?;
         tree.sign(&self.log_key).ok()

@@ -20,6 +20,9 @@ pub(super) struct Knowledge {
     pub(super) vote: wire::Vote,
     /// Its own vote.
     pub(super) voted: wire::Vote,
+    /// The last election that it won, and the votes for it, signed.
+    pub(super) won: wire::Vote,
+    pub(super) election: Vec<wire::VoteGrant>,
     /// The last entry of the log.
     pub(super) last: Option<wire::LogId>,
     /// What is committed.

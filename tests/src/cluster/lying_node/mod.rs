@@ -84,7 +84,10 @@ impl LyingNode {
         cluster.kill(id);
         let files = cluster.file(id).clone();
         let key = |path| KeyFile::open(path).expect("a key of the cluster");
+        let speaker = PeerSpeaker::of(cluster, id);
         let forge = Arc::new(Forge {
+            id,
+            genesis: speaker.peers.genesis,
             origin: cluster.origin.clone(),
             tree_hash: TreeHash::of_origin(&cluster.origin),
             name: files.card_message().name,
@@ -93,7 +96,6 @@ impl LyingNode {
             signing: Arc::clone(&cluster.signing),
             accomplice: accomplice.clone(),
         });
-        let speaker = PeerSpeaker::of(cluster, id);
         let (knowledge, manner) = (Shared::default(), Manner::default());
         let side = PeerSide {
             node_id: id,

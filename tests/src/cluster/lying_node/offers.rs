@@ -33,6 +33,7 @@ impl LyingNode {
         let offer = wire::OfferSnapshotRequest {
             vote: Some(vote),
             manifest: Some(manifest),
+            election: self.election(dice, &vote),
         };
         let offered = client
             .offer_snapshot(self.speaker.peers.request(to, offer))

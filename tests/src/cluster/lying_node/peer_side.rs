@@ -132,6 +132,11 @@ impl PeerSide {
         if granted && !is_rehearsal {
             self.knowledge.lock().voted = candidate;
         }
+        let signature = if granted && !is_rehearsal {
+            self.forge.vote_grant(&candidate).signature
+        } else {
+            Vec::new()
+        };
         let vote = match answers {
             PeerAnswers::Conflict | PeerAnswers::HugeTerm => self.later_vote(),
             _ if granted => candidate,
@@ -142,6 +147,7 @@ impl PeerSide {
             granted,
             last_log_id: self.knowledge.lock().last,
             clock_us: self.clock_us(),
+            signature,
         }
     }
 
