@@ -49,7 +49,7 @@ impl LyingNode {
 
     /// An append that must be refused, or changes nothing.
     fn bad_append(&self, attack: Attack, dice: &mut Dice, to: u64) -> wire::AppendRequest {
-        let mut draft = self.good_append(dice);
+        let mut draft = self.good_append(attack, dice);
         let which = match attack {
             // Any of the lies about what is in a batch.
             Attack::Leads | Attack::SpeaksAsLeader => *dice.pick(&[
@@ -71,15 +71,17 @@ impl LyingNode {
         }
     }
 
-    /// What a leader would append next.
-    fn good_append(&self, dice: &mut Dice) -> Draft {
+    /// What a leader would append next. What is well-formed is not sent by one that was elected: it could tell each follower
+    /// something else, and nothing in a cluster whose quorum is a majority could stop it.
+    fn good_append(&self, attack: Attack, dice: &mut Dice) -> Draft {
         let knowledge = self.knowledge.lock();
         let known = knowledge.vote;
-        let leads = known.node_id == self.id;
-        let term = if leads || dice.percent(50) {
-            known.term
-        } else {
-            known.term.saturating_add(1)
+        let is_elected = known == knowledge.won;
+        let is_well_formed = matches!(attack, Attack::Strips | Attack::ForgesCommands);
+        let term = match (is_elected, is_well_formed) {
+            (true, true) => known.term.saturating_add(1),
+            (true, false) => known.term,
+            (false, _) => known.term.saturating_add(dice.below(2)),
         };
         let end = knowledge.last.map_or(0, |id| id.index);
         Draft {

@@ -47,9 +47,9 @@ pub enum Attack {
     AppendsNoise,
     /// Appends more than fits. The limits.
     AppendsTooMuch,
-    /// Appends a command without its content. The check for content.
+    /// Appends a command without its content, and was not elected. The votes that a leader shows.
     Strips,
-    /// Appends a command that nobody has signed. The signatures.
+    /// Appends a command that nobody has signed, and was not elected. The votes that a leader shows.
     ForgesCommands,
     /// Appends with gaps, or at the end of all numbers. The bounds on log ids.
     LeavesGaps,
@@ -172,11 +172,6 @@ pub enum Act {
     Check,
 }
 
-/// Lies that no node of a cluster whose quorum is a majority can see through, and that are not drawn therefore (decision 0018): a leader
-/// that nobody elected appends entries that are well-formed, and a voter votes twice. Two honest nodes can then cosign two trees with
-/// the liar's help, and the one that finds out stops. Signed votes or a witness in the quorum would end it.
-pub const BEYOND_RAFT: &[Attack] = &[Attack::Strips, Attack::ForgesCommands];
-
 /// How often each is drawn, of all.
 const ATTACKS: &[(Attack, u64)] = &[
     (Attack::Stands, 4),
@@ -189,6 +184,8 @@ const ATTACKS: &[(Attack, u64)] = &[
     (Attack::NamesWrongTree, 5),
     (Attack::AppendsNoise, 4),
     (Attack::AppendsTooMuch, 1),
+    (Attack::Strips, 3),
+    (Attack::ForgesCommands, 3),
     (Attack::LeavesGaps, 4),
     (Attack::ChangesMembers, 4),
     (Attack::ClaimsCommits, 4),
@@ -208,6 +205,8 @@ const ATTACKS: &[(Attack, u64)] = &[
     (Attack::OpensStreams, 2),
     (Attack::AttestsLies, 3),
 ];
+/// [`PeerAnswers::EveryVote`] is not drawn: no node of a cluster whose quorum is a majority can see through it (decision 0018). Two leaders of
+/// one term can have two honest nodes cosign two trees with the liar's help, and the one that finds out stops.
 const PEER_ANSWERS: &[(PeerAnswers, u64)] = &[
     (PeerAnswers::AsIfHonest, 6),
     (PeerAnswers::Silence, 2),
