@@ -50,6 +50,15 @@ pub(super) fn has_kept(
     Ok(())
 }
 
+/// True if this node leads no more because a peer says that there is a later term.
+pub(super) fn steps_back(peers: &Peers, from: u64, term: u64) -> bool {
+    let members = peers.elections.members();
+    let has_quorum = peers.has_quorum();
+    peers
+        .higher_votes
+        .believes(from, term, &members, has_quorum)
+}
+
 /// Reads an answer. openraft counts on what it says of the log: it can only be about what was sent.
 pub(super) fn append_result(
     peers: &Peers,
@@ -79,6 +88,9 @@ pub(super) fn append_result(
         }
         Some(Answer::HigherVote(vote)) => {
             let vote = near(&vote, term).map_err(|status| rpc_error(&status))?;
+            if !steps_back(peers, to, term) {
+                return Err(unreachable("the peer is in a later term"));
+            }
             Ok(Err(StreamAppendError::HigherVote(vote)))
         }
         Some(Answer::Refused(refused)) => {

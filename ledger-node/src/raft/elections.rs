@@ -75,6 +75,12 @@ impl Elections {
         known.named = named;
     }
 
+    /// The members of the ledger, as far as this node has applied it.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<u64> {
+        lock(&self.known).members.clone()
+    }
+
     /// The members in an epoch that this node has not applied yet, proven by a cosigned change of the trust policy.
     pub fn set_later_members(&self, epoch: u64, members: BTreeSet<u64>) {
         let mut known = lock(&self.known);

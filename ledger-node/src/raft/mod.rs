@@ -9,6 +9,7 @@ mod conformance;
 pub mod elections;
 pub mod flusher;
 pub(crate) mod hand_over;
+pub mod higher_votes;
 pub mod incoming;
 pub mod leaders;
 pub mod log;

@@ -29,6 +29,9 @@ use crate::fatal::{Fatal, Guard};
 /// Least time that a short call may take; openraft's own limit can be less.
 const MIN_TTL: Duration = Duration::from_millis(400);
 
+/// How long an answer to a candidate that there is a later term waits for those of the others.
+const LATER_TERM_WAITS: Duration = Duration::from_millis(150);
+
 type StreamOf<'s, T> = Pin<Box<dyn Stream<Item = T> + Send + 's>>;
 /// Results of appends, one by one.
 type AppendResults<'s> = StreamOf<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
@@ -116,6 +119,10 @@ impl Connection {
         let vote = answer
             .vote
             .ok_or_else(|| network_error("an answer without a vote"))?;
+        if vote.term > rpc.vote.leader_id.term {
+            // It would end the election at once, and one peer's word must not come before the votes of the others.
+            tokio::time::sleep(LATER_TERM_WAITS).await;
+        }
         let mut vote_granted = answer.granted;
         if answer.granted && !rehearsal {
             self.peers.memory.note_granted(self.to, &rpc.vote);

@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::checked_channel::CheckedChannel;
 use super::clocks::Clocks;
 use super::elections::Elections;
+use super::higher_votes::HigherVotes;
 use super::leaders::Leaders;
 use super::participation::{Participation, Stage};
 use super::peer_memory::PeerMemory;
@@ -91,6 +92,8 @@ pub struct Peers {
     pub participation: Participation,
     /// The votes of elections, signed.
     pub elections: Elections,
+    /// Who says that there is a later term, while this node leads.
+    pub higher_votes: HigherVotes,
     /// Who has led in which term.
     pub leaders: Arc<Leaders>,
     /// What peers have refused while this node led.
@@ -136,6 +139,7 @@ impl Peers {
             memory,
             participation: Participation::new(stage),
             elections: Elections::default(),
+            higher_votes: HigherVotes::default(),
             leaders: Arc::default(),
             refusals: Refusals::default(),
             transfer: KnownTransfer::default(),

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-use super::answers::near;
+use super::answers::{near, steps_back};
 use super::network::Connection;
 use super::snapshot_dir::{SnapshotDir, snapshot_name};
 use super::types::{self, Types, Vote};
@@ -50,7 +50,11 @@ impl Connection {
             .map_err(failed)?
             .into_inner();
         if let Some(higher) = offered.higher_vote {
-            let higher = near(&higher, vote.leader_id.term).map_err(failed)?;
+            let term = vote.leader_id.term;
+            let higher = near(&higher, term).map_err(failed)?;
+            if !steps_back(&self.peers, self.to, term) {
+                return Err(failed(Status::unavailable("the peer is in a later term")));
+            }
             return Ok(SnapshotResponse::new(higher));
         }
         let (sent, sending) = watch::channel(0);
@@ -81,7 +85,11 @@ impl Connection {
         let answer = installed
             .vote
             .ok_or_else(|| failed(Status::internal("an answer without a vote")))?;
-        let answer = near(&answer, vote.leader_id.term).map_err(failed)?;
+        let term = vote.leader_id.term;
+        let answer = near(&answer, term).map_err(failed)?;
+        if answer.leader_id.term > term && !steps_back(&self.peers, self.to, term) {
+            return Err(failed(Status::unavailable("the peer is in a later term")));
+        }
         Ok(SnapshotResponse::new(answer))
     }
 }
