@@ -66,6 +66,7 @@ paths! {
     UPDATE_MEMBERSHIP "ClusterService" "UpdateMembership";
     ACTIVATE_ENGINE "ClusterService" "ActivateEngine";
     ACTIVATE_CLUSTER "ClusterService" "ActivateCluster";
+    ADJUST_TIME "ClusterService" "AdjustTime";
     GET_CLUSTER "ClusterService" "GetCluster";
     GET_NODE_STATUS "ClusterService" "GetNodeStatus";
     TRANSFER_LEADERSHIP "ClusterService" "TransferLeadership";
@@ -102,6 +103,7 @@ pub(crate) fn of_command(command: &[u8]) -> Result<&'static str, Error> {
         Some(Body::UpdateMembership(_)) => UPDATE_MEMBERSHIP,
         Some(Body::ActivateEngine(_)) => ACTIVATE_ENGINE,
         Some(Body::ActivateCluster(_)) => ACTIVATE_CLUSTER,
+        Some(Body::AdjustTime(_)) => ADJUST_TIME,
         Some(Body::ReplaceAdmins(_)) => REPLACE_ADMINS,
         Some(Body::Authorize(_)) => {
             return Err(Error::Invalid(

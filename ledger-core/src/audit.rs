@@ -93,6 +93,14 @@ impl Auditor {
         self.size
     }
 
+    /// How far the ledger's time is ahead of clocks after what was read, in microseconds.
+    ///
+    /// # Errors
+    /// [`StateError`] if nothing was read.
+    pub fn time_offset_us(&self) -> Result<u64, StateError> {
+        Ok(machine::tip(&self.state)?.time_offset_us)
+    }
+
     /// The root over what was read.
     ///
     /// # Errors

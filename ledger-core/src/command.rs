@@ -155,6 +155,7 @@ pub const fn allowed_kinds(body: &Body) -> &'static [CompartmentKind] {
         | Body::UpdateMembership(_)
         | Body::ActivateEngine(_)
         | Body::ActivateCluster(_)
+        | Body::AdjustTime(_)
         | Body::ReplaceAdmins(_) => &[CompartmentKind::Reason],
     }
 }

@@ -98,6 +98,12 @@ pub const MAX_KEY_LIFETIME_US: u64 = 400 * 86_400 * SECOND_US;
 /// The last moment the ledger can express, in microseconds since 1970 (year 2262): a thousandth of the greatest signed
 /// number of nanoseconds, because event times are nanoseconds.
 pub const MAX_TIME_US: u64 = 9_223_372_036_854_774;
+/// How far clocks must be behind the last entry before admins can adjust the ledger's time, in microseconds: as far as a node waits
+/// for by itself. Less: the command is rejected.
+pub const MIN_TIME_ADJUSTMENT_US: u64 = 5 * SECOND_US;
+/// How far the ledger's time can come to be ahead of clocks, in microseconds: 20 years, which a clock in 1970 is not behind by. More:
+/// the command is rejected.
+pub const MAX_TIME_OFFSET_US: u64 = 20 * 365 * 86_400 * SECOND_US;
 /// Expired history partitions removed with one command.
 pub const SWEEP_PER_COMMAND: usize = 4;
 /// Records of one of them removed with one command.

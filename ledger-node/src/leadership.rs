@@ -29,7 +29,7 @@ impl Ledger {
             )));
         }
         let (before, address) = match self.0.standing.borrow().leading.clone() {
-            Leading::This => (self.node_id(), None),
+            Leading::This | Leading::ThisAdjusting => (self.node_id(), None),
             Leading::Other { node_id, address } => (node_id, Some(address)),
             Leading::Nobody => {
                 let nobody = Failure::new(

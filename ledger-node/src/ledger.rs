@@ -77,8 +77,16 @@ impl Ledger {
 
     /// Microseconds since 1970 by this node's clock.
     #[must_use]
-    pub fn now_us(&self) -> u64 {
+    pub fn clock_us(&self) -> u64 {
         self.0.clock.now_us()
+    }
+
+    /// The ledger's time by this node's clock, in microseconds since 1970.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        let tip = self.tip();
+        let offset_us = tip.borrow().time_offset_us;
+        self.clock_us().saturating_add(offset_us)
     }
 
     /// What is applied now, frozen.
@@ -127,13 +135,7 @@ impl Ledger {
         level: v1::ReceiptLevel,
         deadline: Instant,
     ) -> Answer<Submitted> {
-        let stated = self.0.not_ready.borrow().clone();
-        let asking = || self.0.reads.peers.participation.asking();
-        if let Some(why) = stated
-            .or_else(asking)
-            .or_else(|| self.clock_is_off())
-            .or_else(|| self.doubt())
-        {
+        if let Some(why) = self.takes_nothing(&submission) {
             return Err(not_ready(why));
         }
         let submitted = self.0.submitter.submit(submission, deadline).await;
@@ -304,18 +306,21 @@ impl Ledger {
         let quorum_cosigned = latest.borrow().as_ref().map_or(0, |latest| latest.size.0);
         let not_ready = self.not_ready();
         // By itself: what is borrowed stays locked until the end of a statement, and others below read it too.
-        let tree_size = self.tip().borrow().size.0;
+        let tip = *self.tip().borrow();
         let peers = &self.0.reads.peers;
-        let ahead = peers
-            .clocks
-            .ahead_of_median_us(self.node_id(), &self.voters(), self.now_us());
+        let ahead =
+            peers
+                .clocks
+                .ahead_of_median_us(self.node_id(), &self.voters(), self.clock_us());
         v1::GetNodeStatusResponse {
             node_id: self.node_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: not_ready.is_none(),
             not_ready_reason: not_ready.unwrap_or_default(),
             leader_id: self.leader(),
-            tree_size,
+            tree_size: tip.size.0,
+            last_entry_time_us: tip.time_us,
+            time_offset_us: tip.time_offset_us,
             cosigned_tree_size: self.0.cosigner.signed().0,
             quorum_cosigned_tree_size: quorum_cosigned,
             clock_offset_us: ahead,
@@ -364,7 +369,7 @@ impl Ledger {
     #[must_use]
     pub fn leader(&self) -> Option<u64> {
         match &self.0.standing.borrow().leading {
-            Leading::This => Some(self.node_id()),
+            Leading::This | Leading::ThisAdjusting => Some(self.node_id()),
             Leading::Other { node_id, .. } => Some(*node_id),
             Leading::Nobody => None,
         }

@@ -76,7 +76,7 @@ impl Reads {
     async fn read_index(&self) -> Option<LogId> {
         let leading = self.standing.borrow().leading.clone();
         match leading {
-            Leading::This => {
+            Leading::This | Leading::ThisAdjusting => {
                 let read = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
                 let read = tokio::time::timeout(TRY, read).await.ok()?;
                 read.ok().map(|(id, _)| *id.log_id())

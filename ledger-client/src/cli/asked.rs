@@ -41,6 +41,7 @@ pub(super) fn asked(body: &Body) -> (&'static str, Value) {
         Body::ActivateCluster(ask) => ("ActivateCluster", json!(ask.version.to_string())),
         Body::DeclareSupport(_) => ("DeclareSupport", Value::Null),
         Body::AttestState(ask) => ("AttestState", json!(format!("size {}", ask.tree_size))),
+        Body::AdjustTime(ask) => ("AdjustTime", json!(format!("size {}", ask.tree_size))),
         Body::ReplaceAdmins(_) => ("ReplaceAdmins", Value::Null),
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::connection::{Connection, Speaker, block_on, configuration};
 use super::governing::{Governing, print_applied};
 use super::show::print_table;
-use super::{Exit, Failure, print_json};
+use super::{Exit, Failure, adjust_time, print_json};
 use crate::client::Client;
 use crate::error::Error;
 use crate::{files, paths};
@@ -67,6 +67,12 @@ pub(super) enum Command {
         #[command(flatten)]
         by: Box<Governing>,
     },
+    /// Say that this machine's clock is right, and the ledger's time ahead of it: the way on after clocks were wrong. As many admins sign
+    /// as for other changes of the ledger. What has ended stays ended: see "The ledger's time is ahead" in docs/operations.md first.
+    AdjustTime {
+        #[command(flatten)]
+        by: Governing,
+    },
     /// Let another node lead, such as before work on the machine of the one that leads.
     Transfer {
         /// Which voter; without it, the one that is the furthest.
@@ -106,17 +112,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             );
             Ok(exit)
         }),
-        Command::Policy { connection } => block_on(async {
-            let client = connection.open(Speaker::Operator).await?;
-            client.follow_trust().await?;
-            let policy = client.trust().policy().to_string();
-            if json {
-                print_json(out, &json!({ "policy": policy }))?;
-            } else {
-                write!(out, "{policy}")?;
-            }
-            Ok(Exit::Done)
-        }),
+        Command::Policy { connection } => block_on(policy(connection, json, out)),
         Command::Quorum {
             nodes: count,
             witnesses,
@@ -136,6 +132,7 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             }
             change(&client, &nodes, &quorum, by, json, out).await
         }),
+        Command::AdjustTime { by } => block_on(adjust_time::run(by, json, out)),
         Command::Transfer { to, connection } => block_on(async {
             let client = connection.open(Speaker::Operator).await?;
             let message = v1::TransferLeadershipRequest { to: *to };
@@ -149,6 +146,18 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
             Ok(Exit::Done)
         }),
     }
+}
+
+async fn policy(connection: &Connection, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let client = connection.open(Speaker::Operator).await?;
+    client.follow_trust().await?;
+    let policy = client.trust().policy().to_string();
+    if json {
+        print_json(out, &json!({ "policy": policy }))?;
+    } else {
+        write!(out, "{policy}")?;
+    }
+    Ok(Exit::Done)
 }
 
 async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -212,7 +221,8 @@ async fn status(connection: &Connection, json: bool, out: &mut dyn Write) -> Res
 
 fn as_json(url: &str, status: &v1::GetNodeStatusResponse) -> Value {
     let why = if status.ready {
-        let reasons = [&status.not_cosigning_reason, &status.waiting_for];
+        let adjusted = adjust_time::in_words(status.time_offset_us);
+        let reasons = [&status.not_cosigning_reason, &status.waiting_for, &adjusted];
         let given = reasons.into_iter().filter(|reason| !reason.is_empty());
         given.map(String::as_str).collect::<Vec<_>>().join("; ")
     } else {

@@ -1,6 +1,7 @@
 //! The command line `ledger-client`: data on standard output, everything else on standard error, exit codes that scripts can
 //! rely on.
 
+mod adjust_time;
 mod agent;
 mod argument;
 mod asked;

@@ -48,14 +48,16 @@ impl TimeComparison {
         self.since.push(time_us);
     }
 
-    /// Compares the entries since the last checkpoint with the next one, which covers exactly the entries that were added.
-    pub fn add_checkpoint(&mut self, checkpoint: &VerifiedCheckpoint) {
+    /// Compares the entries since the last checkpoint with the next one, which covers exactly the entries that were added. After them,
+    /// the ledger's time is ahead of clocks by this offset, which cosigners know.
+    pub fn add_checkpoint(&mut self, checkpoint: &VerifiedCheckpoint, time_offset_us: u64) {
         self.checkpoints = self.checkpoints.saturating_add(1);
         let tree_size = checkpoint.checkpoint().size();
         let since = std::mem::take(&mut self.since);
         let first = self.next;
         self.next = tree_size.0;
         let cosigners = checkpoint.cosignatures();
+        let limit_us = |by: &VerifiedCosignature| limit_us(by).saturating_add(time_offset_us);
         let limits = cosigners.iter().map(limit_us);
         let (Some(earliest), Some(latest)) = (limits.clone().min(), limits.max()) else {
             return;
@@ -149,6 +151,14 @@ mod tests {
     }
 
     fn compared(entries: &[u64], checkpoints: &[VerifiedCheckpoint]) -> TimeComparison {
+        compared_with(entries, checkpoints, 0)
+    }
+
+    fn compared_with(
+        entries: &[u64],
+        checkpoints: &[VerifiedCheckpoint],
+        offset_us: u64,
+    ) -> TimeComparison {
         let mut comparison = TimeComparison::default();
         let mut checkpoints = checkpoints.iter().peekable();
         for (size, seconds) in (1..).zip(entries) {
@@ -156,7 +166,7 @@ mod tests {
             while let Some(next) =
                 checkpoints.next_if(|next| next.checkpoint().size() == TreeSize(size))
             {
-                comparison.add_checkpoint(next);
+                comparison.add_checkpoint(next, offset_us);
             }
         }
         comparison
@@ -167,6 +177,19 @@ mod tests {
         let comparison = compared(&[100, 103], &[checkpoint(2, &[100, 100])]);
         assert_eq!(comparison.conflicts(), []);
         assert_eq!((comparison.checkpoints(), comparison.impossible()), (1, 0));
+    }
+
+    #[test]
+    fn a_ledger_that_admins_have_put_ahead_is_ahead_by_so_much_and_no_more() {
+        let entries = [90_100, 90_103, 90_104];
+        let checkpoints = [checkpoint(2, &[100, 100]), checkpoint(3, &[100, 100])];
+        let of_offset = |seconds: u64| {
+            let compared = compared_with(&entries, &checkpoints, seconds * SECOND_US);
+            (compared.impossible(), compared.doubtful())
+        };
+        assert_eq!(of_offset(90_000), (1, 0));
+        assert_eq!(of_offset(90_001), (0, 0));
+        assert_eq!(of_offset(0), (3, 0));
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn of_command(body: &Body) -> Candidates<'_> {
         | Body::Erase(_)
         | Body::ActivateEngine(_)
         | Body::ActivateCluster(_)
+        | Body::AdjustTime(_)
         | Body::DeclareSupport(_)
         | Body::AttestState(_) => Vec::new(),
     }

@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use ledger_proto::v1;
 use thiserror::Error;
 
+use super::authority::{WHOLE_LEDGER, enough_admins};
+use super::time;
 use crate::command::Command;
 use crate::hash::LeafIndex;
 use crate::id::{Identity, KeyId};
 use crate::keys::PublicKey;
+use crate::ledger::Head;
 use crate::limits::FRESHNESS_US;
 use crate::signature::{SignatureDomain, parse_signatures};
 use crate::state::{Key, State, StateError, Txn, read};
@@ -191,13 +194,26 @@ pub(super) fn replayed(
     }))
 }
 
-/// A command nobody has seen must be made at about the time at which it is applied.
-pub(super) fn fresh(command: &Command, now_us: u64) -> Result<(), Refusal> {
-    if command.issued_at_us.abs_diff(now_us) > FRESHNESS_US {
-        Err(Refusal::Stale)
-    } else {
+/// A command nobody has seen must be made at about the time at which it is applied. Authors have clocks, and know nothing of the
+/// ledger's time offset. What admins say of a ledger that is ahead of all clocks is bound to the ledger's end instead; from others it
+/// makes no entry, so that nobody can move that end away from them.
+pub(super) fn fresh(
+    txn: &Txn<'_>,
+    ledger: &v1::LedgerRecord,
+    head: &Head,
+    admitted: &Admitted,
+    now_us: u64,
+) -> Result<Result<(), Refusal>, StateError> {
+    let command = &admitted.command;
+    let issued_at_us = command.issued_at_us.saturating_add(ledger.time_offset_us);
+    let is_fresh = issued_at_us.abs_diff(now_us) <= FRESHNESS_US
+        || time::is_of_end(&command.body, head)
+            && enough_admins(txn, ledger, &admitted.signers, WHOLE_LEDGER)?;
+    Ok(if is_fresh {
         Ok(())
-    }
+    } else {
+        Err(Refusal::Stale)
+    })
 }
 
 /// True if the key may sign at this time.

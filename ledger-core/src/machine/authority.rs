@@ -5,9 +5,10 @@
 
 use ledger_proto::v1::{self, IdentityStatus, Role};
 
+use super::admission::Signer;
 use super::context::{Context, Stop};
 use crate::id::Identity;
-use crate::state::StateError;
+use crate::state::{Key, StateError, Txn};
 
 /// The namespace of things that concern the whole ledger. Only a role granted for it covers them.
 pub(super) const WHOLE_LEDGER: &str = "*";
@@ -23,6 +24,8 @@ pub enum Duty {
     ManageMembership,
     /// Activate engine and cluster versions.
     ManageVersions,
+    /// Adjust the ledger's time.
+    AdjustTime,
     /// Register agents, for others too.
     RegisterAgent,
     /// Change an agent's owner, groups, attributes, minimum assurance.
@@ -53,11 +56,12 @@ pub enum Duty {
 
 impl Duty {
     /// Every duty.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ManageOperators,
         Self::ManageNamespaces,
         Self::ManageMembership,
         Self::ManageVersions,
+        Self::AdjustTime,
         Self::RegisterAgent,
         Self::ChangeAgent,
         Self::ManageGateways,
@@ -82,6 +86,7 @@ pub const fn roles(duty: Duty) -> &'static [Role] {
         | Duty::ManageNamespaces
         | Duty::ManageMembership
         | Duty::ManageVersions
+        | Duty::AdjustTime
         | Duty::RegisterAgent
         | Duty::ChangeAgent
         | Duty::ManageGateways
@@ -155,21 +160,30 @@ impl Context<'_, '_> {
     }
 
     fn enough_admins(&self, namespace: &str) -> Result<bool, StateError> {
-        let mut admins: u32 = 0;
-        for signer in self.signers {
-            let Identity::Operator(id) = &signer.identity else {
-                continue;
-            };
-            let record = self.operator(id)?;
-            if record.is_some_and(|record| {
-                record.status() == IdentityStatus::Active
-                    && has_role(&record, Role::Admin, namespace)
-            }) {
-                admins += 1;
-            }
-        }
-        Ok(admins >= self.ledger.admin_threshold)
+        enough_admins(self.txn, self.ledger, self.signers, namespace)
     }
+}
+
+/// True if as many admins signed as the genesis demands.
+pub(super) fn enough_admins(
+    txn: &Txn<'_>,
+    ledger: &v1::LedgerRecord,
+    signers: &[Signer],
+    namespace: &str,
+) -> Result<bool, StateError> {
+    let mut admins: u32 = 0;
+    for signer in signers {
+        let Identity::Operator(id) = &signer.identity else {
+            continue;
+        };
+        let record: Option<v1::OperatorRecord> = txn.read(&Key::operator(id))?;
+        if record.is_some_and(|record| {
+            record.status() == IdentityStatus::Active && has_role(&record, Role::Admin, namespace)
+        }) {
+            admins += 1;
+        }
+    }
+    Ok(admins >= ledger.admin_threshold)
 }
 
 /// True if the operator has the role in the namespace, or in the whole ledger.

@@ -5,7 +5,7 @@ use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 use super::context::{Context, Stop};
 use super::{
     attestation, authorize, bundle, erase, halt, keyring, membership, operator, record, redeem,
-    registry, session, status,
+    registry, session, status, time,
 };
 
 /// Every kind of command and where it is handled.
@@ -37,6 +37,7 @@ pub(super) fn dispatch(context: &mut Context<'_, '_>, body: &Ask) -> Result<Body
         Ask::UpdateMembership(ask) => govern(context, ask, membership::update),
         Ask::ActivateEngine(ask) => govern(context, ask, membership::activate_engine),
         Ask::ActivateCluster(ask) => govern(context, ask, membership::activate_cluster),
+        Ask::AdjustTime(ask) => govern(context, ask, time::adjust),
         Ask::DeclareSupport(ask) => govern(context, ask, membership::declare_support),
         Ask::AttestState(ask) => govern(context, ask, attestation::attest_state),
     }

@@ -19,7 +19,8 @@ pub(super) fn set_halt(
     let scope = ask.scope.as_ref().ok_or(v1::Result::InvalidArgument)?;
     let namespace = namespace_of(context, scope)?;
     context.require(Duty::SetHalt, &namespace)?;
-    validate::valid(ask.expires_at_us == 0 || ask.expires_at_us > context.now_us)?;
+    let expires_at_us = ends_at(ask.expires_at_us, context.ledger.time_offset_us);
+    validate::valid(expires_at_us == 0 || expires_at_us > context.now_us)?;
 
     let halts = halts(context.txn)?;
     // Halts that have expired make room when a new one is set.
@@ -38,11 +39,30 @@ pub(super) fn set_halt(
     }
     let record = v1::HaltRecord {
         scope: Some(scope.clone()),
-        expires_at_us: ask.expires_at_us,
+        expires_at_us,
         leaf: context.leaf.0,
     };
     context.txn.write(Key::halt(&ask.id), &record);
     Ok(applied(&namespace))
+}
+
+/// When a halt ends in the ledger's time, of which its author, who has a clock, need not know how far it is ahead of clocks. 0 is never.
+#[must_use]
+pub const fn ends_at(expires_at_us: u64, time_offset_us: u64) -> u64 {
+    if expires_at_us == 0 {
+        return 0;
+    }
+    expires_at_us.saturating_add(time_offset_us)
+}
+
+/// Has halts end later by as much as the ledger's time is put ahead of clocks: they end when their authors' clocks say. Those that had
+/// ended by clocks stay ended.
+pub(super) fn put_off(context: &mut Context<'_, '_>, by_us: u64) -> Result<(), StateError> {
+    for (id, mut halt) in halts(context.txn)? {
+        halt.expires_at_us = ends_at(halt.expires_at_us, by_us);
+        context.txn.write(Key::halt(&id), &halt);
+    }
+    Ok(())
 }
 
 pub(super) fn clear_halt(

@@ -33,6 +33,7 @@ mod redeem;
 mod registry;
 mod session;
 mod status;
+mod time;
 mod tip;
 mod validate;
 
@@ -42,6 +43,7 @@ pub use admission::{Refusal, SignatureChecks, check_signatures};
 pub use attestation::{Comparison, attested_with, compare};
 pub use authority::{Duty, roles};
 pub use genesis::{GenesisError, genesis, genesis_digest};
+pub use halt::ends_at as halt_ends_at;
 pub use liveness::Liveness;
 use policies::Policies;
 pub(crate) use policies::chunk_leaves;
@@ -54,7 +56,6 @@ pub use tip::{Tip, find_request, tip};
 use crate::command::{Command, Compartments};
 use crate::hash::{Hash, LeafIndex};
 use crate::id::SessionId;
-use crate::limits::MAX_TIME_US;
 use crate::state::{Key, State, StateError, Txn};
 use crate::{entry, explanation};
 use context::{Context, Stop};
@@ -135,7 +136,7 @@ impl Machine {
         self.policies.warm(state)
     }
 
-    /// Applies one command at the time that its batch carries, in microseconds since 1970. Writes go into the transaction;
+    /// Applies one command. Its batch carries a clock's time, in microseconds since 1970. Writes go into the transaction;
     /// the caller commits them together and answers afterwards.
     ///
     /// Call it on a thread with at least [`MIN_STACK_LEN`](crate::limits::MIN_STACK_LEN) bytes of free stack: whether a rule can be evaluated must not
@@ -171,9 +172,7 @@ impl Machine {
         let ledger = read_ledger(txn)?;
         let mut head = read_head(txn, &ledger)?;
         // Entry time is replicated state: it never goes back, whatever clock the batch was stamped with.
-        let now_us = batch_time_us
-            .max(head.time_us.saturating_add(1))
-            .min(MAX_TIME_US);
+        let now_us = time::next_entry(&ledger, &head, batch_time_us);
 
         let admitted = match admission::admit(txn, &ledger.origin, now_us, submission, checks)? {
             Ok(admitted) => admitted,
@@ -189,7 +188,7 @@ impl Machine {
             };
             return Ok((applied, Found::default()));
         }
-        if let Err(refusal) = admission::fresh(&admitted.command, now_us) {
+        if let Err(refusal) = admission::fresh(txn, &ledger, &head, &admitted, now_us)? {
             return Ok((Applied::Refused(refusal), Found::default()));
         }
 
@@ -233,8 +232,8 @@ impl Machine {
         Ok((Applied::Appended(Box::new(appended)), found))
     }
 
-    /// Decides a request on a copy of the state and leaves no trace. Signatures are not looked at: the answer is what the
-    /// author and the cosigners that the command names would get.
+    /// Decides a request on a copy of the state and leaves no trace, at this time of a clock. Signatures are not looked at: the answer is
+    /// what the author and the cosigners that the command names would get.
     ///
     /// # Errors
     /// [`StateError`] if the state is damaged. The inner error is a command that could not even be admitted, or one that asks
@@ -242,10 +241,10 @@ impl Machine {
     pub fn simulate(
         &self,
         state: &dyn State,
-        now_us: u64,
+        clock_us: u64,
         submission: &v1::Submission,
     ) -> Result<Result<v1::Decision, Refusal>, StateError> {
-        let simulated = self.simulated(state, now_us, submission, false)?;
+        let simulated = self.simulated(state, clock_us, submission, false)?;
         Ok(simulated.map(|(decision, _)| decision))
     }
 
@@ -256,23 +255,23 @@ impl Machine {
     pub fn explain(
         &self,
         state: &dyn State,
-        now_us: u64,
+        clock_us: u64,
         submission: &v1::Submission,
     ) -> Result<Result<Explained, Refusal>, StateError> {
-        self.simulated(state, now_us, submission, true)
+        self.simulated(state, clock_us, submission, true)
     }
 
     fn simulated(
         &self,
         state: &dyn State,
-        now_us: u64,
+        clock_us: u64,
         submission: &v1::Submission,
         explains: bool,
     ) -> Result<Result<Explained, Refusal>, StateError> {
         let mut txn = Txn::new(state);
         let ledger = read_ledger(&txn)?;
         let head = read_head(&txn, &ledger)?;
-        let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
+        let now_us = time::next_entry(&ledger, &head, clock_us);
         let Some(signed) = &submission.signed else {
             return Ok(Err(Refusal::Undecodable));
         };

@@ -3,10 +3,9 @@
 use ledger_proto::v1;
 
 use super::admission::{self, Refusal, SignatureChecks, check_signatures};
-use super::{Liveness, liveness, read_head, read_ledger};
+use super::{Liveness, liveness, read_head, read_ledger, time};
 use crate::command::Command;
 use crate::hash::LeafIndex;
-use crate::limits::MAX_TIME_US;
 use crate::state::{State, StateError, Txn};
 
 /// What a replica knows of a submission before it is replicated.
@@ -30,20 +29,20 @@ pub enum Precheck {
     Refused(Refusal),
 }
 
-/// Looks at a submission as [`Machine::apply`](super::Machine::apply) would, and changes nothing. `now_us` is the caller's clock; a state that lags
+/// Looks at a submission as [`Machine::apply`](super::Machine::apply) would, and changes nothing. `clock_us` is the caller's clock; a state that lags
 /// behind the log can be wrong about keys and request ids.
 ///
 /// # Errors
 /// [`StateError`] if the state is damaged.
 pub fn precheck(
     state: &dyn State,
-    now_us: u64,
+    clock_us: u64,
     submission: &v1::Submission,
 ) -> Result<Precheck, StateError> {
     let txn = Txn::new(state);
     let ledger = read_ledger(&txn)?;
     let head = read_head(&txn, &ledger)?;
-    let now_us = now_us.max(head.time_us.saturating_add(1)).min(MAX_TIME_US);
+    let now_us = time::next_entry(&ledger, &head, clock_us);
     let checks = check_signatures(state, &ledger.origin, submission)?;
     let admitted = match admission::admit(&txn, &ledger.origin, now_us, submission, &checks)? {
         Ok(admitted) => admitted,
@@ -55,7 +54,7 @@ pub fn precheck(
             now: liveness::now(&txn, index, now_us)?,
         },
         Some(Err(refusal)) => Precheck::Refused(refusal),
-        None => match admission::fresh(&admitted.command, now_us) {
+        None => match admission::fresh(&txn, &ledger, &head, &admitted, now_us)? {
             Ok(()) => Precheck::Admissible {
                 command: Box::new(admitted.command),
                 checks,

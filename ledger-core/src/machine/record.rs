@@ -239,12 +239,13 @@ fn drift(
 ) -> Vec<Drift> {
     let mut drift = Vec::new();
     let allowed = subject.filter(|subject| subject.decision.verdict() == Verdict::Allow);
-    // The recorder's own word on when it began; without it, the ledger's time. What began before it was asked for was not
+    // The recorder's own word on when it began, by a clock; without it, the ledger's time. What began before it was asked for was not
     // authorized; clocks may differ by as much as the ledger lets a command differ.
     let begun = if ask.started_at_us == 0 {
         context.now_us
     } else {
         ask.started_at_us
+            .saturating_add(context.ledger.time_offset_us)
     };
     let too_early = |subject: &Subject| begun.saturating_add(FRESHNESS_US) < subject.decided_at_us;
     // That nothing was executed is no drift, whatever was decided.

@@ -34,6 +34,16 @@ pub struct Tip {
     pub root: Hash,
     /// Time of the last entry in microseconds since 1970.
     pub time_us: u64,
+    /// How far the ledger's time is ahead of clocks by the word of the admins, in microseconds.
+    pub time_offset_us: u64,
+}
+
+impl Tip {
+    /// What clocks show at the time of the last entry, in microseconds since 1970.
+    #[must_use]
+    pub const fn clock_us(&self) -> u64 {
+        self.time_us.saturating_sub(self.time_offset_us)
+    }
 }
 
 /// Where the ledger ends.
@@ -48,6 +58,7 @@ pub fn tip(state: &dyn State) -> Result<Tip, StateError> {
         size: head.size(),
         root: head.root(),
         time_us: head.time_us,
+        time_offset_us: ledger.time_offset_us,
     })
 }
 

@@ -88,7 +88,7 @@ impl Cosigner {
                         lacking.map(|_| PAUSE_BEHIND)
                     }
                 }
-                Leading::This | Leading::Nobody => None,
+                Leading::This | Leading::ThisAdjusting | Leading::Nobody => None,
             };
             let resting = async {
                 match pause {

@@ -23,11 +23,13 @@ impl Cosigner {
     /// Refuses a tree whose last entry is dated ahead of this node's clock by more than clocks may differ.
     pub(super) fn must_be_of_now(&self, size: TreeSize) -> Result<(), String> {
         let parts = &self.parts;
+        let tip = *parts.tip.borrow();
         let latest = parts
             .clock
             .now_us()
+            .saturating_add(tip.time_offset_us)
             .saturating_add(MAX_OFFSET_US.unsigned_abs());
-        if parts.tip.borrow().time_us <= latest {
+        if tip.time_us <= latest {
             return Ok(());
         }
         let Some(last) = size.0.checked_sub(1).map(LeafIndex) else {

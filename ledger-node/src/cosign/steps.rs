@@ -101,7 +101,7 @@ impl Cosigner {
         let leading = self.parts.standing.borrow().leading.clone();
         let leader = match leading {
             Leading::Other { node_id, address } => Some((node_id, address)),
-            Leading::This | Leading::Nobody => None,
+            Leading::This | Leading::ThisAdjusting | Leading::Nobody => None,
         };
         if let Some((node, address)) = &leader {
             self.ask_node_for_steps(*node, address, &mut lacking).await;

@@ -47,6 +47,7 @@ fn tree(size: u8) -> Tip {
         size: TreeSize(u64::from(size)),
         root: root(size),
         time_us: 0,
+        time_offset_us: 0,
     }
 }
 

@@ -306,7 +306,7 @@ fn simulate(
     opened
         .reader
         .require(&[Role::Policy, Role::Auditor], &namespace)?;
-    let (machine, now_us) = (ledger.machine(), ledger.now_us());
+    let (machine, now_us) = (ledger.machine(), ledger.clock_us());
     let (decision, explanation) = if request.explain {
         machine.explain(&opened.view, now_us, &submission)??
     } else {

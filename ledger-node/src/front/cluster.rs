@@ -44,6 +44,11 @@ impl ClusterService for Cluster {
         self.0.govern(request, fits).await
     }
 
+    async fn adjust_time(&self, request: Request<v1::SubmitRequest>) -> Reply<v1::SubmitResponse> {
+        let fits = |body: &Body| matches!(body, Body::AdjustTime(_));
+        self.0.govern(request, fits).await
+    }
+
     async fn get_cluster(
         &self,
         request: Request<v1::GetClusterRequest>,

@@ -120,7 +120,7 @@ impl Gate {
         let deadline = deadline(request.metadata());
         let signature = ReadSignature::parse(request.metadata())?;
         signature
-            .check_time(self.ledger.now_us())
+            .check_time(self.ledger.clock_us())
             .map_err(|failure| self.ledger.or_clock_is_off(failure))?;
         let asked = Arc::new((signature, request.into_inner()));
         let requirement = consistency.and_then(|consistency| consistency.requirement);

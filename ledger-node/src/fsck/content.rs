@@ -5,6 +5,7 @@ use ledger_core::command::Command;
 use ledger_core::hash::{Hash, LeafIndex};
 use ledger_core::id::Identity;
 use ledger_core::keys::PublicKey;
+use ledger_core::machine::halt_ends_at;
 use ledger_core::state::Key;
 use ledger_core::{compartment, entry};
 use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
@@ -55,6 +56,7 @@ pub(super) fn check_entry(
         check_redemption(check, &found, &command)?;
         return check_outcome(check, &found, &command);
     }
+    follow_time(seen, &found);
     follow_halts(seen, &found, &command);
     check_erasure(check, seen, &command)?;
     check_records(check, &found, &command)
@@ -155,6 +157,19 @@ pub(super) fn check_absent(check: &mut Check<'_>, seen: &Seen) -> Go {
     Ok(())
 }
 
+/// How far the ledger's time must be ahead of clocks at the end.
+fn follow_time(seen: &mut Seen, found: &v1::Entry) {
+    if let Some(Body::Governance(governance)) = &found.body
+        && let Some(v1::governance::Detail::TimeAdjustment(adjusted)) = &governance.detail
+    {
+        let by_us = adjusted.time_offset_us.saturating_sub(seen.time_offset_us);
+        for ends_at_us in seen.halts.values_mut() {
+            *ends_at_us = halt_ends_at(*ends_at_us, by_us);
+        }
+        seen.time_offset_us = adjusted.time_offset_us;
+    }
+}
+
 /// Which halts must be in force at the end.
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -167,7 +182,8 @@ fn follow_halts(seen: &mut Seen, found: &v1::Entry, command: &Command) {
             let now_us = found.time_us;
             seen.halts
                 .retain(|_, expires_at_us| *expires_at_us == 0 || *expires_at_us > now_us);
-            seen.halts.insert(ask.id.clone(), ask.expires_at_us);
+            let ends_at_us = halt_ends_at(ask.expires_at_us, seen.time_offset_us);
+            seen.halts.insert(ask.id.clone(), ends_at_us);
         }
         Ask::ClearHalt(ask) => {
             seen.halts.remove(&ask.id);

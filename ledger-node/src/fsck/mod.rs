@@ -143,6 +143,8 @@ struct Seen {
     halts: BTreeMap<String, u64>,
     /// Time of the last entry.
     time_us: u64,
+    /// How far the ledger's time was ahead of clocks then.
+    time_offset_us: u64,
 }
 
 fn ground(check: &mut Check<'_>) -> Go<Ground> {

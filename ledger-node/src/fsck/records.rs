@@ -327,7 +327,6 @@ fn halt(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
         Some(Ask::SetHalt(ask))
             if Some(ask.id.as_str()) == pair.text()
                 && ask.scope == record.scope
-                && ask.expires_at_us == record.expires_at_us
     );
     holds(tied, UNTIED)
 }
@@ -336,7 +335,13 @@ fn halt(check: &mut Check<'_>, pair: Pair<'_>) -> Judged {
 fn check_halts(check: &mut Check<'_>, seen: &Seen) -> Go {
     for (id, expires_at_us) in &seen.halts {
         if *expires_at_us == 0 || *expires_at_us > seen.time_us {
-            check.expect(&Key::halt(id), "it was set and not lifted")?;
+            let key = Key::halt(id);
+            check.expect(&key, "it was set and not lifted")?;
+            let record: Option<v1::HaltRecord> = check.record(&key)?;
+            if record.is_some_and(|record| record.expires_at_us != *expires_at_us) {
+                let what = "its end is not the one that it was set with";
+                check.found(Table::State, key.as_bytes(), what)?;
+            }
         }
     }
     Ok(())

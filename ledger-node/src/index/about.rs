@@ -115,6 +115,7 @@ fn named(ask: Ask) -> Option<Identity> {
         | Ask::UpdateMembership(_)
         | Ask::ActivateEngine(_)
         | Ask::ActivateCluster(_)
+        | Ask::AdjustTime(_)
         | Ask::DeclareSupport(_)
         | Ask::AttestState(_)
         | Ask::ReplaceAdmins(_) => None,

@@ -9,6 +9,7 @@ use openraft::async_runtime::WatchReceiver as _;
 
 use super::Ledger;
 use crate::failure::Failure;
+use crate::raft::adjustment::adjusted_at;
 use crate::raft::peer_memory::OTHER_STORE;
 use crate::raft::standing::Leading;
 use crate::storage::view::{StoreState, nodes};
@@ -65,6 +66,18 @@ impl Ledger {
         })
     }
 
+    /// Why this node does not take this command now, if it does not.
+    pub(super) fn takes_nothing(&self, submission: &v1::Submission) -> Option<String> {
+        let stated = self.0.not_ready.borrow().clone();
+        let asking = || self.0.reads.peers.participation.asking();
+        // What adjusts the ledger's time is for the leader to judge.
+        let adjusts = || adjusted_at(submission).is_some();
+        stated
+            .or_else(asking)
+            .or_else(|| self.clock_is_off().filter(|_| !adjusts()))
+            .or_else(|| self.doubt())
+    }
+
     /// What it may be if no leader is heard.
     fn unheard(&self) -> String {
         let refused_by = self.0.reads.peers.memory.refused_by();
@@ -80,7 +93,7 @@ impl Ledger {
         let parts = &self.0;
         let stated = parts.clock_is_off.borrow().clone();
         let has_jumped = || {
-            let broken = parts.pace.is_broken(self.now_us(), parts.clock.instant());
+            let broken = parts.pace.is_broken(self.clock_us(), parts.clock.instant());
             broken.then(|| {
                 "this node's clock has jumped and was not compared with the others' since; send the same command to another node".to_owned()
             })

@@ -12,12 +12,11 @@ use std::time::Duration;
 use ledger_core::hash::LeafIndex;
 use ledger_core::state::Key;
 use ledger_core::{entry, ledger};
-use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::command::Body;
 
+use super::log_purge::purge_log;
 use crate::fatal::{Fatal, disk};
 use crate::raft::Raft;
-use crate::raft::log::read_meta;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::types::invalid;
 use crate::storage::meta::{self, log_key};
@@ -61,16 +60,8 @@ impl Eraser {
         }
         let through = listed.iter().map(place).max().unwrap_or_default();
         let fatal = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
-        if !self.is_purged(through)? {
-            let covered = self.snapshots.current().map(|current| current.meta());
-            let covered = covered.transpose()?.and_then(|meta| meta.last_log_id);
-            let trigger = self.raft.trigger();
-            let triggered = if covered.is_some_and(|covered| covered.index() >= through) {
-                trigger.purge_log(through).await
-            } else {
-                trigger.snapshot().await
-            };
-            return triggered.map_err(|error| fatal(&error));
+        if !purge_log(&self.raft, &self.snapshots, &*self.store, through).await? {
+            return Ok(());
         }
         let Some(done) = scrubbed else {
             *scrubbed = self.scrub(listed, through).await?;
@@ -97,11 +88,6 @@ impl Eraser {
         write(&*self.store, &self.fatal, &batch)?;
         tracing::info!(erasures, "what was erased is off this disk");
         Ok(())
-    }
-
-    fn is_purged(&self, through: u64) -> io::Result<bool> {
-        let purged: Option<wire::LogId> = read_meta(&*self.store, meta::PURGED)?;
-        Ok(purged.is_some_and(|purged| purged.index >= through))
     }
 
     /// Writes tables and write-ahead log anew; none if a reader was in the way.

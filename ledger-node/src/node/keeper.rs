@@ -13,6 +13,7 @@ use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
 
 use super::check::marked_id;
+use super::log_purge::purge_log;
 use super::own_commands::OwnCommands;
 use super::reconciler::Reconciler;
 use super::start::Node;
@@ -29,6 +30,7 @@ use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::Types;
+use crate::storage::Store;
 use crate::storage::marker::Marker;
 
 /// Between two looks.
@@ -62,6 +64,11 @@ pub(super) struct Keeper {
     suspicion: Arc<Suspicion>,
     /// For how many looks a quorum has had a larger tree.
     left_behind: u32,
+    store: Arc<dyn Store>,
+    /// The ledger's time offset that the log was purged for.
+    purged_for_us: u64,
+    /// The newest time offset, and the place in the log that the entry is not behind which led to it.
+    adjusted: Option<(u64, u64)>,
 }
 
 impl Keeper {
@@ -84,6 +91,9 @@ impl Keeper {
             reconciler: Reconciler::new(node),
             suspicion: Arc::clone(&node.suspicion),
             left_behind: 0,
+            store: Arc::clone(&node.store),
+            purged_for_us: 0,
+            adjusted: None,
         }
     }
 
@@ -99,6 +109,9 @@ impl Keeper {
             self.compare_trees(&metrics);
             self.compare_sizes(&metrics);
             self.snapshot().await;
+            if let Err(error) = self.purge_dates_ahead(&metrics).await {
+                tracing::warn!(%error, "entries that are dated ahead are still in the log, and purged later");
+            }
             if let Err(error) = self.declare_support().await {
                 tracing::debug!(%error, "what this build runs is declared later");
             }
@@ -175,6 +188,29 @@ impl Keeper {
         }
     }
 
+    /// Takes entries out of the log that are dated ahead of clocks, once admins have adjusted the ledger's time to them. A node that has
+    /// not got them refuses them for as long as they are ahead of its clock; a snapshot brings it behind the adjustment. This is done
+    /// again after a start: it may have been interrupted.
+    async fn purge_dates_ahead(&mut self, metrics: &RaftMetrics<Types>) -> std::io::Result<()> {
+        let offset_us = self.ledger.tip().borrow().time_offset_us;
+        if offset_us == self.purged_for_us {
+            return Ok(());
+        }
+        match self.adjusted {
+            Some((of_us, through)) if of_us == offset_us => {
+                if purge_log(&self.raft, &self.snapshots, &*self.store, through).await? {
+                    self.purged_for_us = offset_us;
+                }
+            }
+            Some(_) | None => {
+                // The metrics may be older than the tip.
+                let applied = metrics.last_applied.map_or(0, |id| id.index());
+                self.adjusted = Some((offset_us, applied.saturating_add(1)));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends sessions whose time is over, one after the other, so that none is sealed twice.
     async fn seal(&self, metrics: &RaftMetrics<Types>) {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
@@ -183,7 +219,9 @@ impl Keeper {
         let Some(reached) = clocks.supported_us(metrics.id, &voters, now_us) else {
             return;
         };
-        let until = reached.min(now_us).saturating_sub(SEAL_AFTER_US);
+        let offset_us = self.ledger.tip().borrow().time_offset_us;
+        let until = reached.min(now_us).saturating_add(offset_us);
+        let until = until.saturating_sub(SEAL_AFTER_US);
         let expired = match index::expired(&self.ledger.view(), until, SEALS) {
             Ok(expired) => expired,
             Err(error) => {

@@ -7,6 +7,7 @@ mod connections;
 pub mod eraser;
 mod handshakes;
 mod keeper;
+mod log_purge;
 mod members;
 mod own_commands;
 mod patrol;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::fatal::Fatal;
 use crate::raft::Raft;
 use crate::raft::peers::Peers;
-use crate::raft::standing::{Leading, Standing};
+use crate::raft::standing::{Leading, Mandate, Standing};
 use crate::raft::types::Types;
 
 /// openraft panics on what it has taken for impossible, and its reports end then.
@@ -22,8 +22,8 @@ pub(super) struct Reports {
     pub(super) raft: Raft,
     /// Know when a leader has written to this node last.
     pub(super) peers: Arc<Peers>,
-    /// False while this node's clock is off or it is shutting down.
-    pub(super) may_lead: watch::Receiver<bool>,
+    /// What this node may propose.
+    pub(super) mandate: watch::Receiver<Mandate>,
     /// A leader that is silent for so long leads nobody; longer than an election takes.
     pub(super) lost_after: Duration,
 }
@@ -55,8 +55,8 @@ impl Reports {
             };
             // Whoever follows a leader without a quorum has no leader either.
             self.peers.set_has_quorum(leading.is_some() && is_in_touch);
-            let may_lead = *self.may_lead.borrow_and_update();
-            let next = Standing::of(&now, may_lead, is_in_touch);
+            let mandate = *self.mandate.borrow_and_update();
+            let next = Standing::of(&now, mandate, is_in_touch);
             standing.send_if_modified(|current| {
                 let changed = *current != next;
                 if changed {
@@ -79,7 +79,7 @@ impl Reports {
                         return;
                     }
                 }
-                changed = self.may_lead.changed() => {
+                changed = self.mandate.changed() => {
                     if changed.is_err() {
                         return;
                     }

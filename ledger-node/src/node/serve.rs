@@ -30,7 +30,7 @@ use crate::limits::{
 use crate::peer::service::Service;
 use crate::peer::store_header::StoreHeader;
 use crate::raft::peers::Peers;
-use crate::raft::standing::{Leading, Standing};
+use crate::raft::standing::{Leading, Mandate, Standing};
 
 /// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
 /// 256 MiB, half of what a node may use, and only while somebody means it ill, because a question that has come is not counted
@@ -205,11 +205,11 @@ impl Health {
         mut self,
         standing: watch::Receiver<Standing>,
         not_ready: watch::Receiver<Option<String>>,
-        may_lead: watch::Receiver<bool>,
+        mandate: watch::Receiver<Mandate>,
         suspicion: Arc<Suspicion>,
         ended: CancellationToken,
     ) {
-        let telling = self.tell(standing, not_ready, may_lead, &suspicion);
+        let telling = self.tell(standing, not_ready, mandate, &suspicion);
         let _ = ended.run_until_cancelled(telling).await;
         for name in LED.into_iter().chain([PROVING]) {
             self.0.clear_service_status(name).await;
@@ -220,7 +220,7 @@ impl Health {
         &self,
         mut standing: watch::Receiver<Standing>,
         mut not_ready: watch::Receiver<Option<String>>,
-        mut may_lead: watch::Receiver<bool>,
+        mut mandate: watch::Receiver<Mandate>,
         suspicion: &Suspicion,
     ) {
         loop {
@@ -233,10 +233,10 @@ impl Health {
                     ServingStatus::NotServing
                 }
             };
-            let clock_is_off = !*may_lead.borrow_and_update();
+            let is_limited = *mandate.borrow_and_update() != Mandate::Full;
             let changed = suspicion.changed();
             let doubts = suspicion.current().is_some();
-            let decides = says(led && !stopping && !clock_is_off && !doubts);
+            let decides = says(led && !stopping && !is_limited && !doubts);
             for name in LED {
                 self.0.set_service_status(name, decides).await;
             }
@@ -255,7 +255,7 @@ impl Health {
                         return;
                     }
                 }
-                changed = may_lead.changed() => {
+                changed = mandate.changed() => {
                     if changed.is_err() {
                         return;
                     }

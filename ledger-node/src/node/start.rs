@@ -53,7 +53,7 @@ use crate::raft::participation::Stage;
 use crate::raft::peer_memory::PeerMemory;
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
-use crate::raft::standing::Standing;
+use crate::raft::standing::{Mandate, Standing};
 use crate::raft::types::Peer;
 use crate::raft::{Raft, Timings, raft_config};
 use crate::reads::Reads;
@@ -258,7 +258,7 @@ pub(super) struct Node {
     pub(super) compiler: Arc<Compiler>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) standing_sender: watch::Sender<Standing>,
-    pub(super) may_lead: watch::Sender<bool>,
+    pub(super) mandate: watch::Sender<Mandate>,
     /// Why this node's clock is not to be used, if it is not.
     pub(super) clock_is_off: watch::Sender<Option<String>>,
     pub(super) not_ready: watch::Sender<Option<String>>,
@@ -396,7 +396,7 @@ async fn build(
         reads: Arc::clone(&reads),
     });
     let (not_ready, not_ready_receiver) = watch::channel(None);
-    let may_lead = watch::Sender::new(true);
+    let mandate = watch::Sender::new(Mandate::Full);
     let (clock_is_off, clock_is_off_receiver) = watch::channel(None);
     let (membership_waits, membership_waits_receiver) = watch::channel(None);
     let pace = Arc::<Pace>::default();
@@ -443,7 +443,7 @@ async fn build(
         compiler,
         standing,
         standing_sender,
-        may_lead,
+        mandate,
         clock_is_off,
         pace,
         not_ready,
@@ -626,7 +626,7 @@ impl Node {
         let health = health.follow(
             self.standing.clone(),
             self.not_ready.subscribe(),
-            self.may_lead.subscribe(),
+            self.mandate.subscribe(),
             Arc::clone(&self.suspicion),
             ended.clone(),
         );
@@ -646,7 +646,7 @@ impl Node {
         let reports = Reports {
             raft: self.raft.clone(),
             peers: Arc::clone(&self.peers),
-            may_lead: self.may_lead.subscribe(),
+            mandate: self.mandate.subscribe(),
             lost_after: *config.raft.election_timeout.end() * LOST_AFTER,
         };
         until(
@@ -706,7 +706,7 @@ async fn drain(node: &Node, ended: &CancellationToken) {
         Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
         Err(_) => tracing::warn!("leadership could not be handed over in time"),
     }
-    node.may_lead.send_replace(false);
+    node.mandate.send_replace(Mandate::None);
     node.peers.memory.save();
     ended.cancel();
 }

@@ -17,6 +17,7 @@ use crate::raft::Raft;
 use crate::raft::clocks::Comparison;
 use crate::raft::hand_over::successor;
 use crate::raft::peers::{Peers, Purpose};
+use crate::raft::standing::Mandate;
 use crate::raft::types::Types;
 use crate::seldom::Seldom;
 use crate::submit::pace::Pace;
@@ -37,7 +38,7 @@ pub(super) struct Timekeeper {
     pace: Arc<Pace>,
     /// The clock at the last look, sound or not.
     looked: Pace,
-    may_lead: watch::Sender<bool>,
+    mandate: watch::Sender<Mandate>,
     clock_is_off: watch::Sender<Option<String>>,
     said: Seldom,
 }
@@ -51,7 +52,7 @@ impl Timekeeper {
             clock: Arc::clone(&node.clock),
             pace: Arc::clone(&node.pace),
             looked: Pace::default(),
-            may_lead: node.may_lead.clone(),
+            mandate: node.mandate.clone(),
             clock_is_off: node.clock_is_off.clone(),
             said: Seldom::new(SAY_AGAIN),
         }
@@ -108,7 +109,7 @@ impl Timekeeper {
             return;
         }
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let ledger_us = self.tip.borrow().time_us;
+        let ledger_us = self.tip.borrow().clock_us();
         let clocks = &self.peers.clocks;
         let found = clocks.compare(metrics.id, &voters, now_us, ledger_us);
         if found == Comparison::Unknown {
@@ -116,13 +117,13 @@ impl Timekeeper {
             return;
         }
         let off = in_words(&found, now_us, ledger_us);
-        let is_sound = off.is_none();
-        if is_sound {
+        let mandate = mandate(&found);
+        if mandate != Mandate::None {
             self.pace.keep(now_us, instant);
         }
-        let changed = self.may_lead.send_if_modified(|current| {
-            let changed = *current != is_sound;
-            *current = is_sound;
+        let changed = self.mandate.send_if_modified(|current| {
+            let changed = *current != mandate;
+            *current = mandate;
             changed
         });
         if let Some(reason) = &off
@@ -130,11 +131,11 @@ impl Timekeeper {
         {
             tracing::error!("{reason}");
         }
-        if changed && is_sound {
+        if changed && mandate == Mandate::Full {
             tracing::info!("the clock is sound again");
         }
         self.clock_is_off.send_replace(off);
-        if !is_sound {
+        if mandate == Mandate::None {
             self.hand_over().await;
         }
     }
@@ -147,6 +148,18 @@ impl Timekeeper {
         {
             tracing::warn!(%error, "cannot hand leadership over");
         }
+    }
+}
+
+/// What a node may propose whose clock compares so with the others' and with the ledger.
+const fn mandate(found: &Comparison) -> Mandate {
+    match found {
+        Comparison::Sound | Comparison::Unknown => Mandate::Full,
+        // With a quorum's clocks, it is the ledger that is off.
+        Comparison::BehindLedger {
+            with_quorum: true, ..
+        } => Mandate::AdjustTime,
+        Comparison::Off { .. } | Comparison::BehindLedger { .. } => Mandate::None,
     }
 }
 
@@ -174,7 +187,7 @@ fn in_words(found: &Comparison, now_us: u64, ledger_us: u64) -> Option<String> {
             by_us,
             with_quorum: true,
         } => Some(format!(
-            "the ledger's time is ahead: its last entry is of {ledger}, {} after {now}, which a quorum's clocks show; nothing is decided until they have come to it (docs/operations.md, \"The ledger's time is ahead\")",
+            "the ledger's time is ahead: its last entry is of {ledger}, {} after {now}, which a quorum's clocks show; nothing is decided until they have come to it, or admins adjust it: see `ledger-client cluster adjust-time`, and \"The ledger's time is ahead\" in docs/operations.md",
             span(*by_us)
         )),
     }

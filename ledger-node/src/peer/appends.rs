@@ -366,9 +366,11 @@ impl Incoming {
                 reason: reason.to_owned(),
             }));
         }
+        let tip = *self.way.tip.borrow();
         let known = LedgerView {
             now_us: self.way.peers.now_us(),
-            latest_us: self.latest_us.max(self.way.tip.borrow().time_us),
+            latest_us: self.latest_us.max(tip.time_us),
+            time_offset_us: tip.time_offset_us,
             committed,
             boundaries: &self.way.boundaries,
         };

@@ -18,6 +18,7 @@ use openraft::{EntryPayload, Membership};
 use prost::Message;
 
 use crate::apply::boundaries::Boundaries;
+use crate::raft::adjustment::{adjusted_at, is_timely};
 use crate::raft::bounds::{MAX_LOG_INDEX, is_near, is_of_term};
 use crate::raft::clocks::MAX_OFFSET_US;
 use crate::raft::types::{self, LogId, Peer, Types, Vote};
@@ -68,6 +69,8 @@ pub(super) struct BatchHead {
     pub(super) prior_size: TreeSize,
     /// Its root.
     pub(super) prior_root: Hash,
+    /// When each of its submissions was made, if all of them adjust the ledger's time; else empty.
+    pub(super) adjusted_at_us: Vec<u64>,
 }
 
 /// An append that can be read, and what the leader says beside it.
@@ -144,11 +147,13 @@ fn read_batch(id: LogId, bytes: &[u8]) -> Result<BatchHead, Refusal> {
     }
     let prior_root = Hash::from_slice(&batch.prior_root)
         .ok_or_else(|| refuse(Check::Form, index, "a batch whose prior root is no hash"))?;
+    let adjusted_at_us: Option<Vec<u64>> = batch.submissions.iter().map(adjusted_at).collect();
     Ok(BatchHead {
         id,
         time_us: batch.time_us,
         prior_size: TreeSize(batch.prior_size),
         prior_root,
+        adjusted_at_us: adjusted_at_us.unwrap_or_default(),
     })
 }
 
@@ -300,15 +305,17 @@ fn check_memberships(
 pub(super) struct LedgerView<'v> {
     /// Its clock, microseconds since 1970.
     pub(super) now_us: u64,
-    /// The latest time known of the ledger: the last entry's, or that of a batch on its way here.
+    /// The latest time known of the ledger: the last entry's, or what a batch on its way here leads to.
     pub(super) latest_us: u64,
+    /// How far the ledger's time is ahead of clocks here.
+    pub(super) time_offset_us: u64,
     /// The end of what is committed here.
     pub(super) committed: Option<LogId>,
     /// The trees that it had.
     pub(super) boundaries: &'v Boundaries,
 }
 
-/// Checks the times of batches against this node's clock, and the proposer's tree against this node's. Returns the latest time.
+/// Checks the times of batches against this node's clock, and the proposer's tree against this node's. Returns the ledger's latest time.
 pub(super) fn check_batches(received: &Received, known: &LedgerView<'_>) -> Result<u64, Refusal> {
     let request = &received.request;
     let mut latest_us = known.latest_us;
@@ -316,9 +323,11 @@ pub(super) fn check_batches(received: &Received, known: &LedgerView<'_>) -> Resu
     let new = |batch: &&BatchHead| Some(batch.id.index()) > known.committed.map(|id| id.index());
     for batch in received.batches.iter().filter(new) {
         let index = batch.id.index();
-        check_time(batch, latest_us, known.now_us)
+        let entry_us = batch.time_us.saturating_add(known.time_offset_us);
+        check_clock(batch, known.now_us)
+            .and_then(|()| check_progress(batch, entry_us, latest_us))
             .map_err(|reason| refuse(Check::Time, index, reason))?;
-        latest_us = latest_us.max(batch.time_us);
+        latest_us = latest_us.max(entry_us);
         // A leader must send what others proposed before it as it finds it, and what is committed must be applied: the applier
         // decides about those.
         let is_own = batch.id.committed_leader_id().term == request.vote.leader_id.term;
@@ -335,19 +344,36 @@ pub(super) fn check_batches(received: &Received, known: &LedgerView<'_>) -> Resu
     Ok(latest_us)
 }
 
-fn check_time(batch: &BatchHead, latest_us: u64, now_us: u64) -> Result<(), String> {
+/// A batch carries its proposer's clock, which is not ahead of this node's.
+fn check_clock(batch: &BatchHead, now_us: u64) -> Result<(), String> {
     let time_us = batch.time_us;
     if time_us > now_us.saturating_add(MAX_AHEAD_US) {
         return Err(format!(
             "the time of the batch is {time_us}, and this node's clock says {now_us}: one of the two clocks is off"
         ));
     }
-    if time_us.saturating_add(MAX_BACK_US) < latest_us {
+    Ok(())
+}
+
+/// A batch dated long before the ledger's end would have time stand still. Only what adjusts the time may come then, made about when its
+/// proposer's clock says: that is the same at each replica, whenever it looks, so that none refuses for ever what another has taken.
+fn check_progress(batch: &BatchHead, entry_us: u64, latest_us: u64) -> Result<(), String> {
+    if entry_us.saturating_add(MAX_BACK_US) >= latest_us {
+        return Ok(());
+    }
+    let time_us = batch.time_us;
+    if batch.adjusted_at_us.is_empty() {
         return Err(format!(
-            "the time of the batch is {time_us}, and the ledger has come to {latest_us}"
+            "the time of the batch is {time_us}, which leads to {entry_us}, and the ledger has come to {latest_us}"
         ));
     }
-    Ok(())
+    let untimely = |made_at: &&u64| !is_timely(**made_at, time_us);
+    match batch.adjusted_at_us.iter().find(untimely) {
+        None => Ok(()),
+        Some(made_at) => Err(format!(
+            "the batch holds an adjustment of the ledger's time that was made at {made_at}, and its own time is {time_us}: it would lead to another offset than clocks show"
+        )),
+    }
 }
 
 #[cfg(test)]

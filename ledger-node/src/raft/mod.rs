@@ -1,5 +1,6 @@
 //! Raft: openraft's traits over our store, wire and machine.
 
+pub mod adjustment;
 mod answers;
 pub mod bounds;
 pub mod checked_channel;

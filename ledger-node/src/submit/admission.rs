@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ledger_core::command::are_committed_to;
+use ledger_core::evidence::utc;
 use ledger_core::id::{Identity, RequestId};
 use ledger_core::limits::MAX_SUBMISSION_LEN;
 use ledger_core::machine::{Precheck, Refusal, find_request, precheck};
@@ -18,6 +19,7 @@ use crate::apply::prepare::{CallKey, Preparer, call_key};
 use crate::apply::receipts::Submitted;
 use crate::clock::Clock;
 use crate::failure::{Answer, Failure};
+use crate::raft::adjustment::{adjusted_at, is_timely};
 use crate::raft::standing::Leading;
 use crate::reads::Reads;
 use crate::storage::Store;
@@ -83,6 +85,12 @@ impl Admission {
                     return Err(not_committed_to());
                 }
                 let command = *command;
+                let now_us = self.clock.now_us();
+                if matches!(command.body, Body::AdjustTime(_))
+                    && !is_timely(command.issued_at_us, now_us)
+                {
+                    return Err(not_timely(command.issued_at_us, now_us));
+                }
                 if let Body::UpdateMembership(ask) = &command.body {
                     may_change(&*self.store, ask)?;
                     // A new node knows the nodes of the genesis; whom the leader cannot reach it could not lead.
@@ -101,6 +109,9 @@ impl Admission {
                 }))
             }
             Precheck::Known { .. } => Ok(Admitted::Known),
+            Precheck::Refused(Refusal::Stale) if adjusted_at(submission).is_some() => {
+                Err(not_of_this_end())
+            }
             Precheck::Refused(refusal) => Err(refusal.into()),
         }
     }
@@ -164,6 +175,21 @@ impl Admission {
             precheck(&StoreState(&*self.store), self.clock.now_us(), submission)
         })
     }
+}
+
+/// No clock is to blame.
+fn not_of_this_end() -> Failure {
+    let what = "the adjustment of the ledger's time names another end of the ledger than it has on this node, or fewer admins have signed it than the genesis asks for; sign again with all of them";
+    Failure::new(ErrorReason::ArgumentInvalid, what)
+}
+
+/// The author's clock would become the ledger's.
+fn not_timely(made_at_us: u64, now_us: u64) -> Failure {
+    let (made_at, now) = (utc(made_at_us), utc(now_us));
+    let what = format!(
+        "the adjustment of the ledger's time was made at {made_at}, and this node's clock shows {now}: one of the two clocks is off, or it was signed too long ago; see to the clock and sign again"
+    );
+    Failure::new(ErrorReason::ArgumentInvalid, what)
 }
 
 /// It would travel to every replica and lie in every log, and nobody would ever look at it.

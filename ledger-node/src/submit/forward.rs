@@ -15,6 +15,7 @@ use super::admission::{Admission, Admitted, Candidate};
 use super::pace::Pace;
 use super::queue::Queue;
 use crate::failure::{Answer, Failure};
+use crate::raft::adjustment::adjusted_at;
 use crate::raft::peers::{Peers, Purpose};
 use crate::raft::standing::{Leading, Standing};
 
@@ -76,17 +77,17 @@ impl Receiving {
 
     /// False if this node does not lead.
     async fn queue(&self, submission: Option<v1::Submission>) -> Answer<bool> {
-        if !self.leads() {
-            return Ok(false);
-        }
         let submission = submission
             .ok_or_else(|| Failure::new(ErrorReason::CommandMalformed, "no submission"))?;
+        if !self.leads(&submission) {
+            return Ok(false);
+        }
         let deadline = Instant::now() + PATIENCE;
         match self.admission.admit(&submission, deadline).await? {
             // The sender finds the entry in what it applies itself.
             Admitted::Known => Ok(true),
             // It may have lost leadership meanwhile.
-            Admitted::New(_) if !self.leads() => Ok(false),
+            Admitted::New(_) if !self.leads(&submission) => Ok(false),
             Admitted::New(candidate) => {
                 enqueue(&self.queue, &candidate, submission)?;
                 Ok(true)
@@ -94,11 +95,16 @@ impl Receiving {
         }
     }
 
-    /// True if this node leads, and its clock can tell a command that is fresh from one that is not.
-    fn leads(&self) -> bool {
+    /// True if this node leads and may propose this, and its clock can tell a command that is fresh from one that is not.
+    fn leads(&self, submission: &v1::Submission) -> bool {
         let clock = &self.admission.clock;
-        self.standing.borrow().leading == Leading::This
-            && !self.pace.is_broken(clock.now_us(), clock.instant())
+        let leading = self.standing.borrow().leading.clone();
+        let may_propose = match leading {
+            Leading::This => true,
+            Leading::ThisAdjusting => adjusted_at(submission).is_some(),
+            Leading::Other { .. } | Leading::Nobody => false,
+        };
+        may_propose && !self.pace.is_broken(clock.now_us(), clock.instant())
     }
 }
 

@@ -28,6 +28,7 @@ use crate::apply::receipts::Submitted;
 use crate::apply::waiters::{Place, Waiters};
 use crate::failure::{Answer, Failure};
 use crate::limits::MAX_WAITING;
+use crate::raft::adjustment::adjusted_at;
 use crate::raft::standing::{Leading, Standing};
 
 /// How long a caller waits for its entry before it brings the command to the leader again.
@@ -174,15 +175,19 @@ impl Submitter {
         standing: &Standing,
         brought: &mut Brought,
     ) -> Answer<Duration> {
+        let adjusts = || adjusted_at(submission).is_some();
         match &standing.leading {
-            Leading::This => match enqueue(&self.queue, candidate, submission.clone()) {
-                Ok(()) => {
-                    *brought = Brought::Perhaps;
-                    Ok(BRING_AGAIN)
+            Leading::ThisAdjusting if !adjusts() => Ok(BRING_AGAIN),
+            Leading::This | Leading::ThisAdjusting => {
+                match enqueue(&self.queue, candidate, submission.clone()) {
+                    Ok(()) => {
+                        *brought = Brought::Perhaps;
+                        Ok(BRING_AGAIN)
+                    }
+                    Err(full) if *brought == Brought::Nowhere => Err(full),
+                    Err(_) => Ok(BRING_AGAIN),
                 }
-                Err(full) if *brought == Brought::Nowhere => Err(full),
-                Err(_) => Ok(BRING_AGAIN),
-            },
+            }
             Leading::Other { node_id, address } => {
                 let before = *brought;
                 *brought = Brought::Perhaps;

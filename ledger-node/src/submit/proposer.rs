@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ledger_core::batch::BatchBuilder;
 use ledger_core::machine::Tip;
+use ledger_proto::v1;
 use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
 use prost::Message;
 use tokio::sync::{Semaphore, watch};
@@ -18,6 +19,7 @@ use super::queue::Queue;
 use crate::clock::Clock;
 use crate::fatal::Fatal;
 use crate::raft::Raft;
+use crate::raft::adjustment::{adjusted_at, is_timely};
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Proposal, Types};
 
@@ -57,7 +59,9 @@ impl Proposer {
     pub async fn run(mut self) {
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         loop {
-            let leads = |standing: &Standing| standing.leading == Leading::This;
+            let leads = |standing: &Standing| {
+                matches!(standing.leading, Leading::This | Leading::ThisAdjusting)
+            };
             if self.standing.wait_for(leads).await.is_err() {
                 return;
             }
@@ -91,7 +95,15 @@ impl Proposer {
             // Packed only now, with the newest view of the ledger and everything that came meanwhile.
             let tip = *self.tip.borrow();
             let mut batch = BatchBuilder::new(now_us, tip.size.0, tip.root.as_bytes());
-            if self.queue.fill(&mut batch) == 0 {
+            let leading = self.standing.borrow().leading.clone();
+            let may_propose = |submission: &v1::Submission| match leading {
+                Leading::This => true,
+                Leading::ThisAdjusting => {
+                    adjusted_at(submission).is_some_and(|made_at| is_timely(made_at, now_us))
+                }
+                Leading::Other { .. } | Leading::Nobody => false,
+            };
+            if self.queue.fill(&mut batch, &may_propose) == 0 {
                 continue;
             }
             let proposal = Proposal(Bytes::from(batch.finish().encode_to_vec()));

@@ -147,8 +147,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves waiting submissions into a batch, one of each author in turn, until it is full. Returns how many.
-    pub fn fill(&self, batch: &mut BatchBuilder) -> usize {
+    /// Moves waiting submissions into a batch, one of each author in turn, until it is full. What may not be proposed now is dropped;
+    /// its callers bring it again. Returns how many were moved.
+    pub fn fill(
+        &self,
+        batch: &mut BatchBuilder,
+        may_propose: &dyn Fn(&v1::Submission) -> bool,
+    ) -> usize {
         let mut lines = self.lock();
         let mut taken = 0;
         while let Some(author) = lines.turn.pop_front() {
@@ -164,8 +169,13 @@ impl Queue {
                 lines.by_author.remove(&author);
                 continue;
             };
-            match batch.push(submission) {
-                Ok(()) => taken += 1,
+            let pushed = if may_propose(&submission) {
+                batch.push(submission).map(|()| taken += 1)
+            } else {
+                Ok(())
+            };
+            match pushed {
+                Ok(()) => {}
                 Err(submission) if !batch.is_empty() => {
                     line.waiting.push_front(Waiting {
                         key,
@@ -247,6 +257,22 @@ mod tests {
     }
 
     /// Queues a command of its own content.
+    #[test]
+    fn what_may_not_be_proposed_now_is_dropped() {
+        let queue = Queue::new(10, 1 << 20);
+        for content in ["a", "b", "c"] {
+            push(&queue, content, content).unwrap();
+        }
+        let mut batch = BatchBuilder::new(0, 0, &[0; 32]);
+        let is_b = |submission: &v1::Submission| {
+            let signed = submission.signed.as_ref();
+            signed.is_some_and(|signed| signed.command == b"b")
+        };
+        assert_eq!(queue.fill(&mut batch, &is_b), 1);
+        assert_eq!(batch.finish().submissions, [submission("b")]);
+        assert!(queue.is_empty());
+    }
+
     fn push(queue: &Queue, author: &str, content: &str) -> Result<(), QueueFull> {
         let submission = submission(content);
         queue.push(author, call_key(&submission), submission)
@@ -254,7 +280,7 @@ mod tests {
 
     fn drained(queue: &Queue) -> Vec<String> {
         let mut batch = BatchBuilder::new(0, 0, &[0; 32]);
-        queue.fill(&mut batch);
+        queue.fill(&mut batch, &|_| true);
         let text = |submission: v1::Submission| {
             String::from_utf8(submission.signed.unwrap().command).unwrap()
         };
@@ -361,7 +387,7 @@ mod tests {
         let [first, second] = ["y", "z"].map(|text| text.repeat(MAX_BATCH_LEN / 2));
         push(&queue, "a", &first).unwrap();
         push(&queue, "b", &second).unwrap();
-        assert_eq!((queue.fill(&mut batch), queue.len()), (1, 1));
+        assert_eq!((queue.fill(&mut batch, &|_| true), queue.len()), (1, 1));
         push(&queue, "b", &second).unwrap();
         assert_eq!(drained(&queue), [second]);
     }

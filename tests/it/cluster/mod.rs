@@ -22,6 +22,7 @@ mod full_disk;
 mod gate;
 mod in_process;
 mod kills;
+mod ledger_ahead;
 mod liars;
 mod limits;
 mod lists;

@@ -21,7 +21,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Every kind of command, and enough of what matters most.
     pub(super) fn require_everything(&self) {
-        assert_eq!(self.commands.len(), 28, "kinds of commands: {self:#?}");
+        assert_eq!(self.commands.len(), 29, "kinds of commands: {self:#?}");
         for reason in [
             "AllowedByPolicy",
             "NoMatchingPermit",

@@ -27,6 +27,7 @@ mod redemptions;
 mod roles;
 mod sessions;
 mod smoke;
+mod time;
 mod versions;
 
 /// As many cases as `PROPTEST_CASES` says, or this many.

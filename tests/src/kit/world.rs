@@ -151,6 +151,16 @@ impl World {
         result_of(&self.must(ask).entry)
     }
 
+    /// What adjusts the time of the ledger as it ends now.
+    #[must_use]
+    pub fn adjust_time(&self) -> Body {
+        let tip = machine::tip(&self.state).expect("sound state");
+        Body::AdjustTime(v1::AdjustTime {
+            tree_size: tip.size.0,
+            last_entry_time_us: tip.time_us,
+        })
+    }
+
     /// Registers an operator.
     pub fn operator(&mut self, id: &str, roles: &[(v1::Role, &str)]) -> Identity {
         let message = operator_message(&self.origin, id, roles);

@@ -72,6 +72,10 @@ pub struct Stream {
     sent: Vec<v1::Submission>,
     bundles: Vec<Bundle>,
     next_epoch_nodes: Vec<u64>,
+    /// The last entry: its leaf and its time.
+    last: Option<(u64, u64)>,
+    /// By how much clocks were put back for an adjustment of the ledger's time that was not applied so far.
+    set_back_us: u64,
 }
 
 impl Stream {
@@ -95,12 +99,15 @@ impl Stream {
             sent: Vec::new(),
             bundles: policies::all(),
             next_epoch_nodes: vec![1, 2, 3],
+            last: None,
+            set_back_us: 0,
         }
     }
 
     /// The next commands that a number asks for: one, or a few under one signature.
     pub fn next(&mut self, number: u64) -> Vec<Step> {
         let mut dice = Dice::new(number);
+        self.now_us += std::mem::take(&mut self.set_back_us);
         self.let_time_pass(&mut dice);
         // A clock that is behind must not matter: entry times come from the ledger then.
         let time_us = if dice.percent(10) {
@@ -296,12 +303,26 @@ impl Stream {
         }
     }
 
+    /// Mostly about the ledger as it ends, and mostly after clocks were found to have been ahead.
+    fn adjust_time(&mut self, dice: &mut Dice) -> v1::command::Body {
+        if dice.percent(90) {
+            self.set_back_us = dice.below(900 * SECOND);
+            self.now_us -= self.set_back_us;
+        }
+        let (leaf, last_entry_time_us) = self.last.unwrap_or_default();
+        v1::command::Body::AdjustTime(v1::AdjustTime {
+            tree_size: leaf + if dice.percent(90) { 1 } else { 2 },
+            last_entry_time_us,
+        })
+    }
+
     /// Learns from what became of a step.
     pub fn learn(&mut self, applied: &Applied) {
         let Applied::Appended(appended) = applied else {
             return;
         };
         let entry = &appended.entry;
+        self.last = Some((appended.index.0, entry.time_us));
         self.stored
             .extend(entry.stored().map(|kind| v1::CompartmentRef {
                 index: appended.index.0,
@@ -333,6 +354,9 @@ impl Stream {
                 if governance.result() == v1::Result::Applied =>
             {
                 self.learn_keys(&body);
+                if matches!(body, v1::command::Body::AdjustTime(_)) {
+                    self.set_back_us = 0;
+                }
             }
             _ => {}
         }

@@ -92,7 +92,10 @@ impl TimeAudit {
                 break;
             };
             match auditor.verify_checkpoint(&note)? {
-                CheckedCheckpoint::Proven(verified) => self.comparison.add_checkpoint(&verified),
+                CheckedCheckpoint::Proven(verified) => {
+                    let offset_us = auditor.time_offset_us().map_err(Flaw::State)?;
+                    self.comparison.add_checkpoint(&verified, offset_us);
+                }
                 CheckedCheckpoint::Unproven(_) => self.unproven += 1,
             }
         }

@@ -10,6 +10,8 @@ use super::*;
 use crate::raft::bounds::MAX_TERM_JUMP;
 use crate::raft::types::{Entry, Proposal, Term};
 
+mod ahead;
+
 const SECOND: u64 = 1_000_000;
 /// This node's clock.
 const NOW: u64 = 1_000 * SECOND;
@@ -73,6 +75,15 @@ fn log() -> BTreeMap<u64, LogId> {
 
 /// What becomes of an append at that replica, whose ledger had the tree with the root 7…7 at 10.
 fn passes(message: wire::AppendRequest) -> Result<u64, Refusal> {
+    passes_at(message, NOW - SECOND, 0)
+}
+
+/// The same where the ledger has come to this time, and is so far ahead of clocks.
+fn passes_at(
+    message: wire::AppendRequest,
+    latest_us: u64,
+    time_offset_us: u64,
+) -> Result<u64, Refusal> {
     let received = read_append(message)?;
     let log = log();
     let log_id_at = |index: u64| log.get(&index).copied();
@@ -87,7 +98,8 @@ fn passes(message: wire::AppendRequest) -> Result<u64, Refusal> {
     boundaries.begin_at(TreeSize(10), root(7));
     let known = LedgerView {
         now_us: NOW,
-        latest_us: NOW - SECOND,
+        latest_us,
+        time_offset_us,
         committed: known.committed,
         boundaries: &boundaries,
     };

@@ -100,6 +100,16 @@ impl Driver {
                 self.world.now_us += u64::from(*seconds) * SECOND;
                 Expected::Nothing
             }
+            Transition::AdjustTime { seconds, by } => {
+                self.world.now_us -= u64::from(*seconds) * SECOND;
+                let ask = Ask::new(identity(*by), self.world.adjust_time());
+                let found = self.send(ask, *by, self.world.now_us);
+                let applied = matches!(&found, Expected::Entry { what, .. } if what == "Applied");
+                if !applied {
+                    self.world.now_us += u64::from(*seconds) * SECOND;
+                }
+                found
+            }
             Transition::Replay { command } => self.again(*command, true),
             Transition::ReuseId { command } => self.again(*command, false),
             Transition::Stale { seconds } => {
@@ -322,7 +332,8 @@ impl Driver {
             Transition::Replay { .. }
             | Transition::ReuseId { .. }
             | Transition::Stale { .. }
-            | Transition::Wait { .. } => panic!("no command of its own: {transition:?}"),
+            | Transition::Wait { .. }
+            | Transition::AdjustTime { .. } => panic!("no command of its own: {transition:?}"),
         }
     }
 

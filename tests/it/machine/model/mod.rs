@@ -66,7 +66,7 @@ fn random_runs_reach_what_the_model_knows() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut met: BTreeMap<String, usize> = BTreeMap::new();
     let strategy = Model::sequential_strategy(150..160);
-    for _ in 0..300 {
+    for _ in 0..400 {
         let tree = strategy.new_tree(&mut runner).expect("a run");
         let (mut model, transitions, _) = tree.current();
         for transition in &transitions {

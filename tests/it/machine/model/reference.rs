@@ -94,7 +94,10 @@ pub(super) struct KeyOf {
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     pub(super) expected: Expected,
+    /// What clocks show.
     pub(super) now_us: u64,
+    /// How far the ledger's time is ahead of them.
+    pub(super) offset_us: u64,
     pub(super) last_us: u64,
     pub(super) leaf: u64,
     pub(super) sessions: Vec<Session>,
@@ -122,6 +125,7 @@ impl Model {
         Self {
             expected: Expected::Nothing,
             now_us,
+            offset_us: 0,
             last_us,
             leaf,
             sessions: Vec::new(),
@@ -146,6 +150,22 @@ impl Model {
                 self.now_us += u64::from(*seconds) * SECOND;
                 Expected::Nothing
             }
+            Transition::AdjustTime { seconds, .. } => {
+                let before = self.offset_us;
+                self.now_us -= u64::from(*seconds) * SECOND;
+                let off_us = self.time() - (self.now_us + self.offset_us);
+                let expected = if off_us > 300 * SECOND && !self.is_admin(author(transition)) {
+                    let by = author(transition);
+                    self.sent.push((by, None));
+                    Expected::Refused(self.key_refusal(by).unwrap_or("Stale"))
+                } else {
+                    self.command(transition)
+                };
+                if self.offset_us == before {
+                    self.now_us += u64::from(*seconds) * SECOND;
+                }
+                expected
+            }
             Transition::Replay { command } => self.again(*command, true),
             Transition::ReuseId { command } => self.again(*command, false),
             Transition::Stale { .. } => {
@@ -157,7 +177,7 @@ impl Model {
     }
 
     pub(super) fn time(&self) -> u64 {
-        self.now_us.max(self.last_us + 1)
+        (self.now_us + self.offset_us).max(self.last_us + 1)
     }
 
     fn key_refusal(&self, by: By) -> Option<&'static str> {
@@ -253,6 +273,7 @@ impl Model {
                 self.roles.insert(operator, (admin, responder));
                 "Applied"
             }
+            Transition::AdjustTime { by, .. } => self.adjust_time(by),
             Transition::Replay { .. }
             | Transition::ReuseId { .. }
             | Transition::Stale { .. }

@@ -98,6 +98,11 @@ pub(super) enum Transition {
     Wait {
         seconds: u32,
     },
+    /// Clocks are found to have been so far ahead; if it is refused, they stay as they were.
+    AdjustTime {
+        seconds: u32,
+        by: By,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,14 +131,14 @@ pub(super) fn transitions() -> BoxedStrategy<Transition> {
     prop_oneof![
         30 => (agent(), key(), any::<u8>(), tool)
             .prop_map(|(agent, key, session, tool)| Transition::Authorize { agent, key, session, tool }),
-        14 => (agent(), key(), any::<u8>(), prop::bool::weighted(0.1))
+        18 => (agent(), key(), any::<u8>(), prop::bool::weighted(0.1))
             .prop_map(|(agent, key, decision, changed)| Transition::Redeem { agent, key, decision, changed }),
         10 => (agent(), by(), prop::bool::weighted(0.2), ttl_s())
             .prop_map(|(agent, by, pay_only, ttl_s)| Transition::Open { agent, by, pay_only, ttl_s }),
         2 => (any::<u8>(), by()).prop_map(|(session, by)| Transition::Close { session, by }),
         2 => (any::<u8>(), prop_oneof![3 => Just(By::Node), 1 => by()])
             .prop_map(|(session, by)| Transition::Seal { session, by }),
-        4 => (agent(), status, by()).prop_map(|(agent, status, by)| Transition::SetStatus { agent, status, by }),
+        6 => (agent(), status, by()).prop_map(|(agent, status, by)| Transition::SetStatus { agent, status, by }),
         3 => (agent(), 1..3_u8, 1..3_u8, by())
             .prop_map(|(agent, key, days, by)| Transition::AddKey { agent, key, days, by }),
         2 => (agent(), 0..3_u8, by()).prop_map(|(agent, key, by)| Transition::RetireKey { agent, key, by }),
@@ -147,6 +152,8 @@ pub(super) fn transitions() -> BoxedStrategy<Transition> {
         1 => (301..10_000_u32).prop_map(|seconds| Transition::Stale { seconds }),
         4 => prop_oneof![6 => 1..30_u32, 2 => 500..4_000_u32, 1 => 86_400..200_000_u32]
             .prop_map(|seconds| Transition::Wait { seconds }),
+        1 => (prop_oneof![1 => 0..10_u32, 3 => 500..200_000_u32], by())
+            .prop_map(|(seconds, by)| Transition::AdjustTime { seconds, by }),
     ]
     .boxed()
 }
@@ -164,7 +171,8 @@ pub(super) fn author(transition: &Transition) -> By {
         | Transition::AddKey { by, .. }
         | Transition::RetireKey { by, .. }
         | Transition::SetHalt { by, .. }
-        | Transition::ClearHalt { by, .. } => *by,
+        | Transition::ClearHalt { by, .. }
+        | Transition::AdjustTime { by, .. } => *by,
         Transition::SetRoles { .. }
         | Transition::Replay { .. }
         | Transition::ReuseId { .. }

@@ -71,14 +71,11 @@ fn replay(case: &Case, ledger: &Ledger) -> Option<String> {
                 .map(|sent| sent.compartments.iter().filter(came).cloned().collect())
                 .unwrap_or_default(),
         };
+        let tip = machine::tip(&state).expect("the state is sound");
+        let clock_us = entry.time_us.saturating_sub(tip.time_offset_us);
         let mut txn = Txn::new(&state);
         let applied = machine
-            .apply(
-                &mut txn,
-                entry.time_us,
-                &submission,
-                &SignatureChecks::default(),
-            )
+            .apply(&mut txn, clock_us, &submission, &SignatureChecks::default())
             .expect("the state is sound");
         let index = entry.index;
         match applied {

@@ -1,0 +1,155 @@
+//! A ledger whose time got ahead of all clocks: it stands still and says so, and admins end that with one command.
+
+use std::time::Duration;
+
+use countersign_tests::cluster::cli::Cli;
+use countersign_tests::cluster::clock_shim::ClockShim;
+use countersign_tests::cluster::load::{ask, question};
+use countersign_tests::cluster::people::Actor;
+use countersign_tests::cluster::wait::until;
+use countersign_tests::cluster::{Cluster, Options, RECOVERY};
+use ledger_node::clock::{Clock as _, SystemClock};
+use ledger_proto::v1;
+use prost::Message as _;
+
+/// How far clocks were ahead: longer than a session lives.
+const AHEAD_US: u64 = 25 * 3_600 * 1_000_000;
+/// How long decisions may take to flow again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Puts the clocks of these nodes ahead until the nodes have dated an entry so, and right again.
+async fn date_ahead(cluster: &mut Cluster, nodes: &[u64]) {
+    let clock = ClockShim::ahead(cluster.folder(), 0);
+    for node in nodes {
+        cluster.stop(*node).await;
+        cluster.restart_with_clock(*node, &clock);
+    }
+    cluster.leader().await;
+    let size = cluster.converge().await;
+    clock.is_ahead(i64::try_from(AHEAD_US).expect("small"));
+    let first = nodes[0];
+    until(
+        "the sessions are over by those clocks",
+        RECOVERY,
+        async || cluster.checkpoint(first, size + 1).await,
+    )
+    .await;
+    clock.is_ahead(0);
+}
+
+/// Waits until a node says that the ledger is ahead, and what to do.
+async fn says_ahead(cluster: &Cluster, node: u64) {
+    until(
+        "the node says that the ledger is ahead",
+        RECOVERY,
+        async || {
+            let status = cluster.status(node).await?;
+            let why = status.not_ready_reason;
+            let says = why.contains("the ledger's time is ahead")
+                && why.contains("ledger-client cluster adjust-time");
+            (says && !status.ready).then_some(())
+        },
+    )
+    .await;
+}
+
+/// Nothing is decided.
+async fn stands_still(cluster: &Cluster, node: u64, actor: &Actor) {
+    let size = cluster.must_status(node).await.tree_size;
+    let command = cluster.signing.command(question(actor, 7));
+    let refused = ask(cluster.line(node), &command).await;
+    let refused = refused.expect_err("it is not decided");
+    let says = refused.message.contains("the ledger's time is ahead");
+    assert!(says && refused.retry == "same_id", "{refused:?}");
+    assert_eq!(cluster.must_status(node).await.tree_size, size);
+}
+
+/// All entries, whose times never fall, and the ledger's time at the last.
+async fn times(cluster: &Cluster, node: u64) -> Vec<u64> {
+    let ledger = cluster.ledger(node).await;
+    let time = |proven: &v1::ProvenEntry| {
+        let entry = v1::Entry::decode(proven.entry.as_slice());
+        entry.expect("an entry").time_us
+    };
+    let times: Vec<u64> = ledger.entries.iter().map(time).collect();
+    assert!(times.is_sorted_by(|one, next| one < next), "time went back");
+    times
+}
+
+/// Admins adjust the time, decisions flow, and they go on to after all nodes were started again.
+async fn goes_on_with_clocks(cluster: &mut Cluster, cli: &Cli) {
+    let adjusted = cli.must(&[
+        "cluster",
+        "adjust-time",
+        "--reason",
+        "a time server",
+        "--json",
+    ]);
+    let offset_us = adjusted.json()["time_offset_us"]
+        .as_u64()
+        .expect("a number");
+    assert!(offset_us.abs_diff(AHEAD_US) < 120_000_000, "{offset_us}");
+    assert!(adjusted.err.contains("ahead of clocks"), "{adjusted:?}");
+    let actor = cluster.actor("after").await;
+    let took = cluster.time_to_answer(&actor).await;
+    assert!(took < AGAIN, "decisions took {took:?}");
+    let size = cluster.converge().await;
+    for node in cluster.nodes() {
+        let status = cluster.must_status(node).await;
+        assert_eq!(status.time_offset_us, offset_us, "node {node}");
+        assert_eq!(status.not_ready_reason, "");
+    }
+    for node in cluster.nodes() {
+        cluster.stop(node).await;
+    }
+    for node in 1..=3 {
+        cluster.restart(node);
+    }
+    cluster.leader().await;
+    let _ = cluster.time_to_answer(&actor).await;
+    assert!(cluster.converge().await > size);
+    let last = *times(cluster, cluster.nodes()[0])
+        .await
+        .last()
+        .expect("entries");
+    let now_us = SystemClock.now_us();
+    assert!(
+        last.abs_diff(now_us + offset_us) < 30_000_000,
+        "{last} {now_us}"
+    );
+    // It is of one end of the ledger, and there is nothing left to adjust.
+    let again = cli.run(&["cluster", "adjust-time"]);
+    assert_eq!(again.code, 2, "{again:?}");
+    assert!(again.err.contains("is not ahead"), "{again:?}");
+    cli.must(&["audit", "--replay"]);
+    let status = cli.must(&["cluster", "status"]);
+    assert!(status.out.contains("ahead of clocks"), "{status:?}");
+    cluster.must_be_sound_on_disk().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_ahead_of_all_clocks_stands_still_until_admins_adjust_its_time() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let cli = Cli::of_admin(&cluster);
+    date_ahead(&mut cluster, &[1, 2, 3]).await;
+    for node in 1..=3 {
+        says_ahead(&cluster, node).await;
+        stands_still(&cluster, node, &actors[0]).await;
+    }
+    goes_on_with_clocks(&mut cluster, &cli).await;
+}
+
+/// The one node whose clock was right all along has refused what the others have dated: it comes behind that by a snapshot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_clock_was_right_comes_along_once_the_time_is_adjusted() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let cli = Cli::of_admin(&cluster);
+    date_ahead(&mut cluster, &[1, 2]).await;
+    for node in [1, 2] {
+        says_ahead(&cluster, node).await;
+        stands_still(&cluster, node, &actors[0]).await;
+    }
+    let behind = cluster.must_status(3).await.tree_size;
+    assert!(behind < cluster.must_status(1).await.tree_size);
+    goes_on_with_clocks(&mut cluster, &cli).await;
+}
