@@ -1,6 +1,8 @@
 //! Who leads, and who the replicas are, is nobody's word: a leader shows that it was elected, and what it says of the membership is
 //! what the ledger says.
 
+use countersign_tests::cluster::lying_node::LyingNode;
+use countersign_tests::cluster::lying_node::script::PeerAnswers;
 use countersign_tests::cluster::peer::election;
 use countersign_tests::cluster::{Cluster, Options};
 use ledger_node::clock::{Clock as _, SystemClock};
@@ -127,4 +129,20 @@ async fn a_membership_that_is_not_the_ledgers_is_refused_from_an_elected_leader(
         assert_eq!(cluster.must_status(to).await.tree_size, size, "node {to}");
     }
     goes_on(&mut cluster, &actors[0]).await;
+}
+
+/// Whoever answers each append with a later term could depose each leader as soon as it is elected, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_says_that_there_is_a_later_term_stops_no_decision() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 2).await;
+    let id = cluster.follower().await;
+    let mut honest = cluster.nodes();
+    honest.retain(|node| *node != id);
+    let liar = LyingNode::take_place(&mut cluster, id, &honest, &actors[1]).await;
+    liar.answers_peers(PeerAnswers::LaterTerm, 0);
+    cluster.leader_among(&honest).await;
+    for _ in 0..10 {
+        let _ = cluster.time_to_answer(&actors[0]).await;
+    }
+    cluster.must_be_alive();
 }
