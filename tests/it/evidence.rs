@@ -1,7 +1,9 @@
 //! Evidence, from the ledger to the verifier and everything that can go wrong in between (P4).
 
 use countersign_tests::kit::{Ask, World, bank, node_card, session_of, trust_policy};
-use ledger_core::evidence::{self, EvidenceError, FileError, Sources, session_leaves};
+use ledger_core::evidence::{
+    self, EvidenceError, FileError, Sources, TrustPosition, session_leaves,
+};
 use ledger_core::hash::{LeafIndex, TreeHash};
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::note::tlog_policy::TlogPolicy;
@@ -395,6 +397,61 @@ fn trust_does_not_go_back() {
         matches!(error, EvidenceError::Contradiction { what, .. } if what.contains("replaces another policy")),
         "{error}"
     );
+}
+
+/// Node 4 joins and leaves again, so that the policy is what it was at first. The change with which it joined fits that policy once
+/// more, and does not follow it.
+#[test]
+fn a_step_is_followed_once() {
+    let (mut world, _, _) = paid(TreeHash::Sha256);
+    let start = TrustPosition {
+        epoch: 0,
+        policy: policy(&world.trust_policy()),
+    };
+    let mut steps = Vec::new();
+    for nodes in [&[1, 2, 3, 4][..], &[1, 2, 3], &[2, 3, 5]] {
+        let card = |node: &u64| node_card(&world.origin, *node);
+        let update = v1::UpdateMembership {
+            nodes: nodes.iter().map(card).collect(),
+            trust_policy: trust_policy(&world.origin, nodes),
+        };
+        world.govern(Body::UpdateMembership(update));
+        let carried = (steps.len() as u64 + 1, world.checkpoint(&[1, 2, 3, 4, 5]));
+        steps.extend(evidence::trust_steps(&world.state, &[carried]).unwrap());
+    }
+    let mut passed = Vec::new();
+    let mut position = start.clone();
+    position
+        .advance(&world.origin, &steps[..2], &mut passed)
+        .unwrap();
+    assert_eq!(passed.iter().map(|at| at.epoch).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(position.epoch, 2);
+    assert_eq!(position.policy.to_string(), start.policy.to_string());
+    let again = position
+        .advance(&world.origin, &steps[..1], &mut passed)
+        .unwrap_err();
+    assert!(
+        matches!(again, EvidenceError::Contradiction { what, .. } if what.contains("is missing")),
+        "{again}"
+    );
+    assert_eq!(position.epoch, 2);
+    position
+        .advance(&world.origin, &steps[2..], &mut passed)
+        .unwrap();
+    assert_eq!(position.epoch, 3);
+
+    // What is proven counts although what comes after it is not.
+    let mut bad = steps.clone();
+    bad[2].checkpoint = world.checkpoint(&[4, 5]);
+    let mut position = start.clone();
+    position
+        .advance(&world.origin, &bad, &mut passed)
+        .unwrap_err();
+    assert_eq!(position.epoch, 2);
+    let mut start = start;
+    start
+        .advance("ledger.example.com/another", &steps, &mut passed)
+        .unwrap_err();
 }
 
 /// A record that names the decision before it is made speaks of nothing, and cannot stand in for the real outcome.

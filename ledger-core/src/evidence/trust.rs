@@ -16,6 +16,44 @@ use crate::note::verify::{VerifiedCheckpoint, verify_checkpoint};
 /// Most changes of the trust policy in one piece of evidence.
 const MAX_STEPS: usize = 1_024;
 
+/// A trust policy of a ledger, and the epoch that it began there.
+#[derive(Debug, Clone)]
+pub struct TrustPosition {
+    /// The epoch.
+    pub epoch: u64,
+    /// The policy.
+    pub policy: TlogPolicy,
+}
+
+impl TrustPosition {
+    /// Goes on over the changes that follow, as far as each is vouched for by the policy before it. Those that one checkpoint carries
+    /// are taken together or not at all. Policies can repeat, when a node that was added leaves again: so only a change that begins
+    /// the next epoch follows. Each position on the way is added to `passed`.
+    ///
+    /// # Errors
+    /// [`EvidenceError`]: a step is missing, or not vouched for. The position is that before it.
+    pub fn advance(
+        &mut self,
+        origin: &str,
+        steps: &[v1::TrustStep],
+        passed: &mut Vec<Self>,
+    ) -> Result<(), EvidenceError> {
+        for carried in carried_together(steps)? {
+            let mut followed = Followed {
+                policy: self.policy.clone(),
+                epoch: Some(self.epoch),
+                last_index: None,
+                passed: Vec::new(),
+            };
+            followed.carry(origin, carried)?;
+            passed.append(&mut followed.passed);
+            self.policy = followed.policy;
+            self.epoch = followed.epoch.unwrap_or(self.epoch);
+        }
+        Ok(())
+    }
+}
+
 /// Where the steps lead.
 #[derive(Debug)]
 pub(super) struct Followed {
@@ -25,6 +63,8 @@ pub(super) struct Followed {
     pub(super) epoch: Option<u64>,
     /// The leaf of the last change: the policy counts for ledgers that hold it.
     pub(super) last_index: Option<u64>,
+    /// What each change led to.
+    passed: Vec<TrustPosition>,
 }
 
 /// Follows the steps from the pinned policy.
@@ -33,18 +73,26 @@ pub(super) fn follow(
     pinned: &TlogPolicy,
     steps: &[v1::TrustStep],
 ) -> Result<Followed, EvidenceError> {
-    if steps.len() > MAX_STEPS {
-        return Err(EvidenceError::Order);
-    }
     let mut followed = Followed {
         policy: pinned.clone(),
         epoch: None,
         last_index: None,
+        passed: Vec::new(),
     };
-    for carried in steps.chunk_by(|one, next| one.checkpoint == next.checkpoint) {
+    for carried in carried_together(steps)? {
         followed.carry(origin, carried)?;
     }
     Ok(followed)
+}
+
+/// The steps in groups, each of those that one checkpoint carries.
+fn carried_together(
+    steps: &[v1::TrustStep],
+) -> Result<impl Iterator<Item = &[v1::TrustStep]>, EvidenceError> {
+    if steps.len() > MAX_STEPS {
+        return Err(EvidenceError::Order);
+    }
+    Ok(steps.chunk_by(|one, next| one.checkpoint == next.checkpoint))
 }
 
 impl Followed {
@@ -107,6 +155,10 @@ impl Followed {
             .map_err(|_| contradiction("a trust policy that does not parse"))?;
         self.epoch = Some(detail.epoch);
         self.last_index = Some(change.index);
+        self.passed.push(TrustPosition {
+            epoch: detail.epoch,
+            policy: self.policy.clone(),
+        });
         Ok(())
     }
 }
