@@ -324,7 +324,7 @@ impl Incoming {
         mut message: wire::AppendRequest,
     ) -> Option<Result<Received, Refusal>> {
         let shown = std::mem::take(&mut message.election);
-        let received = match read_append(message) {
+        let mut received = match read_append(message) {
             Ok(received) => received,
             Err(refusal) => return Some(Err(refusal)),
         };
@@ -343,7 +343,10 @@ impl Incoming {
             let is_new = received.request.vote.partial_cmp(&known.vote);
             let is_new = is_new.is_none_or(Ordering::is_gt);
             let voters = is_new.then(|| newest.membership().get_joint_config().clone());
-            passed.map(|()| (received, known.committed, known.vote, voters))
+            passed.map(|leader_commit| {
+                received.request.leader_commit = leader_commit;
+                (received, known.committed, known.vote, voters)
+            })
         });
         let (received, committed, vote, voters) = match looked.await.ok()? {
             Ok(passed) => passed,

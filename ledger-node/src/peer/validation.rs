@@ -188,12 +188,13 @@ pub(super) struct RaftView<'v> {
     pub(super) log_id_at: &'v dyn Fn(u64) -> Option<LogId>,
 }
 
-/// Checks the vote and the names of log entries against what this node's Raft knows.
+/// Checks the vote and the names of log entries against what this node's Raft knows. Returns the end of what the leader says is
+/// committed, in words or by what it sends.
 pub(super) fn check_names(
     request: &AppendEntriesRequest<Types>,
     from: u64,
     known: &RaftView<'_>,
-) -> Result<(), Refusal> {
+) -> Result<Option<LogId>, Refusal> {
     check_vote(&request.vote, from, known.vote.leader_id.term)?;
     check_order(request)?;
     check_committed(request, known)?;
@@ -275,15 +276,18 @@ fn check_committed(
     Ok(())
 }
 
-/// A leader changes the membership again only once the change before is committed: a replica can go back by one.
+/// A leader changes the membership again only once the change before is committed: a replica can go back by one. A leader that has taken over
+/// between two changes has both, and may not have heard yet that the first is committed; nor can it commit anything before others have
+/// the second. So a second change of an earlier term says that the one before it is committed, as `leader_commit` would.
 fn check_memberships(
     request: &AppendEntriesRequest<Types>,
     known: &RaftView<'_>,
-) -> Result<(), Refusal> {
+) -> Result<Option<LogId>, Refusal> {
+    let mut said = request.leader_commit;
     let Some(first) = request.entries.first() else {
-        return Ok(());
+        return Ok(said);
     };
-    let committed = known.committed.max(request.leader_commit);
+    let term = request.vote.leader_id.term;
     let newest = known
         .membership
         .filter(|id| id.index() < first.log_id.index());
@@ -292,13 +296,16 @@ fn check_memberships(
     });
     let mut before = newest;
     for id in changes {
-        if before > committed {
-            let what = "a change of the membership before the last one is committed";
-            return Err(refuse(Check::Membership, id.index(), what));
+        if before > known.committed.max(said) {
+            if id.committed_leader_id().term >= term {
+                let what = "a change of the membership before the last one is committed";
+                return Err(refuse(Check::Membership, id.index(), what));
+            }
+            said = before;
         }
         before = Some(id);
     }
-    Ok(())
+    Ok(said)
 }
 
 /// What else this node knows.

@@ -287,6 +287,30 @@ fn a_membership_without_voters_or_before_its_time_is_refused() {
     assert!(passes(later).is_ok(), "the first one is committed");
 }
 
+/// A leader of term 6 has taken over between the two changes of the leader of term 5, and has not heard that the first is committed.
+#[test]
+fn a_second_change_that_a_leader_has_taken_over_says_that_the_first_is_committed() {
+    let said = |term: u64, entries: Vec<wire::LogEntry>| {
+        let received = read_append(append(term, Some((5, 8)), entries)).unwrap();
+        let log = log();
+        let known = RaftView {
+            vote: Vote::new_committed(5, LEADER),
+            committed: Some(id(5, 6)),
+            membership: Some(id(1, 0)),
+            log_id_at: &|index| log.get(&index).copied(),
+        };
+        check_names(&received.request, LEADER, &known).map_err(|refusal| refusal.check)
+    };
+    let changes = || vec![membership(9, &[&[1, 2]]), membership(10, &[&[1, 2, 3]])];
+    assert_eq!(said(6, changes()), Ok(Some(id(5, 9))));
+    assert_eq!(said(5, changes()), Err(Check::Membership));
+    let heard = said(6, vec![membership(9, &[&[1, 2]])]).unwrap();
+    assert!(heard < Some(id(5, 9)), "one change says nothing: {heard:?}");
+    let mut own = changes();
+    own[1].log_id = Some(wire::LogId { term: 6, index: 10 });
+    assert_eq!(said(6, own), Err(Check::Membership));
+}
+
 proptest! {
     /// Whatever passes keeps openraft's order: no log id beyond the vote, no gap, no other entry where one is committed, and
     /// nothing that cannot be counted on from.
