@@ -20,6 +20,17 @@ pub const MAX_PEER_MESSAGE: usize = 16 << 20;
 /// The same of peers' messages: two of the longest. Who finds no room tries again.
 pub const MAX_PEERS_ARRIVING: usize = 2 * MAX_PEER_MESSAGE;
 
+/// Most connections on which trust steps are pushed to this node. Anybody can make them.
+pub const MAX_TRUST_PUSHES: usize = 8;
+/// Most steps on one of them.
+pub const MAX_PUSHED_STEPS: usize = 8;
+/// Longest of these steps in bytes: a change of members is an entry of 25 KiB at most, and what proves it takes some 5 KiB.
+pub const MAX_PUSHED_STEP_LEN: usize = 32 << 10;
+/// Most bytes that the steps of one connection take when they are decoded. One connection's are, at a time, and no step is kept whose
+/// proof has more parts than a proof can have: decoded, one such step takes 24 times its length.
+pub const DECODED_PUSH: usize =
+    24 * MAX_PUSHED_STEP_LEN + 2 * MAX_PUSHED_STEPS * MAX_PUSHED_STEP_LEN;
+
 /// Most bytes of commands whose callers wait on this node for their entries.
 pub const MAX_WAITING: usize = 24 << 20;
 /// How often such a command can be in memory: with its caller, and on its way to the leader. The leader's queue has a limit of its own.
@@ -76,6 +87,8 @@ mod tests {
         let listed = configured
             + MAX_ARRIVING
             + MAX_PEERS_ARRIVING
+            + MAX_TRUST_PUSHES * MAX_PUSHED_STEPS * MAX_PUSHED_STEP_LEN
+            + DECODED_PUSH
             + MAX_WAITING * COPIES_WAITING
             + EVIDENCE_ROOM
             + MAX_FOLLOWERS * FOLLOW_RESPONSES * MAX_FOLLOW_RESPONSE

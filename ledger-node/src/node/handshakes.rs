@@ -1,5 +1,5 @@
 //! Connections of other nodes: each shows a key that is listed before a byte of HTTP/2 is read, and each call on it is authorized
-//! before its message is.
+//! before its message is. Connections that only push trust steps never get that far.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,15 +8,16 @@ use std::time::Duration;
 use futures_util::future::{Either, Ready, ready};
 use futures_util::{Stream, StreamExt};
 use http::{Request, Response};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::connections::{Counted, Share, accepted};
+use super::trust_push::PushReceiver;
 use crate::peer::authorization::authorize;
 use crate::raft::peers::Peers;
-use crate::transport::{Accepted, PeerTransport};
+use crate::transport::{Accepted, Arrival, PeerTransport};
 
 /// What is known of a connection of another node.
 #[derive(Debug, Clone)]
@@ -25,26 +26,52 @@ pub(super) struct PeerConnection {
     share: Share,
 }
 
-/// The connections of a port on which a listed node has shown its key within `patience`, at most so many at a time, each with so
-/// many calls that may go on asking; their first words come within the same time. Those that are still shaking hands count among the
+/// The handshakes of a port.
+#[derive(Clone)]
+pub(super) struct Handshakes {
+    /// Whom to believe.
+    pub(super) transport: Arc<PeerTransport>,
+    /// Gets the connections of those who only push trust steps.
+    pub(super) push_receiver: PushReceiver,
+    /// How long a handshake may take.
+    pub(super) patience: Duration,
+}
+
+impl Handshakes {
+    /// The connection of a listed node; none if it is another's, or has served to push trust steps.
+    async fn shake(&self, stream: TcpStream) -> Option<Accepted> {
+        let from = stream.peer_addr().ok();
+        let troubles = self.transport.troubles();
+        let shaken = tokio::time::timeout(self.patience, self.transport.accept(stream)).await;
+        let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        match shaken.inspect_err(|error| troubles.accepted(from, error)) {
+            Ok(Arrival::Node(stream)) => Some(*stream),
+            Ok(Arrival::TrustSteps(stream)) => {
+                if let Err(error) = self.push_receiver.serve(*stream).await {
+                    tracing::debug!(?from, %error, "a connection with trust steps ended early");
+                }
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// The connections of a port on which a listed node has shown its key in time, at most so many at a time, each with so many calls
+/// that may go on asking; their first words come within the same time. Those that are still shaking hands count among the
 /// connections, and all of them may be such: one that waits for its first byte must not keep the next one waiting.
 pub(super) fn authenticated(
     listener: TcpListener,
-    transport: Arc<PeerTransport>,
+    handshakes: Handshakes,
     most: usize,
     streams: usize,
-    patience: Duration,
 ) -> impl Stream<Item = std::io::Result<Counted<Accepted, PeerConnection>>> {
+    let patience = handshakes.patience;
     accepted(listener, most)
         .map(move |(stream, place)| {
-            let transport = Arc::clone(&transport);
+            let handshakes = handshakes.clone();
             async move {
-                let from = stream.peer_addr().ok();
-                let shaken = tokio::time::timeout(patience, transport.accept(stream)).await;
-                let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-                let stream = shaken
-                    .inspect_err(|error| transport.troubles().accepted(from, error))
-                    .ok()?;
+                let stream = handshakes.shake(stream).await?;
                 let info = PeerConnection {
                     node_id: stream.node_id(),
                     share: Share::new(streams),

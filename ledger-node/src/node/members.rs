@@ -146,9 +146,9 @@ pub(super) struct DirectoryKeeper {
     fatal: Fatal,
 }
 
-/// What the directory follows from: the epoch of the trust policy, which each change of the members raises, and the log entry of
-/// Raft's membership.
-type Basis = (u64, Option<LogId>);
+/// What the directory follows from: the epoch of the trust policy, which each change of the members raises, the log entry of Raft's
+/// membership, and those whom a policy names.
+type Basis = (u64, Option<LogId>, Named);
 
 impl DirectoryKeeper {
     pub(super) fn new(
@@ -175,9 +175,6 @@ impl DirectoryKeeper {
         let mut known: Option<Basis> = None;
         loop {
             let _ = self.tip.borrow_and_update();
-            if self.named.has_changed().unwrap_or(false) {
-                known = None;
-            }
             let named = self.named.borrow_and_update().clone();
             let replicas = Members::clone(&metrics.borrow_watched().membership_config);
             if let Err(error) = self.follow(&mut known, &replicas, &named) {
@@ -205,8 +202,8 @@ impl DirectoryKeeper {
     ) -> Result<(), StateError> {
         let ledger: v1::LedgerRecord =
             read(&StoreState(&*self.store), &Key::ledger())?.unwrap_or_default();
-        let basis = (ledger.trust_epoch, *replicas.log_id());
-        if *known == Some(basis) {
+        let basis = (ledger.trust_epoch, *replicas.log_id(), named.clone());
+        if known.as_ref() == Some(&basis) {
             return Ok(());
         }
         let (footing, listed) = listed(&*self.store, self.own_id, replicas, named)?;

@@ -18,4 +18,5 @@ mod serve;
 pub mod start;
 mod timekeeper;
 mod trust_follower;
+mod trust_push;
 pub mod vouched;

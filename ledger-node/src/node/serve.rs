@@ -18,7 +18,8 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use super::bodies::{Bounded, Bounds};
 use super::connections::{OPENING, limited};
-use super::handshakes::{Authorized, authenticated};
+use super::handshakes::{Authorized, Handshakes, authenticated};
+use super::trust_push::PushReceiver;
 use crate::apply::suspicion::Suspicion;
 use crate::config::LimitsConfig;
 use crate::fatal::Fatal;
@@ -111,6 +112,8 @@ pub(super) struct PeerEndpoint {
     pub(super) service: PeerServiceServer<Service>,
     /// Their identities, and this node's own.
     pub(super) peers: Arc<Peers>,
+    /// Receives trust steps of members whose keys this node does not know.
+    pub(super) push_receiver: PushReceiver,
 }
 
 /// Starts both servers. They end in good order, that for clients when `ended` is cancelled.
@@ -142,10 +145,13 @@ pub(super) fn start(
         .serve_with_incoming_shutdown(
             authenticated(
                 listeners.peer,
-                Arc::clone(&endpoint.peers.transport),
+                Handshakes {
+                    transport: Arc::clone(&endpoint.peers.transport),
+                    push_receiver: endpoint.push_receiver,
+                    patience: OPENING,
+                },
                 MAX_PEER_CONNECTIONS,
                 MAX_PEER_CALLS as usize,
-                OPENING,
             ),
             peers_ended.clone().cancelled_owned(),
         );

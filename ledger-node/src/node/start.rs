@@ -26,7 +26,8 @@ use super::recovery::{self, NotRecovered, Recovery};
 use super::reports::Reports;
 use super::serve;
 use super::timekeeper::Timekeeper;
-use super::trust_follower::TrustFollower;
+use super::trust_follower::{Following, TrustFollower};
+use super::trust_push::PushSender;
 use crate::apply::applier;
 use crate::apply::applier::{AppliedState, Applier};
 use crate::apply::boundaries::Boundaries;
@@ -174,6 +175,7 @@ pub async fn run_on(
     let listeners = serve::bind(config.peer_listen, config.client_listen)
         .await
         .map_err(StartError::Configuration)?;
+    let (following, push_receiver) = TrustFollower::of(&node);
     let (ended, peers_ended) = (CancellationToken::new(), CancellationToken::new());
     let _end = (ended.clone().drop_guard(), peers_ended.clone().drop_guard());
     let servers = serve::start(
@@ -181,6 +183,7 @@ pub async fn run_on(
         serve::PeerEndpoint {
             service: node.peer_service(fatal_switch.clone(), peers_ended.clone()),
             peers: Arc::clone(&node.peers),
+            push_receiver,
         },
         node.ledger.clone(),
         &config.limits,
@@ -194,7 +197,7 @@ pub async fn run_on(
         return store.sync().map_err(fatal);
     }
     begin_cluster(&*store, &node.raft, &node.genesis).await?;
-    node.spawn_tasks(&config, &fatal_switch, &ended);
+    node.spawn_tasks(&config, following, &fatal_switch, &ended);
     recovery.go_on(node.raft.clone(), ended.clone());
     tracing::info!(
         node_id = config.node_id,
@@ -634,7 +637,13 @@ impl Node {
         tokio::spawn(fatal_switch.supervised(who, ended.clone(), health));
     }
 
-    fn spawn_tasks(&self, config: &Config, fatal_switch: &Fatal, ended: &CancellationToken) {
+    fn spawn_tasks(
+        &self,
+        config: &Config,
+        following: Following,
+        fatal_switch: &Fatal,
+        ended: &CancellationToken,
+    ) {
         let until = |who: &'static str,
                      task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             let running = ended.clone();
@@ -686,8 +695,17 @@ impl Node {
         });
         until("the attester", Box::pin(attester.run()));
         until("the timekeeper", Box::pin(Timekeeper::new(self).run()));
-        let (trust, named) = TrustFollower::new(self);
-        until("the follower of the trust policy", Box::pin(trust.run()));
+        let Following {
+            follower,
+            pushed,
+            named,
+        } = following;
+        until(
+            "the follower of the trust policy",
+            Box::pin(follower.run(pushed)),
+        );
+        let sender = PushSender::new(self.ledger.clone(), Arc::clone(&self.peers));
+        until("the sender of trust steps", Box::pin(sender.run()));
         let directory = DirectoryKeeper::new(self, config.node_id, named, fatal_switch.clone());
         until("the keeper of the directory", Box::pin(directory.run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());

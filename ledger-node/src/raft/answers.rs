@@ -59,6 +59,14 @@ pub(super) fn steps_back(peers: &Peers, from: u64, term: u64) -> bool {
         .believes(from, term, &members, has_quorum)
 }
 
+/// True if the peer does not know the voters who have elected this node: it may have been away while they joined.
+pub(super) fn has_refused_election(answer: &wire::AppendResponse) -> bool {
+    let Some(wire::append_response::Result::Refused(refused)) = &answer.result else {
+        return false;
+    };
+    refused.check() == wire::AppendCheck::Vote
+}
+
 /// Reads an answer. openraft counts on what it says of the log: it can only be about what was sent.
 pub(super) fn append_result(
     peers: &Peers,

@@ -1,9 +1,10 @@
 //! A connection on which a peer says with each answer which store it has. An answer of another disk under the same node id counts
-//! for nothing, whatever was asked.
+//! for nothing, whatever was asked. A call that the peer's refusal of this node's key ended has reached nobody, and says so.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use tonic::Status;
@@ -14,21 +15,32 @@ use tower::Service;
 
 use super::peer_memory::PeerMemory;
 use super::peers::{keys, store_id};
+use crate::transport::PeerTransport;
+
+/// How long a connection may take to end after it was refused.
+const JUST_BEFORE: Duration = Duration::from_secs(1);
 
 /// A channel to one peer that refuses the answers of any other store than the one that was met first.
 #[derive(Debug, Clone)]
 pub struct CheckedChannel {
     channel: Channel,
     memory: Arc<PeerMemory>,
+    transport: Arc<PeerTransport>,
     peer: u64,
 }
 
 impl CheckedChannel {
     /// The channel to a peer, checked against what is remembered of it.
-    pub(super) const fn new(channel: Channel, memory: Arc<PeerMemory>, peer: u64) -> Self {
+    pub(super) const fn new(
+        channel: Channel,
+        memory: Arc<PeerMemory>,
+        transport: Arc<PeerTransport>,
+        peer: u64,
+    ) -> Self {
         Self {
             channel,
             memory,
+            transport,
             peer,
         }
     }
@@ -44,13 +56,31 @@ impl Service<Request<Body>> for CheckedChannel {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let began = Instant::now();
         let answer = self.channel.call(request);
         let (memory, peer) = (Arc::clone(&self.memory), self.peer);
+        let transport = Arc::clone(&self.transport);
         Box::pin(async move {
-            let answer = answer.await?;
-            Ok(checked(&memory, peer, answer))
+            match answer.await {
+                Ok(answer) => Ok(checked(&memory, peer, answer)),
+                // HTTP/2 has lost why by now, and would have the caller believe that nobody knows what became of the call.
+                Err(_) if is_refused(&transport, peer, began) => {
+                    let why = format!(
+                        "node {peer} does not know this node's key: as far as it knows, this node is no member"
+                    );
+                    Ok(Status::unavailable(why).into_http())
+                }
+                Err(error) => Err(error),
+            }
         })
     }
+}
+
+/// True if the peer has refused this node's key during a call or just before it: a call that comes between the refusal and the end of its
+/// connection is not sent.
+fn is_refused(transport: &PeerTransport, peer: u64, began: Instant) -> bool {
+    let since = began.checked_sub(JUST_BEFORE).unwrap_or(began);
+    transport.refusals().has_refused_since(peer, since)
 }
 
 fn checked(memory: &PeerMemory, peer: u64, mut answer: Response<Body>) -> Response<Body> {

@@ -19,7 +19,10 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use super::answers::{Sent, append_result, has_kept, near, network_error, rpc_error, unreachable};
+use super::answers::{
+    Sent, append_result, has_kept, has_refused_election, near, network_error, rpc_error,
+    unreachable,
+};
 use super::machine::RaftSnapshot;
 use super::peers::{PeerClient, Peers, Purpose};
 use super::snapshot_dir::SnapshotDir;
@@ -238,9 +241,10 @@ impl NetStreamAppend<Types> for Connection {
                 .await
                 .map_err(|_| unreachable("the peer does not take the log stream in time"))??
                 .into_inner();
-            let state = (answers, unanswered, Arc::clone(&self.peers), self.to, false);
+            let peers = (Arc::clone(&self.peers), self.to, self.address.clone());
+            let state = (answers, unanswered, peers, false);
             let results = futures_util::stream::unfold(state, move |state| async move {
-                let (mut answers, unanswered, peers, to, ended) = state;
+                let (mut answers, unanswered, (peers, to, address), ended) = state;
                 if ended {
                     return None;
                 }
@@ -248,13 +252,17 @@ impl NetStreamAppend<Types> for Connection {
                     Ok((sent, answer)) => {
                         let clocks = &peers.clocks;
                         clocks.record(to, answer.sent_at_us, answer.clock_us, peers.now_us());
+                        if has_refused_election(&answer) {
+                            peers.offer_trust_steps(to, &address);
+                        }
                         let result = append_result(&peers, to, term, &sent, answer);
                         has_kept(&peers, to, term, &result).and(result)
                     }
                     Err(error) => Err(error),
                 };
                 let ended = !matches!(result, Ok(Ok(_)));
-                Some((result, (answers, unanswered, peers, to, ended)))
+                let peers = (peers, to, address);
+                Some((result, (answers, unanswered, peers, ended)))
             });
             let results: AppendResults<'s> = Box::pin(results);
             Ok(results)

@@ -206,10 +206,17 @@ impl Peers {
                 channel
             }
         };
-        let channel = CheckedChannel::new(channel, Arc::clone(&self.memory), to);
+        let (memory, transport) = (Arc::clone(&self.memory), Arc::clone(&self.transport));
+        let channel = CheckedChannel::new(channel, memory, transport, to);
         Ok(PeerServiceClient::new(channel)
             .max_decoding_message_size(MAX_PEER_MESSAGE)
             .max_encoding_message_size(MAX_PEER_MESSAGE))
+    }
+
+    /// Has trust steps pushed to a peer that does not know the voters who have elected this node.
+    pub(super) fn offer_trust_steps(&self, to: u64, address: &str) {
+        let address = self.overrides.get(&to).map_or(address, String::as_str);
+        self.transport.offer_trust_steps(to, address);
     }
 
     /// A client of a node that the ledger does not have yet, on a connection of its own to where its card says, and only to

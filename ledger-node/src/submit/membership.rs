@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledger_core::hash::LeafIndex;
 use ledger_core::id::Identity;
@@ -33,6 +33,12 @@ use crate::transport::{End, explain};
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long a node that joins has to answer.
 const DIAL: Duration = Duration::from_secs(2);
+/// How long a node that joins has to learn the changes of the members since its genesis.
+const LEARNS: Duration = Duration::from_secs(3);
+/// Between two dials meanwhile.
+const DIAL_AGAIN: Duration = Duration::from_millis(100);
+/// Why a node that joins refuses this one.
+const STILL_UNKNOWN: &str = "it does not know this node's key, and the changes of the members that can be proven here do not lead from its genesis to this node";
 /// The namespace of a role that holds everywhere.
 const WHOLE_LEDGER: &str = "*";
 
@@ -155,30 +161,49 @@ pub async fn newcomers_must_answer(
     dialled.into_iter().collect()
 }
 
+/// Dials one node. One that does not know this node's key yet, because it knows nobody but the nodes of the genesis, gets the changes since
+/// pushed to it meanwhile, and has some time to believe them.
 async fn must_answer(peers: &Peers, card: &v1::NodeCard) -> Answer<()> {
-    let (id, address) = (card.node_id, &card.peer_address);
-    let asked = async {
-        let mut client = peers
-            .newcomer(card)
-            .map_err(|error| format!("`{address}` is no address: {error}"))?;
-        let mut request = peers.request(id, wire::GetClockRequest::default());
-        request.set_timeout(DIAL);
-        let answer = tokio::time::timeout(DIAL, client.get_clock(request)).await;
-        let status = match answer {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(status)) => status,
-            Err(_) => return Err(format!("nobody answers at {address} within {DIAL:?}")),
+    let (id, first) = (card.node_id, Instant::now());
+    loop {
+        let began = Instant::now();
+        let Err(why) = ask_clock(peers, card).await else {
+            return Ok(());
         };
-        // What the node itself says comes without an error below it.
-        Err(match beneath(&status) {
-            Some(error) => format!("{address}: {}", explain(error, End::Server)),
-            None => format!("what answers at {address} refuses: {}", status.message()),
-        })
-    };
-    asked.await.map_err(|why| {
-        not_yet(&format!(
+        let is_unknown = peers.transport.refusals().has_refused_since(id, began);
+        if is_unknown && first.elapsed() < LEARNS {
+            tokio::time::sleep(DIAL_AGAIN).await;
+            continue;
+        }
+        let why = if is_unknown {
+            let address = &card.peer_address;
+            format!("{address}: {STILL_UNKNOWN}")
+        } else {
+            why
+        };
+        return Err(not_yet(&format!(
             "node {id} cannot join: {why}; start it there with `ledger-node start`, or correct the address in its card, and send the same command again"
-        ))
+        )));
+    }
+}
+
+async fn ask_clock(peers: &Peers, card: &v1::NodeCard) -> Result<(), String> {
+    let (id, address) = (card.node_id, &card.peer_address);
+    let mut client = peers
+        .newcomer(card)
+        .map_err(|error| format!("`{address}` is no address: {error}"))?;
+    let mut request = peers.request(id, wire::GetClockRequest::default());
+    request.set_timeout(DIAL);
+    let answer = tokio::time::timeout(DIAL, client.get_clock(request)).await;
+    let status = match answer {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(status)) => status,
+        Err(_) => return Err(format!("nobody answers at {address} within {DIAL:?}")),
+    };
+    // What the node itself says comes without an error below it.
+    Err(match beneath(&status) {
+        Some(error) => format!("{address}: {}", explain(error, End::Server)),
+        None => format!("what answers at {address} refuses: {}", status.message()),
     })
 }
 

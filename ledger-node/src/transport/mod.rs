@@ -4,9 +4,15 @@
 //! signature over the handshake that it holds it, and the other end looks the key up in its [`KeyDirectory`]. A connection is
 //! therefore always with one node, named by its id, and ends when the directory does not list that key any more. Nothing of a
 //! session outlives its connection: there is no resumption, and no early data.
+//!
+//! The client of a connection for pushed trust steps shows no key, because nothing is believed of it: what it pushes proves itself. Which
+//! protocol is spoken is settled in the first message of the handshake ([`Arrival`]), and neither can be left for the other.
 
 mod directory;
 mod key;
+mod plain;
+mod refusals;
+mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -20,25 +26,21 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use ledger_core::signer::PUBLIC_KEY_LEN;
-use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
-use rustls::server::NoServerSessionStorage;
-use rustls::sign::CertifiedKey;
-use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 pub use directory::{Entry, Footing, KeyDirectory, Listed, Role};
 pub use key::{SharedSigner, Spki};
+pub use refusals::{Refusals, RefusedDial};
+use settings::{CALLS, Settings, TRUST_STEPS};
+use stream::Dial;
 pub use stream::{PeerStream, RemoteNode};
 pub use trouble::{End, Troubles, explain};
-use verifier::{ClientVerifier, ServerVerifier};
 
-/// The one protocol that is spoken inside of TLS.
-const ALPN: &[u8] = b"h2";
 /// The name that a client of TLS must give. Nobody sees or checks it: the server is known by its key.
 const NAMELESS: &str = "node.invalid";
 
@@ -47,15 +49,41 @@ pub type Accepted = PeerStream<tokio_rustls::server::TlsStream<TcpStream>>;
 /// A connection that this node has made.
 pub type Connected = PeerStream<tokio_rustls::client::TlsStream<TcpStream>>;
 
+/// A connection on which trust steps are pushed to this node, by an unknown end.
+pub type PushedTo = tokio_rustls::server::TlsStream<TcpStream>;
+/// A connection on which this node pushes trust steps.
+pub type PushingTo = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// A connection that this node has accepted, by what is spoken on it.
+#[derive(Debug)]
+pub enum Arrival {
+    /// The calls of a node that is listed.
+    Node(Box<Accepted>),
+    /// The trust steps of an end that shows no key.
+    TrustSteps(Box<PushedTo>),
+}
+
+impl Arrival {
+    /// The connection, if it is one for calls.
+    #[must_use]
+    pub fn node(self) -> Option<Accepted> {
+        match self {
+            Self::Node(accepted) => Some(*accepted),
+            Self::TrustSteps(_) => None,
+        }
+    }
+}
+
 /// Both ends of TLS, with this node's key and the keys of the others.
 pub struct PeerTransport {
     directory: Arc<KeyDirectory>,
-    provider: Arc<CryptoProvider>,
-    own_key: Arc<CertifiedKey>,
+    settings: Settings,
     troubles: Arc<Troubles>,
+    refusals: Arc<Refusals>,
     /// Somebody came whose key is not listed.
     stranger: Notify,
-    acceptor: TlsAcceptor,
+    for_calls: Arc<ServerConfig>,
+    for_trust_steps: Arc<ServerConfig>,
 }
 
 impl std::fmt::Debug for PeerTransport {
@@ -72,29 +100,15 @@ impl PeerTransport {
     /// # Errors
     /// The library refuses the settings, which it does not.
     pub fn new(signer: SharedSigner, directory: Arc<KeyDirectory>) -> io::Result<Self> {
-        let provider = Arc::new(ring::default_provider());
-        let own_key = Arc::new(key::certified(signer));
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(io::Error::other)?
-            .with_client_cert_verifier(Arc::new(ClientVerifier::new(
-                Arc::clone(&directory),
-                &provider,
-            )))
-            .with_cert_resolver(Arc::new(
-                rustls::server::AlwaysResolvesServerRawPublicKeys::new(Arc::clone(&own_key)),
-            ));
-        server.alpn_protocols = vec![ALPN.to_vec()];
-        // A node that was removed must not come back on a ticket.
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.send_tls13_tickets = 0;
+        let settings = Settings::new(key::certified(signer));
         Ok(Self {
+            for_calls: Arc::new(settings.server_for_calls(&directory)?),
+            for_trust_steps: Arc::new(settings.server_for_trust_steps()?),
             directory,
-            provider,
-            own_key,
+            settings,
             troubles: Arc::default(),
+            refusals: Arc::default(),
             stranger: Notify::new(),
-            acceptor: TlsAcceptor::from(Arc::new(server)),
         })
     }
 
@@ -102,6 +116,12 @@ impl PeerTransport {
     #[must_use]
     pub fn troubles(&self) -> &Troubles {
         &self.troubles
+    }
+
+    /// The nodes that have refused this node's key.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The nodes that this one speaks with.
@@ -115,6 +135,17 @@ impl PeerTransport {
         self.stranger.notified().await;
     }
 
+    /// Has trust steps pushed to a node that does not know the voters who have elected this one.
+    pub fn offer_trust_steps(&self, node_id: u64, address: &str) {
+        if let Some(entry) = self.directory.by_id(node_id) {
+            self.refusals.note_election(RefusedDial {
+                node_id,
+                key: entry.key,
+                address: address.to_owned(),
+            });
+        }
+    }
+
     /// Has the members of now asked for, as after a stranger was refused.
     pub fn ask_for_members(&self) {
         self.stranger.notify_one();
@@ -123,22 +154,42 @@ impl PeerTransport {
     /// Shakes hands with whoever has connected. The caller limits the time.
     ///
     /// # Errors
-    /// It speaks no TLS 1.3, shows no key, or one that the directory does not list. [`explain`] says it in plain words.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<Accepted> {
-        let stream = self.acceptor.accept(stream).await.inspect_err(|error| {
-            if trouble::is_stranger(error) {
-                self.stranger.notify_one();
+    /// It speaks no TLS 1.3, or means to make calls and shows no key, or one that the directory does not list. [`explain`] says it in
+    /// plain words.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<Arrival> {
+        if plain::is_http2(&stream).await? {
+            plain::refuse(stream).await;
+            return Err(trouble::no_tls());
+        }
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let offered = hello.client_hello().alpn();
+        let offered: Option<Vec<&[u8]>> = offered.map(Iterator::collect);
+        if offered.as_deref() == Some(&[TRUST_STEPS]) {
+            let shaking = hello.into_stream(Arc::clone(&self.for_trust_steps));
+            return Ok(Arrival::TrustSteps(Box::new(shaking.await?)));
+        }
+        let shaking = hello.into_stream(Arc::clone(&self.for_calls));
+        let stream = match shaking.into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                if trouble::is_stranger(&error) {
+                    self.stranger.notify_one();
+                }
+                plain::linger(stream).await;
+                return Err(error);
             }
-        })?;
+        };
         let session = stream.get_ref().1;
-        if session.alpn_protocol() != Some(ALPN) {
+        if session.alpn_protocol() != Some(CALLS) {
             return Err(trouble::no_http2());
         }
         let entry = session
             .peer_certificates()
             .and_then(|keys| self.directory.by_key(keys.first()?))
             .ok_or_else(trouble::unlisted)?;
-        Ok(PeerStream::new(stream, entry, None))
+        Ok(Arrival::Node(Box::new(PeerStream::new(
+            stream, entry, None,
+        ))))
     }
 
     /// Connects to a node. The caller limits the time.
@@ -155,31 +206,40 @@ impl PeerTransport {
 
     /// Connects to whoever must show the key of this entry.
     async fn connect_to(&self, entry: Entry, address: &str) -> io::Result<Connected> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(io::Error::other)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(
-                entry.key.clone(),
-                &self.provider,
-            )))
-            .with_client_cert_resolver(Arc::new(
-                rustls::client::AlwaysResolvesClientRawPublicKeys::new(Arc::clone(&self.own_key)),
-            ));
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.enable_sni = false;
-        config.resumption = Resumption::disabled();
-        let name = ServerName::try_from(NAMELESS).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await?;
-        if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        let config = self.settings.client_for_calls(entry.key.clone())?;
+        let stream = self.dial(config, address).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(CALLS) {
             return Err(trouble::no_http2());
         }
-        let troubles = Some(Arc::clone(&self.troubles));
-        Ok(PeerStream::new(stream, entry, troubles))
+        let dial = Dial {
+            address: address.to_owned(),
+            key: entry.key.clone(),
+            troubles: Arc::clone(&self.troubles),
+            refusals: Arc::clone(&self.refusals),
+        };
+        Ok(PeerStream::new(stream, entry, Some(dial)))
+    }
+
+    /// Connects to a node that has refused this node's key, to push trust steps to it. This node shows no key. The caller limits the
+    /// time.
+    ///
+    /// # Errors
+    /// Nobody listens at the address, or it has another key, or takes no trust steps.
+    pub async fn connect_to_push(&self, refused: &RefusedDial) -> io::Result<PushingTo> {
+        let config = self.settings.client_for_trust_steps(refused.key.clone())?;
+        let stream = self.dial(config, &refused.address).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(TRUST_STEPS) {
+            return Err(trouble::no_trust_steps());
+        }
+        Ok(stream)
+    }
+
+    async fn dial(&self, config: rustls::ClientConfig, address: &str) -> io::Result<PushingTo> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(NAMELESS).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await
     }
 }
 

@@ -12,7 +12,31 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 use super::directory::Entry;
-use super::trouble::Troubles;
+use super::key::Spki;
+use super::refusals::{Refusals, RefusedDial};
+use super::trouble::{self, Troubles};
+
+/// A dial that has led to a connection. With TLS 1.3 the other end's refusal comes after the handshake.
+pub(super) struct Dial {
+    pub(super) address: String,
+    pub(super) key: Spki,
+    pub(super) troubles: Arc<Troubles>,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+impl Dial {
+    /// Takes note of what ends the connection.
+    fn failed(&self, node_id: u64, error: &Error) {
+        self.troubles.dialled(node_id, error);
+        if trouble::is_refusal(error) {
+            self.refusals.note(RefusedDial {
+                node_id,
+                key: self.key.clone(),
+                address: self.address.clone(),
+            });
+        }
+    }
+}
 
 /// A connection with one node.
 pub struct PeerStream<S> {
@@ -20,8 +44,8 @@ pub struct PeerStream<S> {
     node_id: u64,
     unlisted: CancellationToken,
     ended: BoxFuture<'static, ()>,
-    /// Hear of what ends a connection that this node has made: with TLS 1.3 the other end's refusal comes after the handshake.
-    troubles: Option<Arc<Troubles>>,
+    /// Hears of what ends a connection that this node has made.
+    dial: Option<Dial>,
 }
 
 impl<S> std::fmt::Debug for PeerStream<S> {
@@ -33,13 +57,13 @@ impl<S> std::fmt::Debug for PeerStream<S> {
 }
 
 impl<S> PeerStream<S> {
-    pub(super) fn new(stream: S, entry: Entry, troubles: Option<Arc<Troubles>>) -> Self {
+    pub(super) fn new(stream: S, entry: Entry, dial: Option<Dial>) -> Self {
         Self {
             stream,
             node_id: entry.node_id,
             ended: entry.unlisted.clone().cancelled_owned().boxed(),
             unlisted: entry.unlisted,
-            troubles,
+            dial,
         }
     }
 
@@ -84,8 +108,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
         self.is_listed()?;
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(read) => Poll::Ready(read.inspect_err(|error| {
-                if let Some(troubles) = &self.troubles {
-                    troubles.dialled(self.node_id, error);
+                if let Some(dial) = &self.dial {
+                    dial.failed(self.node_id, error);
                 }
             })),
             Poll::Pending => self.ended.poll_unpin(context).map(|()| Err(unlisted())),

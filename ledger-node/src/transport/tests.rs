@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use ledger_core::signer::Signer as _;
+use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring;
+use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::verifier::ServerVerifier;
 use super::*;
 
 fn key(seed: u8) -> SigningKey {
@@ -43,9 +47,13 @@ async fn shake(
 ) -> (io::Result<Connected>, io::Result<Accepted>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::join!(client.connect(meant, &address), async {
-        server.accept(listener.accept().await.unwrap().0).await
-    })
+    tokio::join!(client.connect(meant, &address), accept(server, &listener))
+}
+
+/// Accepts one connection for calls.
+async fn accept(server: &PeerTransport, listener: &TcpListener) -> io::Result<Accepted> {
+    let arrival = server.accept(listener.accept().await.unwrap().0).await?;
+    Ok(arrival.node().expect("a connection for calls"))
 }
 
 fn why<T: std::fmt::Debug>(failed: io::Result<T>, other: End) -> String {
@@ -162,8 +170,8 @@ impl ServerCertVerifier for Credulous {
     }
 }
 
-/// A client of TLS that shows this key, or none, and signs with another.
-fn forger(shows: Option<u8>, signs_with: u8) -> TlsConnector {
+/// A client of TLS that offers these protocols, shows this key, or none, and signs with another.
+fn forger(protocols: &[&[u8]], shows: Option<u8>, signs_with: u8) -> TlsConnector {
     let provider = Arc::new(ring::default_provider());
     let verifier = ServerVerifier::new(Spki::of(&[0; 32]), &provider);
     let config = ClientConfig::builder_with_provider(provider)
@@ -180,8 +188,25 @@ fn forger(shows: Option<u8>, signs_with: u8) -> TlsConnector {
         }
         None => config.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     TlsConnector::from(Arc::new(config))
+}
+
+/// Has a forger dial a node, and says what each end comes to.
+async fn forge(
+    server: &PeerTransport,
+    forger: &TlsConnector,
+) -> (io::Result<PushingTo>, io::Result<Arrival>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(NAMELESS).unwrap();
+        forger.connect(name, stream).await
+    };
+    tokio::join!(client, async {
+        server.accept(listener.accept().await.unwrap().0).await
+    })
 }
 
 #[tokio::test]
@@ -192,18 +217,9 @@ async fn a_key_is_proven_not_only_shown() {
         (Some(1), 9, Some("invalid peer certificate")),
         (None, 1, Some("it shows no key of a node")),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let client = async {
-            let stream = TcpStream::connect(address).await.unwrap();
-            let name = ServerName::try_from(NAMELESS).unwrap();
-            forger(shows, signs_with).connect(name, stream).await
-        };
-        let (_, server) = tokio::join!(client, async {
-            two.accept(listener.accept().await.unwrap().0).await
-        });
+        let (_, server) = forge(&two, &forger(&[CALLS], shows, signs_with)).await;
         match says {
-            None => assert_eq!(server.unwrap().node_id(), 1),
+            None => assert_eq!(server.unwrap().node().unwrap().node_id(), 1),
             Some(says) => {
                 let refused = why(server, End::Client);
                 assert!(refused.contains(says), "{refused}");
@@ -228,4 +244,78 @@ async fn what_is_no_tls_is_told_in_plain_words() {
         refused.contains("clients use the client address"),
         "{refused}"
     );
+    let mut told = Vec::new();
+    client.read_to_end(&mut told).await.unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("this is the port for other nodes"), "{told}");
+}
+
+#[tokio::test]
+async fn whoever_shows_no_key_can_push_trust_steps_and_nothing_else() {
+    let two = node(2, &[1]);
+    // Another protocol beside that of trust steps, or none, is a wish to make calls.
+    let none: &[&[u8]] = &[];
+    for protocols in [
+        &[CALLS][..],
+        &[TRUST_STEPS, CALLS],
+        &[CALLS, TRUST_STEPS],
+        none,
+    ] {
+        let (_, server) = forge(&two, &forger(protocols, None, 1)).await;
+        let refused = why(server, End::Client);
+        assert_eq!(refused, "it shows no key of a node", "{protocols:?}");
+    }
+    let other = b"countersign-trust-steps/2".as_slice();
+    let (_, server) = forge(&two, &forger(&[other], Some(1), 1)).await;
+    assert!(server.is_err());
+    let (_, server) = forge(&two, &forger(&[TRUST_STEPS], None, 1)).await;
+    let server = server.unwrap();
+    assert!(matches!(server, Arrival::TrustSteps(_)), "{server:?}");
+    assert!(server.node().is_none());
+    // A key is not looked at there, and not taken.
+    let (_, server) = forge(&two, &forger(&[TRUST_STEPS], Some(1), 1)).await;
+    assert!(server.is_err());
+}
+
+/// What a refused node dials for next is the node that has refused it, by its key, and only once for each refusal.
+#[tokio::test]
+async fn a_refusal_says_whom_to_push_trust_steps_to() {
+    let (one, two) = (node(1, &[2]), node(2, &[3]));
+    let began = std::time::Instant::now();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let client = async {
+        let mut client = one.connect(2, &address).await.unwrap();
+        // Whatever it has begun to say does not keep it from hearing why it is refused.
+        client.write_all(&[b'P'; 24]).await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap_err()
+    };
+    let (ended, _) = tokio::join!(client, accept(&two, &listener));
+    assert!(explain(&ended, End::Server).contains("does not know this node's key"));
+    assert!(one.refusals().has_refused_since(2, began));
+    assert!(!one.refusals().has_refused_since(3, began));
+    let refused = one.refusals().next().await;
+    let expected = RefusedDial {
+        node_id: 2,
+        key: Spki::of(&key(2).public_key()),
+        address,
+    };
+    assert_eq!(refused, expected);
+    let again = tokio::time::timeout(Duration::from_millis(10), one.refusals().next());
+    assert!(again.await.is_err(), "it is told once");
+
+    // Nobody else is told anything there.
+    let (pushing, server) = tokio::join!(one.connect_to_push(&refused), async {
+        two.accept(listener.accept().await.unwrap().0).await
+    });
+    assert!(matches!(server.unwrap(), Arrival::TrustSteps(_)));
+    drop(pushing.unwrap());
+    let other = RefusedDial {
+        key: Spki::of(&key(3).public_key()),
+        ..refused
+    };
+    let (pushing, _) = tokio::join!(one.connect_to_push(&other), async {
+        two.accept(listener.accept().await.unwrap().0).await
+    });
+    assert!(why(pushing, End::Server).contains("another key"));
 }

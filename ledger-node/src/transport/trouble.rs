@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
 use crate::seldom::Seldom;
 
@@ -72,10 +72,7 @@ pub fn explain(error: &Error, other: End) -> String {
             "it has another key than the node that is meant; check the addresses of the nodes",
             "its key is of no member of this ledger",
         )
-    } else if matches!(
-        tls,
-        rustls::Error::AlertReceived(AlertDescription::AccessDenied)
-    ) {
+    } else if is_denied(tls) {
         (
             "it does not know this node's key: as far as it knows, this node is no member",
             "it says that this node has another key than the one it means",
@@ -113,6 +110,18 @@ const fn is_unlisted(error: &rustls::Error) -> bool {
     )
 }
 
+/// True if the other end says that it does not list this node's key, or means another one.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    tls_error(error).is_some_and(is_denied)
+}
+
+const fn is_denied(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::AlertReceived(AlertDescription::AccessDenied)
+    )
+}
+
 /// What TLS found, if that is why.
 fn tls_error(error: &Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
@@ -125,8 +134,20 @@ pub(super) fn unlisted() -> Error {
     ))
 }
 
+/// Who has connected speaks without TLS.
+pub(super) fn no_tls() -> Error {
+    Error::other(rustls::Error::InvalidMessage(
+        InvalidMessage::InvalidContentType,
+    ))
+}
+
 /// Who shakes hands speaks something else than HTTP/2.
 pub(super) fn no_http2() -> Error {
+    Error::other(rustls::Error::NoApplicationProtocol)
+}
+
+/// The other end does not speak the protocol of trust steps.
+pub(super) fn no_trust_steps() -> Error {
     Error::other(rustls::Error::NoApplicationProtocol)
 }
 

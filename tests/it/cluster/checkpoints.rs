@@ -79,3 +79,30 @@ async fn a_node_that_was_down_gets_the_trust_steps_that_it_missed() {
     cluster.must_keep_promises().await;
     cluster.must_be_sound_on_disk().await;
 }
+
+/// The leader is no node of the genesis, and a new node knows nobody else. Nothing but the cosigned changes tells it whom to believe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_node_learns_from_cosigned_changes_who_leads() {
+    let options = Options {
+        spare: 2,
+        ..Options::default()
+    };
+    let (mut cluster, actors) = Cluster::with_actors(options, 1).await;
+    join(&mut cluster, 4).await;
+    cluster.change_members(&[1, 2, 3, 4]).await;
+    let cli = Cli::of_admin(&cluster);
+    until("node 4 leads", RECOVERY, async || {
+        let endpoint = cluster.endpoint(1);
+        let arguments = ["cluster", "transfer", "--endpoints", &endpoint, "--to", "4"];
+        (cli.run(&arguments).code == 0).then_some(())
+    })
+    .await;
+    join(&mut cluster, 5).await;
+    cluster.change_members(&[2, 3, 4, 5]).await;
+    cluster.kill(1);
+    cluster.is_whole().await;
+    let log = std::fs::read_to_string(cluster.file(5).log()).expect("a log");
+    assert!(log.contains("the members of now were learned"), "{log}");
+    let _ = decides(&cluster, &actors[0], 1).await;
+    cluster.must_keep_promises().await;
+}

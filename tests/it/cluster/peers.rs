@@ -4,6 +4,7 @@ use countersign_tests::cluster::client::Line;
 use countersign_tests::cluster::load::{ask, question};
 use countersign_tests::cluster::peer::{PeerSpeaker, keys};
 use countersign_tests::cluster::people::Actor;
+use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, SOON};
 use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::note::checkpoint::Checkpoint;
@@ -47,7 +48,7 @@ const CHANGES: [(Change, &str); 10] = [
         |sent| {
             sent.remove_bin(keys::GENESIS);
         },
-        "this is the port for other nodes",
+        "belongs to another ledger",
     ),
     (
         |sent| {
@@ -165,10 +166,13 @@ async fn clients_are_told_that_this_is_not_their_port() {
     let question = cluster.signing.command(question(&actors[0], 0));
     let refused = ask(&line, &question).await.expect_err("refused");
     assert_eq!(refused.code, Code::Unavailable, "{refused:?}");
-    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
     let says =
         "it does not speak TLS; this is the port for other nodes, clients use the client address";
-    assert!(log.contains(says), "{log}");
+    until("the node says so too", SOON, async || {
+        let log = std::fs::read_to_string(cluster.file(TO).log()).ok()?;
+        log.contains(says).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

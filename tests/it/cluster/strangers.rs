@@ -7,12 +7,16 @@ use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::load::question;
 use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker, election};
 use countersign_tests::cluster::wait::until;
-use countersign_tests::cluster::{Cluster, Options, RECOVERY};
-use countersign_tests::kit::key;
+use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON};
+use countersign_tests::kit::{World, key, node_card, trust_policy};
+use ledger_core::evidence::trust_steps;
 use ledger_core::limits::MAX_SUBMISSION_LEN;
 use ledger_node::keyfile::KeyFile;
+use ledger_node::transport::{RefusedDial, Spki};
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1;
+use ledger_proto::v1::{self, command::Body};
+use prost::Message as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status};
 
 use super::membership::join;
@@ -57,11 +61,12 @@ async fn strangers_get_nothing_and_nobody_speaks_as_another() {
         let refused = refused.expect_err("refused");
         assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     }
-    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
-    assert!(
-        log.contains("its key is of no member of this ledger"),
-        "{log}"
-    );
+    until("the node says whom it has refused", SOON, async || {
+        let log = std::fs::read_to_string(cluster.file(TO).log()).ok()?;
+        let says = "its key is of no member of this ledger";
+        log.contains(says).then_some(())
+    })
+    .await;
 
     // A member's key under another name.
     let third = KeyFile::open(&cluster.file(3).key()).expect("node 3's key");
@@ -226,6 +231,100 @@ async fn a_removed_member_is_cut_off() {
     })
     .await;
     cluster.kill(leaves);
+    let _ = cluster.time_to_answer(&actors[0]).await;
+}
+
+/// A connection of a stranger on which it pushes trust steps, and nothing else.
+struct Pusher(Box<dyn PushStream>);
+
+trait PushStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> PushStream for S {}
+
+impl Pusher {
+    async fn connect(cluster: &Cluster) -> Self {
+        let stranger = PeerSpeaker::with_key(cluster, 2, Arc::new(key("stranger")));
+        let files = cluster.file(TO);
+        let shown = files.card_message().public_key;
+        let to = RefusedDial {
+            node_id: TO,
+            key: Spki::of(&shown.try_into().expect("a key")),
+            address: files.peer.to_string(),
+        };
+        let stream = stranger.peers.transport.connect_to_push(&to).await;
+        Self(Box::new(stream.expect("anybody may push trust steps")))
+    }
+
+    /// What the node says that it lacks; nothing once the connection has ended.
+    async fn wanted(&mut self) -> Option<wire::TrustStepsWanted> {
+        let length = self.0.read_u32().await.ok()?;
+        let mut message = vec![0; usize::try_from(length).expect("a short message")];
+        self.0.read_exact(&mut message).await.ok()?;
+        Some(wire::TrustStepsWanted::decode(message.as_slice()).expect("a message"))
+    }
+
+    async fn frame(&mut self, frame: &[u8]) {
+        let length = u32::try_from(frame.len()).expect("a short frame");
+        self.0.write_u32(length).await.expect("writes");
+        self.0.write_all(frame).await.expect("writes");
+        self.0.flush().await.expect("writes");
+    }
+}
+
+/// Changes of the members that are well proven, in another ledger of the same kind.
+fn steps_of_another_ledger() -> Vec<v1::TrustStep> {
+    let mut world = World::new();
+    let nodes = [1, 2, 3, 4];
+    world.govern(Body::UpdateMembership(v1::UpdateMembership {
+        nodes: nodes.map(|node| node_card(&world.origin, node)).to_vec(),
+        trust_policy: trust_policy(&world.origin, &nodes),
+    }));
+    let carried = (1, world.checkpoint(&nodes));
+    trust_steps(&world.state, &[carried]).expect("steps")
+}
+
+/// The door that is open to strangers leads nowhere without a quorum's cosignatures.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_pushes_changes_that_prove_nothing_changes_nothing() {
+    let options = Options {
+        spare: 1,
+        ..Options::default()
+    };
+    let (cluster, actors) = Cluster::with_actors(options, 1).await;
+    let steps = steps_of_another_ledger();
+    let steps: Vec<_> = steps.iter().map(v1::TrustStep::encode_to_vec).collect();
+    for pushed in [steps, vec![vec![7; 100]]] {
+        let mut pusher = Pusher::connect(&cluster).await;
+        let wanted = pusher.wanted().await.expect("the node says what it lacks");
+        assert_eq!(wanted.after_epoch, 0);
+        for step in &pushed {
+            pusher.frame(step).await;
+        }
+        pusher.frame(&[]).await;
+        let after = pusher.wanted().await.expect("the node has looked at it");
+        assert_eq!(after, wanted, "it has followed nothing");
+        assert_eq!(pusher.wanted().await, None, "the connection ends");
+    }
+    let log = std::fs::read_to_string(cluster.file(TO).log()).expect("a log");
+    assert!(log.contains("that prove nothing"), "{log}");
+    assert!(!log.contains("the members of now were learned"), "{log}");
+    let spare = PeerSpeaker::of(&cluster, 4);
+    let mut client = spare.client(TO);
+    let refused = read_index(&spare, &mut client).await.expect_err("refused");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+
+    // Calls are not heard there, and silent connections keep nobody out.
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut pusher = Pusher::connect(&cluster).await;
+        pusher.wanted().await.expect("there is always a place");
+        silent.push(pusher);
+    }
+    let mut caller = Pusher::connect(&cluster).await;
+    caller.wanted().await.expect("there is always a place");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    caller.0.write_all(preface).await.expect("writes");
+    caller.0.flush().await.expect("writes");
+    assert_eq!(caller.wanted().await, None, "the connection ends");
     let _ = cluster.time_to_answer(&actors[0]).await;
 }
 

@@ -115,7 +115,7 @@ impl PeerSpeaker {
                 let transport = Arc::clone(&transport);
                 async move {
                     let shaken = tokio::time::timeout(PATIENCE, transport.accept(stream.ok()?));
-                    shaken.await.ok()?.ok()
+                    shaken.await.ok()?.ok()?.node()
                 }
             })
             .filter_map(|stream| stream.map(std::io::Result::Ok));
