@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test lint ci fmt fuzz soak liars
+.PHONY: help deps demo test lint ci fmt fuzz soak liars clocks rollbacks
 
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 NEXTEST := $(shell command -v cargo-nextest)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install what cargo cannot bring: a C++ compiler, libclang, strace (YES=1 does not ask)
 	@scripts/deps
@@ -56,6 +56,15 @@ soak: deps ## Kill, cut, break, replay into and fill clusters: SOAK_KILLS (30), 
 liars: deps ## Have one node of three lie for LIAR_STEPS (10000) steps, then two of five; LIAR_SEED repeats a run
 	cargo build --locked --workspace --bins --example liars
 	"$$CARGO_TARGET_DIR/debug/examples/liars" "$${LIAR_STEPS:-10000}" $${LIAR_SEED:-}
+
+clocks: deps ## Have clocks go wrong around crashes in every order, hours of it; CLOCKS="--case N" repeats one, --from and --count choose a piece
+	cargo build --locked --workspace --bins --example clocks
+	"$$CARGO_TARGET_DIR/debug/examples/clocks" $${CLOCKS:-}
+
+# Images are mounted where nobody else sees them, and are gone with the process.
+rollbacks: deps ## Put disks back in time around crashes in every order, 216 cases of a seed; ROLLBACKS="--case N" repeats one, --seed N draws others
+	cargo build --locked --workspace --bins --example rollbacks
+	$$(unshare --mount true 2>/dev/null && echo unshare --mount) "$$CARGO_TARGET_DIR/debug/examples/rollbacks" $${ROLLBACKS:-}
 
 fuzz: deps ## Run every fuzz target for FUZZ_SECONDS (600) each; needs cargo-fuzz
 	@scripts/fuzz

@@ -140,11 +140,23 @@ impl Cluster {
 /// # Errors
 /// [`Failed`]
 pub async fn ask(line: &Line, submission: &v1::Submission) -> Result<Answer, Failed> {
+    ask_within(line, submission, ATTEMPT).await
+}
+
+/// Asks one node once, with another deadline.
+///
+/// # Errors
+/// [`Failed`]
+pub async fn ask_within(
+    line: &Line,
+    submission: &v1::Submission,
+    deadline: Duration,
+) -> Result<Answer, Failed> {
     let request = Request::new(v1::AuthorizeRequest {
         submission: Some(submission.clone()),
         receipt_level: v1::ReceiptLevel::Committed.into(),
     });
-    let answer: v1::AuthorizeResponse = line.call(AUTHORIZE, request, ATTEMPT).await?;
+    let answer: v1::AuthorizeResponse = line.call(AUTHORIZE, request, deadline).await?;
     Ok(Answer {
         node: line.node,
         receipt: answer.receipt.expect("an answer has a receipt"),

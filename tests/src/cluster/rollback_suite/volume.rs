@@ -1,0 +1,224 @@
+//! A volume that can be copied and put back: a folder, or the image of a file system on a loop device.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::case::Method;
+
+/// The size of an image; holes take no room.
+const IMAGE: &str = "1G";
+/// How the names of instance files begin, which tell a copy from the directory itself.
+const INSTANCE: &str = "instance-";
+
+/// A volume of a node.
+#[derive(Debug)]
+pub(super) struct Volume {
+    /// Where the node sees it.
+    pub(super) path: PathBuf,
+    /// Where copies of it are kept.
+    beside: PathBuf,
+    /// The loop device of an image.
+    device: Option<String>,
+    is_mounted: bool,
+}
+
+/// Runs a program of the system.
+fn must<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> String {
+    let mut command = Command::new(program);
+    let output = command.args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// True if this process can make, attach and mount an image.
+#[must_use]
+pub fn can_mount() -> bool {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let image = folder.path().join("image");
+    let point = folder.path().join("point");
+    std::fs::create_dir(&point).expect("a folder");
+    let script = "truncate -s 16M \"$0\" && mkfs.ext4 -q -F \"$0\" && mount -o loop \"$0\" \"$1\" && umount \"$1\"";
+    let done = Command::new("sh")
+        .args([OsStr::new("-c"), OsStr::new(script)])
+        .args([&image, &point])
+        .output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+impl Volume {
+    /// Makes an empty volume in a node's folder.
+    pub(super) fn make(folder: &Path, is_image: bool) -> Self {
+        let mut volume = Self {
+            path: folder.join("volume"),
+            beside: folder.join("beside"),
+            device: None,
+            is_mounted: false,
+        };
+        std::fs::create_dir_all(&volume.path).expect("a folder");
+        std::fs::create_dir_all(&volume.beside).expect("a folder");
+        if is_image {
+            let image = volume.image();
+            must(
+                "truncate",
+                &[OsStr::new("-s"), IMAGE.as_ref(), image.as_ref()],
+            );
+            must(
+                "mkfs.ext4",
+                &[OsStr::new("-q"), "-F".as_ref(), image.as_ref()],
+            );
+            let device = must(
+                "losetup",
+                &[OsStr::new("--find"), "--show".as_ref(), image.as_ref()],
+            );
+            volume.mount(&device);
+            volume.device = Some(device);
+        }
+        volume
+    }
+
+    fn image(&self) -> PathBuf {
+        self.beside.join("image")
+    }
+
+    fn old(&self) -> PathBuf {
+        self.beside.join("old")
+    }
+
+    fn truth(&self) -> PathBuf {
+        self.beside.join("truth")
+    }
+
+    fn mount(&mut self, device: &str) {
+        must("mount", &[OsStr::new(device), self.path.as_ref()]);
+        self.is_mounted = true;
+        // The device lets go of its image when it is unmounted.
+        must("losetup", &["--detach", device]);
+    }
+
+    fn unmount(&mut self) {
+        must("umount", &[&self.path]);
+        self.is_mounted = false;
+    }
+
+    /// Attaches the image to a device, or to any other one than that.
+    fn attach(&mut self, is_same: bool) {
+        let home = self.device.clone().expect("an image");
+        let image = self.image();
+        let takes = |device: &str| {
+            let done = Command::new("losetup").arg(device).arg(&image).output();
+            done.is_ok_and(|done| done.status.success())
+        };
+        if is_same {
+            assert!(takes(&home), "{home} is taken");
+            return self.mount(&home);
+        }
+        let other = (0..64)
+            .map(|number| format!("/dev/loop{number}"))
+            .find(|device| *device != home && Path::new(device).exists() && takes(device));
+        self.mount(&other.expect("a second loop device"));
+    }
+
+    /// Makes the copy that is put back later. An image is cloned while its node may run; whoever copies a folder has stopped it.
+    pub(super) fn copy(&self) {
+        if self.device.is_some() {
+            must("fsfreeze", &[OsStr::new("--freeze"), self.path.as_ref()]);
+            copy_image(&self.image(), &self.old());
+            must("fsfreeze", &[OsStr::new("--unfreeze"), self.path.as_ref()]);
+            return;
+        }
+        copy_all(&self.path, &self.old());
+        // The inode of an instance file lives on while it has another name.
+        for path in instances(&self.path.join("data")) {
+            let name = path.file_name().expect("a name");
+            std::fs::hard_link(&path, self.beside.join(name)).expect("a link");
+        }
+    }
+
+    /// Takes the disk as it is now out of the node, whole.
+    pub(super) fn set_aside(&mut self, method: Method) {
+        if self.device.is_some() {
+            self.unmount();
+            std::fs::rename(self.image(), self.truth()).expect("moves");
+        } else if method == Method::CopyOver {
+            copy_all(&self.path, &self.truth());
+        } else {
+            std::fs::rename(&self.path, self.truth()).expect("moves");
+        }
+    }
+
+    /// Puts what the method says in its place.
+    pub(super) fn restore(&mut self, method: Method) {
+        match method {
+            Method::Copy => copy_all(&self.old(), &self.path),
+            Method::CopyOver => {
+                let all = self.old().join(".");
+                must("cp", &[OsStr::new("-a"), all.as_ref(), self.path.as_ref()]);
+            }
+            Method::Init | Method::InitFirst => {
+                std::fs::create_dir(&self.path).expect("a folder");
+            }
+            Method::LinkInPlace => {
+                copy_all(&self.old(), &self.path);
+                for copied in instances(&self.path.join("data")) {
+                    let kept = self.beside.join(copied.file_name().expect("a name"));
+                    std::fs::rename(kept, copied).expect("moves");
+                }
+            }
+            Method::ImageInPlace | Method::ImageElsewhere => {
+                copy_image(&self.old(), &self.image());
+                self.attach(method == Method::ImageInPlace);
+            }
+        }
+    }
+
+    /// Puts the disk in its place that was set aside.
+    pub(super) fn put_back(&mut self) {
+        if self.device.is_some() {
+            self.unmount();
+            std::fs::rename(self.truth(), self.image()).expect("moves");
+            self.attach(true);
+        } else {
+            std::fs::remove_dir_all(&self.path).expect("removed");
+            std::fs::rename(self.truth(), &self.path).expect("moves");
+        }
+    }
+}
+
+impl Volume {
+    /// Unmounts it, once no node runs on it any more.
+    pub(super) fn close(&mut self) {
+        if self.is_mounted {
+            self.unmount();
+        }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            // A run that panicked: nothing else can be done here.
+            let _ = Command::new("umount").arg(&self.path).output();
+        }
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    must("cp", &[OsStr::new("-a"), from.as_ref(), to.as_ref()]);
+}
+
+fn copy_image(from: &Path, to: &Path) {
+    let arguments = [OsStr::new("--sparse=always"), from.as_ref(), to.as_ref()];
+    must("cp", &arguments);
+}
+
+fn instances(data: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(data).expect("a folder");
+    let files = files.map(|file| file.expect("a file").path());
+    let is_instance = |path: &PathBuf| {
+        let name = path.file_name().and_then(OsStr::to_str);
+        name.is_some_and(|name| name.starts_with(INSTANCE))
+    };
+    files.filter(is_instance).collect()
+}
