@@ -27,7 +27,11 @@ pub(super) struct Liar<'c> {
 impl<'c> Liar<'c> {
     /// A follower's key is the one that was stolen.
     pub(super) async fn among(cluster: &'c Cluster) -> Self {
-        let node = cluster.follower().await;
+        Self::with_key_of(cluster, cluster.follower().await)
+    }
+
+    /// This node's key is the one that was stolen.
+    pub(super) fn with_key_of(cluster: &'c Cluster, node: u64) -> Self {
         let peers = PeerSpeaker::of(cluster, node);
         Self {
             cluster,

@@ -7,10 +7,16 @@ use countersign_tests::cluster::clock_shim::ClockShim;
 use countersign_tests::cluster::load::{ask, question};
 use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::wait::until;
-use countersign_tests::cluster::{Cluster, Options, RECOVERY};
+use countersign_tests::cluster::{Cluster, Options, RECOVERY, admin};
+use countersign_tests::kit::{Ask, sign};
+use ledger_core::batch::BatchBuilder;
 use ledger_node::clock::{Clock as _, SystemClock};
-use ledger_proto::v1;
+use ledger_proto::peer::v1 as wire;
+use ledger_proto::peer::v1::append_response::Result as Answer;
+use ledger_proto::v1::{self, command::Body};
 use prost::Message as _;
+
+use super::attacks::Liar;
 
 /// How far clocks were ahead: longer than a session lives.
 const AHEAD_US: u64 = 25 * 3_600 * 1_000_000;
@@ -62,6 +68,43 @@ async fn stands_still(cluster: &Cluster, node: u64, actor: &Actor) {
     let says = refused.message.contains("the ledger's time is ahead");
     assert!(says && refused.retry == "same_id", "{refused:?}");
     assert_eq!(cluster.must_status(node).await.tree_size, size);
+}
+
+/// A node sends for the log what it likes: dated as the ledger is, as clocks are, and with an adjustment that would lead too far.
+async fn one_node_gains_nothing(cluster: &Cluster, actor: &Actor) {
+    let status = cluster.must_status(1).await;
+    let last_us = status.last_entry_time_us;
+    let leader = status.leader_id.expect("one keeps the lead");
+    let liar = Liar::with_key_of(cluster, leader % 3 + 1);
+    let now_us = SystemClock.now_us();
+    let adjustment = Ask::new(
+        admin(),
+        Body::AdjustTime(v1::AdjustTime {
+            tree_size: status.tree_size,
+            last_entry_time_us: last_us,
+        }),
+    );
+    let made_us = now_us - 3_600 * 1_000_000;
+    let adjustment = sign(&cluster.origin, adjustment, vec![7; 16], made_us);
+    let question = cluster.signing.command(question(actor, 8));
+    for (time_us, submission, why) in [
+        (last_us + 1, &question, "one of the two clocks is off"),
+        (last_us + 1, &adjustment, "one of the two clocks is off"),
+        (now_us, &question, "the ledger has come to"),
+        (now_us, &adjustment, "another offset than clocks show"),
+    ] {
+        for to in liar.victims() {
+            let mut batch = BatchBuilder::new(time_us, status.tree_size, &[0; 32]);
+            batch.push(submission.clone()).expect("there is room");
+            let message = liar.fitting(to, batch.finish()).await;
+            let answer = liar.append(to, message).await;
+            let Some(Answer::Refused(refused)) = answer else {
+                panic!("node {to} has taken it, where {why}: {answer:?}");
+            };
+            assert_eq!(refused.check(), wire::AppendCheck::Time, "{refused:?}");
+            assert!(refused.reason.contains(why), "{refused:?}");
+        }
+    }
 }
 
 /// All entries, whose times never fall, and the ledger's time at the last.
@@ -136,6 +179,7 @@ async fn a_ledger_that_is_ahead_of_all_clocks_stands_still_until_admins_adjust_i
         says_ahead(&cluster, node).await;
         stands_still(&cluster, node, &actors[0]).await;
     }
+    one_node_gains_nothing(&cluster, &actors[0]).await;
     goes_on_with_clocks(&mut cluster, &cli).await;
 }
 
