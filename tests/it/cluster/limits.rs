@@ -45,7 +45,7 @@ async fn a_full_queue_is_told_at_once_and_nothing_is_lost_or_done_twice() {
         .map(|number| cluster.signing.command(question(&actors[0], number)))
         .collect();
     for node in &followers {
-        cluster.process(*node).signal("STOP");
+        cluster.process(*node).stand_still().await;
     }
     let mut asking = JoinSet::new();
     for submission in submissions.clone() {
@@ -205,7 +205,7 @@ async fn many_calls_with_one_command_wait_together_up_to_a_limit_and_get_one_ent
         .filter(|node| *node != leader)
         .collect();
     for node in &followers {
-        cluster.process(*node).signal("STOP");
+        cluster.process(*node).stand_still().await;
     }
     let submission = cluster.signing.command(question(&actors[0], 0));
     let request = tonic::Request::new(v1::AuthorizeBatchRequest {

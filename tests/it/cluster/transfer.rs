@@ -80,7 +80,7 @@ async fn a_voter_that_stands_still_is_not_drowned_in_requests_to_lead() {
 
     // It was heard of a moment ago; on a machine that stands still meanwhile, this is done again.
     until("it is asked, and others take over", RECOVERY, async || {
-        cluster.process(still).signal("STOP");
+        cluster.process(still).stand_still().await;
         let asked = transfer(&cluster);
         if asked.err.contains("does not answer the leader") {
             cluster.process(still).signal("CONT");
@@ -174,7 +174,7 @@ async fn a_call_that_a_leader_holds_in_its_hands_goes_to_the_next_leader() {
     let first = cluster.signing.command(question(&actors[0], 0));
     let _ = ask(cluster.line(asked), &first).await.expect("an answer");
 
-    cluster.process(leader).signal("STOP");
+    cluster.process(leader).stand_still().await;
     let request = Request::new(v1::AuthorizeRequest {
         submission: Some(cluster.signing.command(question(&actors[0], 1))),
         receipt_level: v1::ReceiptLevel::Committed.into(),

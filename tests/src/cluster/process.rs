@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use super::SOON;
 use super::clock_shim::ClockShim;
 use super::wait::until;
 
@@ -182,6 +183,31 @@ impl Process {
             .status()
             .expect("kill runs");
         assert!(status.success(), "kill -{name}: {status}");
+    }
+
+    /// Stops it where it is (SIGSTOP), and waits until each of its threads stands still: the others run on until the one that was given
+    /// the signal has had its turn, which on a busy machine is time for an answer.
+    ///
+    /// # Panics
+    /// If there is no such process, or it goes on.
+    pub async fn stand_still(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        until("every thread stands still", SOON, async || {
+            let mut threads = std::fs::read_dir(&tasks).ok()?.flatten();
+            let is_stopped = |path: PathBuf| {
+                let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+                // The state follows the name, which is in brackets.
+                let state = stat
+                    .rsplit_once(") ")
+                    .map(|(_, rest)| rest.starts_with('T'));
+                state.unwrap_or(true)
+            };
+            threads
+                .all(|thread| is_stopped(thread.path()))
+                .then_some(())
+        })
+        .await;
     }
 
     /// Its resident memory in bytes.
