@@ -26,6 +26,9 @@ const WORDS: [&str; 3] = [
     "this node's clock has jumped",
 ];
 
+/// What nodes say whose clocks agree and are wrong by more than five minutes: to them it is the caller's clock that is off.
+const STALE: &str = "the command was made more than 5 minutes before or after now";
+
 /// A cluster in the middle of a case.
 struct Run {
     case: ClockCase,
@@ -240,7 +243,10 @@ impl Run {
     /// A quorum of nodes runs and decides nothing: at least one of them says that it is a clock.
     async fn must_say_why(&mut self) {
         let said = self.says().await;
-        let names_a_clock = |said: &&String| WORDS.iter().any(|words| said.contains(words));
+        let is_blamed = self.may_be_ahead();
+        let names_a_clock = |said: &&String| {
+            WORDS.iter().any(|words| said.contains(words)) || (is_blamed && said.contains(STALE))
+        };
         match said.iter().find(names_a_clock) {
             Some(words) if self.report.said.len() < 2 => self.report.said.push(words.clone()),
             Some(_) => {}
@@ -259,7 +265,9 @@ impl Run {
         }
         let is_ahead = self.is_ahead();
         let was_ahead = self.report.ahead > Duration::ZERO;
-        self.report.findings.extend(self.probe.blamed());
+        if !self.may_be_ahead() {
+            self.report.findings.extend(self.probe.blamed());
+        }
         let stamps = self.probe.stamps();
         self.report.judged = stamps.len();
         self.probe.finish().await;
