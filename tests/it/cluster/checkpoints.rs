@@ -7,7 +7,7 @@ use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON};
 use ledger_proto::v1;
 
-use super::membership::join;
+use super::membership::{is_made_leader, join};
 
 /// Asks running nodes in turn until one decides, and gives the index of the decision.
 async fn decides(cluster: &Cluster, actor: &Actor, number: u64) -> String {
@@ -90,13 +90,7 @@ async fn a_new_node_learns_from_cosigned_changes_who_leads() {
     let (mut cluster, actors) = Cluster::with_actors(options, 1).await;
     join(&mut cluster, 4).await;
     cluster.change_members(&[1, 2, 3, 4]).await;
-    let cli = Cli::of_admin(&cluster);
-    until("node 4 leads", RECOVERY, async || {
-        let endpoint = cluster.endpoint(1);
-        let arguments = ["cluster", "transfer", "--endpoints", &endpoint, "--to", "4"];
-        (cli.run(&arguments).code == 0).then_some(())
-    })
-    .await;
+    is_made_leader(&cluster, 4).await;
     join(&mut cluster, 5).await;
     cluster.change_members(&[2, 3, 4, 5]).await;
     cluster.kill(1);

@@ -1,5 +1,6 @@
 //! Nodes join, leave, lose their disks and catch up, while the others decide.
 
+use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::load::Load;
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY};
@@ -20,6 +21,17 @@ pub(super) async fn join(cluster: &mut Cluster, node: u64) {
     let genesis = cluster.genesis();
     cluster.file(node).init(&genesis, false);
     cluster.restart(node);
+}
+
+/// Has node 1 hand the leadership over, until the node leads.
+pub(super) async fn is_made_leader(cluster: &Cluster, node: u64) {
+    let cli = Cli::of_admin(cluster);
+    let (endpoint, to) = (cluster.endpoint(1), node.to_string());
+    until(&format!("node {node} leads"), RECOVERY, async || {
+        let arguments = ["cluster", "transfer", "--endpoints", &endpoint, "--to", &to];
+        (cli.run(&arguments).code == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::load::question;
 use countersign_tests::cluster::peer::{PeerClient, PeerSpeaker, election};
 use countersign_tests::cluster::wait::until;
@@ -19,7 +18,7 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status};
 
-use super::membership::join;
+use super::membership::{is_made_leader, join};
 
 /// The node that is spoken to.
 const TO: u64 = 1;
@@ -340,13 +339,7 @@ async fn a_node_that_was_away_learns_whom_to_believe() {
     cluster.stop(3).await;
     join(&mut cluster, 4).await;
     cluster.change_members(&[1, 2, 3, 4]).await;
-    let cli = Cli::of_admin(&cluster);
-    until("node 4 leads", RECOVERY, async || {
-        let endpoint = cluster.endpoint(1);
-        let arguments = ["cluster", "transfer", "--endpoints", &endpoint, "--to", "4"];
-        (cli.run(&arguments).code == 0).then_some(())
-    })
-    .await;
+    is_made_leader(&cluster, 4).await;
     cluster.kill(1);
     cluster.restart(3);
     let _ = cluster.time_to_answer(&actors[0]).await;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::load::Load;
+use countersign_tests::cluster::people::Actor;
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY};
 use ed25519_dalek::SigningKey;
@@ -41,6 +42,11 @@ async fn is_in_state(cli: &Cli, state: &str) -> Value {
     .await
 }
 
+/// Asks to read a document, and gives the index of the decision.
+fn reads(cli: &Cli, actor: &Actor, doc: &str) -> u64 {
+    asks(cli, actor, "bank/read", &format!(r#"{{"doc": "{doc}"}}"#))
+}
+
 async fn cosigned(cluster: &Cluster, node: u64) -> u64 {
     let status = cluster.must_status(node).await;
     status.quorum_cosigned_tree_size
@@ -49,14 +55,7 @@ async fn cosigned(cluster: &Cluster, node: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_witness_a_ledger_decides_and_proves_nothing_new() {
     let (mut cluster, cli, actor) = one_agent_of(witnessed(3, 1)).await;
-    let read = |what: &str| {
-        asks(
-            &cli,
-            &actor,
-            "bank/read",
-            &format!(r#"{{"doc": "{what}"}}"#),
-        )
-    };
+    let read = |what: &str| reads(&cli, &actor, what);
     is_proven(&cli, read("before")).await;
     let witness = is_in_state(&cli, "cosigns").await;
     assert_eq!(witness["witness"], "w1", "{witness}");
@@ -126,14 +125,7 @@ async fn a_larger_quorum_proves_nothing_while_a_node_is_down() {
         ..Options::default()
     };
     let (mut cluster, cli, actor) = one_agent_of(options).await;
-    let read = |what: &str| {
-        asks(
-            &cli,
-            &actor,
-            "bank/read",
-            &format!(r#"{{"doc": "{what}"}}"#),
-        )
-    };
+    let read = |what: &str| reads(&cli, &actor, what);
     is_proven(&cli, read("all")).await;
     let away = cluster.follower().await;
     cluster.kill(away);

@@ -359,13 +359,17 @@ impl Default for World {
     }
 }
 
-/// Builds and signs a submission for the ledger of this origin, with a given id of 16 bytes and time. Salts are made from the
-/// id, so that the same arguments give the same bytes.
+/// A command with a given id of 16 bytes and time, and the contents that it commits to. Salts are made from the id, so that the same
+/// arguments give the same bytes.
 ///
 /// # Panics
 /// If the id is too short.
 #[must_use]
-pub fn sign(origin: &str, ask: Ask, request_id: Vec<u8>, issued_at_us: u64) -> v1::Submission {
+pub fn command(
+    ask: Ask,
+    request_id: Vec<u8>,
+    issued_at_us: u64,
+) -> (v1::Command, Vec<v1::Compartment>) {
     let salt = u64::from_be_bytes(request_id[8..16].try_into().expect("16 bytes"));
     let (commitments, compartments) = ask
         .contents
@@ -380,15 +384,26 @@ pub fn sign(origin: &str, ask: Ask, request_id: Vec<u8>, issued_at_us: u64) -> v
         cosigners: cosigners_field(&ask.cosigners),
         body: Some(ask.body),
     };
-    let keys: Vec<SigningKey> = std::iter::once(&ask.author)
-        .chain(&ask.cosigners)
+    (command, compartments)
+}
+
+/// Builds and signs a submission for the ledger of this origin, as [`command`] makes it.
+///
+/// # Panics
+/// If the id is too short.
+#[must_use]
+pub fn sign(origin: &str, ask: Ask, request_id: Vec<u8>, issued_at_us: u64) -> v1::Submission {
+    let (author, cosigners) = (ask.author.clone(), ask.cosigners.clone());
+    let (command, compartments) = command(ask, request_id, issued_at_us);
+    let keys: Vec<SigningKey> = std::iter::once(&author)
+        .chain(&cosigners)
         .map(|identity| key(&identity.to_string()))
         .collect();
     let signers: Vec<_> = keys
         .iter()
         .map(|key| (public_key(key).key_id(), key as &dyn Signer))
         .collect();
-    let domain = SignatureDomain::of(&ask.author);
+    let domain = SignatureDomain::of(&author);
     let signed =
         sign_one(domain, origin, command.encode_to_vec(), &signers).expect("one command signs");
     v1::Submission {

@@ -12,7 +12,7 @@ mod requests;
 
 use std::collections::BTreeMap;
 
-use crate::kit::{Ask, DAY, SECOND, compartment, cosigners_field, key, public_key};
+use crate::kit::{Ask, DAY, SECOND, command, key, public_key};
 use ed25519_dalek::SigningKey;
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::Applied;
@@ -235,20 +235,7 @@ impl Stream {
         self.next_id += 1;
         let mut request_id = vec![7; 16];
         request_id[8..].copy_from_slice(&number.to_be_bytes());
-        let (commitments, compartments) = ask
-            .contents
-            .iter()
-            .map(|(kind, content)| compartment(*kind, number, content))
-            .unzip();
-        let command = v1::Command {
-            request_id,
-            issued_at_us,
-            author: Some(ask.author.to_message()),
-            commitments,
-            cosigners: cosigners_field(&ask.cosigners),
-            body: Some(ask.body),
-        };
-        (command, compartments)
+        command(ask, request_id, issued_at_us)
     }
 
     fn sign_commands(

@@ -10,7 +10,7 @@ use prost::bytes::Bytes;
 use tonic::Status;
 
 use super::LyingNode;
-use super::forge::{below, hash};
+use super::forge::{FAR, below, hash};
 use super::script::Attack;
 use crate::cluster::client::now_us;
 use crate::kit::SECOND;
@@ -18,8 +18,6 @@ use crate::stream::Dice;
 
 /// How long an append may stay without an answer: whoever refuses one ends the stream.
 const APPEND_PATIENCE: Duration = Duration::from_millis(300);
-/// So far ahead that nothing is there.
-const FAR: u64 = 1_000_000;
 
 impl LyingNode {
     pub(super) async fn append(

@@ -20,6 +20,9 @@ use crate::kit::{Ask, SECOND, authorize_body};
 use crate::stream::Dice;
 use ledger_core::id::Identity;
 
+/// So far ahead that nothing is there.
+pub(super) const FAR: u64 = 1_000_000;
+
 /// Keys, and what is made with them.
 #[derive(Debug)]
 pub(super) struct Forge {

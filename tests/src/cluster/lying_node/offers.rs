@@ -9,15 +9,13 @@ use prost::Message as _;
 use tonic::Status;
 
 use super::LyingNode;
-use super::forge::{below, hash};
+use super::forge::{FAR, below, hash};
 use super::script::Attack;
 use crate::stream::Dice;
 
 /// Bytes of a part of an endless file, and how many parts of it are sent.
 const ENDLESS_PART: usize = 512 * 1024;
 const ENDLESS_PARTS: usize = 24;
-/// So far ahead that nothing is there.
-const FAR: u64 = 1_000_000;
 
 impl LyingNode {
     pub(super) async fn snapshot(
