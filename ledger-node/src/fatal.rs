@@ -8,6 +8,8 @@ use std::io;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::worker::{Worker, strikes};
+
 /// How an operator finds out which disk holds the truth, before any is given up.
 pub const FIND_OUT: &str = "keep this disk: it may be the one that is right. To find out, compare the newest checkpoint of each \
                             node, and `ledger-node fsck` of each, with the checkpoints that clients and evidence remember";
@@ -77,19 +79,19 @@ impl Fatal {
 
     /// Watches over a thread or a task, which holds what this returns.
     #[must_use]
-    pub fn guard(&self, who: &'static str) -> Guard {
+    pub fn guard(&self, worker: Worker) -> Guard {
         Guard {
             fatal: self.clone(),
-            who,
+            worker,
         }
     }
 
     /// Watches over a thread or a task that must live as long as the node. It holds what this returns, and says so before it
     /// ends in good order.
     #[must_use]
-    pub fn lifetime(&self, who: &'static str) -> LifetimeGuard {
+    pub fn lifetime(&self, worker: Worker) -> LifetimeGuard {
         LifetimeGuard {
-            guard: self.guard(who),
+            guard: self.guard(worker),
             may_end: CancellationToken::new(),
         }
     }
@@ -97,7 +99,7 @@ impl Fatal {
     /// A task that may end only once `ended` is cancelled: an earlier end stops the node.
     pub fn supervised<F>(
         &self,
-        who: &'static str,
+        worker: Worker,
         ended: CancellationToken,
         task: F,
     ) -> impl Future<Output = ()> + Send + use<F>
@@ -105,11 +107,15 @@ impl Fatal {
         F: Future<Output = ()> + Send + 'static,
     {
         let lifetime = LifetimeGuard {
-            guard: self.guard(who),
+            guard: self.guard(worker),
             may_end: ended,
         };
         async move {
-            task.await;
+            tokio::select! {
+                biased;
+                () = strikes(worker) => {}
+                () = task => {}
+            }
             drop(lifetime);
         }
     }
@@ -135,7 +141,7 @@ impl Fatal {
 #[derive(Debug)]
 pub struct Guard {
     fatal: Fatal,
-    who: &'static str,
+    worker: Worker,
 }
 
 impl Drop for Guard {
@@ -143,7 +149,7 @@ impl Drop for Guard {
         if std::thread::panicking() {
             self.fatal.stop(format!(
                 "a defect of this program: {} has panicked. Nothing acknowledged is lost: start this node again, and report the lines before this one",
-                self.who
+                self.worker.name()
             ));
         }
     }
@@ -168,7 +174,7 @@ impl Drop for LifetimeGuard {
         if !self.may_end.is_cancelled() && !std::thread::panicking() {
             self.guard.fatal.stop(format!(
                 "a defect of this program: {} has ended while the node runs. Nothing acknowledged is lost: start this node again, and report the lines before this one",
-                self.guard.who
+                self.guard.worker.name()
             ));
         }
     }
@@ -185,35 +191,35 @@ mod tests {
             if is_ended {
                 ended.cancel();
             }
-            let task = fatal.supervised("who returns", ended, std::future::ready(()));
+            let task = fatal.supervised(Worker::Patrol, ended, std::future::ready(()));
             tokio::spawn(task).await.unwrap();
             let message = fatal.message();
             assert_eq!(message.is_none(), is_ended, "{message:?}");
-            assert!(message.is_none_or(|it| it.contains("who returns has ended")));
+            assert!(message.is_none_or(|it| it.contains("the patrol has ended")));
         }
         let (fatal, ended) = (Fatal::default(), CancellationToken::new());
         let fails = async { panic!("a defect") };
-        let task = tokio::spawn(fatal.supervised("who fails", ended, fails));
+        let task = tokio::spawn(fatal.supervised(Worker::Eraser, ended, fails));
         assert!(task.await.is_err());
         let message = fatal.message().unwrap();
-        assert!(message.contains("who fails has panicked"), "{message}");
+        assert!(message.contains("the eraser has panicked"), "{message}");
     }
 
     #[tokio::test]
     async fn a_task_that_is_dropped_before_the_node_ends_stops_it() {
         let (fatal, ended) = (Fatal::default(), CancellationToken::new());
-        let task = tokio::spawn(fatal.supervised("who waits", ended, std::future::pending()));
+        let task = tokio::spawn(fatal.supervised(Worker::Keeper, ended, std::future::pending()));
         task.abort();
         assert!(task.await.is_err());
         let message = fatal.message().unwrap();
-        assert!(message.contains("who waits has ended"), "{message}");
+        assert!(message.contains("the keeper has ended"), "{message}");
     }
 
     #[test]
     fn a_thread_that_ends_before_it_may_stops_the_node() {
         for is_released in [false, true] {
             let fatal = Fatal::default();
-            let lifetime = fatal.lifetime("a thread");
+            let lifetime = fatal.lifetime(Worker::Applier);
             let thread = std::thread::spawn(move || {
                 if is_released {
                     lifetime.release();
@@ -228,9 +234,9 @@ mod tests {
     async fn a_panic_of_a_guarded_thread_or_task_stops_the_node() {
         for is_task in [false, true] {
             let fatal = Fatal::default();
-            drop(fatal.guard("who ends in order"));
+            drop(fatal.guard(Worker::Applier));
             assert_eq!(fatal.message(), None);
-            let guard = fatal.guard("who fails");
+            let guard = fatal.guard(Worker::Eraser);
             let fails = move || {
                 let _guard = guard;
                 panic!("a defect");
@@ -245,7 +251,7 @@ mod tests {
                 assert!(std::thread::spawn(fails).join().is_err());
             }
             let message = fatal.message().unwrap();
-            assert!(message.contains("who fails has panicked"), "{message}");
+            assert!(message.contains("the eraser has panicked"), "{message}");
         }
     }
 }

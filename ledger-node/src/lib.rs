@@ -24,3 +24,4 @@ pub mod seldom;
 pub mod storage;
 pub mod submit;
 pub mod transport;
+pub mod worker;

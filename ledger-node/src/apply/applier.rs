@@ -32,6 +32,7 @@ use crate::raft::log::read_meta;
 use crate::raft::types::{self, Entry, LogId, Members, Proposal, invalid};
 use crate::storage::view::StoreState;
 use crate::storage::{Batch, Read, Store, Table, meta};
+use crate::worker;
 
 /// The stack of the thread in bytes; the machine asks for 2 MiB.
 const STACK_LEN: usize = 16 << 20;
@@ -140,7 +141,7 @@ impl Applier {
             applied_sender,
             tip_sender,
         };
-        let lifetime = worker.parts.fatal.lifetime("the thread that applies");
+        let lifetime = worker.parts.fatal.lifetime(worker::Worker::Applier);
         std::thread::Builder::new()
             .name("apply".to_owned())
             .stack_size(STACK_LEN)
@@ -264,6 +265,9 @@ impl Worker {
     }
 
     fn apply(&mut self, entries: &[Entry]) -> io::Result<()> {
+        // Before the caller learns that there is no answer: its words would be the ones that are told.
+        let _guard = self.parts.fatal.guard(worker::Worker::Applier);
+        worker::strike(worker::Worker::Applier);
         let mut entries = entries.iter();
         while !entries.as_slice().is_empty() {
             self.apply_to_point(&mut entries)?;

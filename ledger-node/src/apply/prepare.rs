@@ -19,6 +19,7 @@ use crate::limits::MAX_PREPARED_LEN;
 use crate::raft::types::{Entry, LogId, Proposal, invalid};
 use crate::storage::Store;
 use crate::storage::view::StoreState;
+use crate::worker::{self, Worker};
 
 /// Most entries prepared ahead of the applier. Past it the applier prepares for itself.
 const MAX_PREPARED: usize = 256;
@@ -107,7 +108,7 @@ impl Preparer {
             let waiting = Arc::clone(&waiting);
             let weak = Arc::downgrade(&preparer);
             // The applier waits for what a worker has begun.
-            let lifetime = fatal.lifetime("a thread that prepares entries");
+            let lifetime = fatal.lifetime(Worker::Preparer);
             std::thread::Builder::new()
                 .name(format!("prepare-{number}"))
                 .spawn(move || {
@@ -115,6 +116,7 @@ impl Preparer {
                         let Some(preparer) = weak.upgrade() else {
                             break;
                         };
+                        worker::strike(Worker::Preparer);
                         let prepared = preparer.work(&proposal);
                         *slot.prepared.lock().unwrap_or_else(PoisonError::into_inner) =
                             Some(prepared);

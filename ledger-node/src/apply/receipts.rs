@@ -18,6 +18,7 @@ use crate::failure::{Answer, Failure};
 use crate::fatal::Fatal;
 use crate::storage::Store;
 use crate::storage::view::StoreState;
+use crate::worker::{self, Worker};
 
 /// A command that is in the ledger.
 #[derive(Debug, Clone)]
@@ -98,7 +99,7 @@ impl Notary {
     /// No thread can be started.
     pub fn start(self: Arc<Self>, fatal: &Fatal) -> io::Result<Sender<Answers>> {
         let (sender, waiting) = channel();
-        let lifetime = fatal.lifetime("the thread that answers callers");
+        let lifetime = fatal.lifetime(Worker::Answerer);
         std::thread::Builder::new()
             .name("receipts".to_owned())
             .spawn(move || {
@@ -110,6 +111,7 @@ impl Notary {
 
     fn run(&self, waiting: &Receiver<Answers>) {
         while let Ok(answers) = waiting.recv() {
+            worker::strike(Worker::Answerer);
             let state = StoreState(&*self.store);
             let tiles = StateTiles(&state);
             let mut prover = Prover::new(&tiles, self.tree_hash(), answers.tip.size);

@@ -32,6 +32,7 @@ use crate::peer::service::Service;
 use crate::peer::store_header::StoreHeader;
 use crate::raft::peers::Peers;
 use crate::raft::standing::{Leading, Mandate, Standing};
+use crate::worker::Worker;
 
 /// What clients may send before anybody looks at it. A call that has asked nothing yet takes up to 16 KiB: 16,384 of them take
 /// 256 MiB, half of what a node may use, and only while somebody means it ill, because a question that has come is not counted
@@ -170,12 +171,12 @@ pub(super) fn start(
         );
     Ok(Servers {
         clients: tokio::spawn(fatal.supervised(
-            "the server for clients",
+            Worker::ClientServer,
             ended,
             running(client_server),
         )),
         peers: tokio::spawn(fatal.supervised(
-            "the server for peers",
+            Worker::PeerServer,
             peers_ended,
             running(peer_server),
         )),

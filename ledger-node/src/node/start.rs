@@ -70,6 +70,7 @@ use crate::submit::proposer::Proposer;
 use crate::submit::queue::Queue;
 use crate::submit::{Room, Submitter};
 use crate::transport::{KeyDirectory, PeerTransport, SharedSigner};
+use crate::worker::Worker;
 
 /// How long a node that stops has to hand leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -633,8 +634,8 @@ impl Node {
             Arc::clone(&self.suspicion),
             ended.clone(),
         );
-        let who = "the task that says how the node is";
-        tokio::spawn(fatal_switch.supervised(who, ended.clone(), health));
+        let worker = Worker::Health;
+        tokio::spawn(fatal_switch.supervised(worker, ended.clone(), health));
     }
 
     fn spawn_tasks(
@@ -644,13 +645,12 @@ impl Node {
         fatal_switch: &Fatal,
         ended: &CancellationToken,
     ) {
-        let until = |who: &'static str,
-                     task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let until = |worker: Worker, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             let running = ended.clone();
             let task = async move {
                 let _ = running.run_until_cancelled(task).await;
             };
-            tokio::spawn(fatal_switch.supervised(who, ended.clone(), task));
+            tokio::spawn(fatal_switch.supervised(worker, ended.clone(), task));
         };
         let reports = Reports {
             raft: self.raft.clone(),
@@ -659,7 +659,7 @@ impl Node {
             lost_after: *config.raft.election_timeout.end() * LOST_AFTER,
         };
         until(
-            "the task that says who leads",
+            Worker::Reports,
             Box::pin(reports.follow(self.standing_sender.clone(), fatal_switch.clone())),
         );
         let proposer = Proposer {
@@ -671,20 +671,20 @@ impl Node {
             pace: Arc::clone(&self.pace),
             fatal: fatal_switch.clone(),
         };
-        until("the proposer", Box::pin(proposer.run()));
-        until("the cosigner", Box::pin(Arc::clone(&self.cosigner).run()));
+        until(Worker::Proposer, Box::pin(proposer.run()));
+        until(Worker::Cosigner, Box::pin(Arc::clone(&self.cosigner).run()));
         let eraser = Eraser {
             store: Arc::clone(&self.store),
             raft: self.raft.clone(),
             snapshots: Arc::clone(&self.snapshots),
             fatal: fatal_switch.clone(),
         };
-        until("the eraser", Box::pin(eraser.run()));
+        until(Worker::Eraser, Box::pin(eraser.run()));
         let patrol = Patrol {
             store: Arc::clone(&self.store),
             fatal: fatal_switch.clone(),
         };
-        until("the patrol", Box::pin(patrol.run()));
+        until(Worker::Patrol, Box::pin(patrol.run()));
         let attester = Attester::new(attester::Parts {
             store: Arc::clone(&self.store),
             points: Arc::clone(&self.points),
@@ -693,23 +693,20 @@ impl Node {
             fatal: fatal_switch.clone(),
             ended: ended.clone(),
         });
-        until("the attester", Box::pin(attester.run()));
-        until("the timekeeper", Box::pin(Timekeeper::new(self).run()));
+        until(Worker::Attester, Box::pin(attester.run()));
+        until(Worker::Timekeeper, Box::pin(Timekeeper::new(self).run()));
         let Following {
             follower,
             pushed,
             named,
         } = following;
-        until(
-            "the follower of the trust policy",
-            Box::pin(follower.run(pushed)),
-        );
+        until(Worker::TrustFollower, Box::pin(follower.run(pushed)));
         let sender = PushSender::new(self.ledger.clone(), Arc::clone(&self.peers));
-        until("the sender of trust steps", Box::pin(sender.run()));
+        until(Worker::PushSender, Box::pin(sender.run()));
         let directory = DirectoryKeeper::new(self, config.node_id, named, fatal_switch.clone());
-        until("the keeper of the directory", Box::pin(directory.run()));
+        until(Worker::Directory, Box::pin(directory.run()));
         let keeper = Keeper::new(self, config.snapshot.log_bytes, fatal_switch.clone());
-        until("the keeper", Box::pin(keeper.run()));
+        until(Worker::Keeper, Box::pin(keeper.run()));
     }
 }
 

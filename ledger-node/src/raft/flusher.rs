@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::types::{LogId, Types};
 use crate::fatal::{Fatal, disk};
 use crate::storage::Store;
+use crate::worker::{self, Worker};
 
 enum Job {
     Appended(IOFlushed<Types>, Option<LogId>),
@@ -43,7 +44,7 @@ impl Flusher {
         let (jobs, waiting) = channel();
         let (written, durable) = watch::channel(None);
         let switch = fatal.clone();
-        let lifetime = fatal.lifetime("the thread that syncs");
+        let lifetime = fatal.lifetime(Worker::Flusher);
         std::thread::Builder::new()
             .name("flusher".to_owned())
             .spawn(move || {
@@ -95,6 +96,13 @@ impl Flusher {
     }
 }
 
+fn sync(store: &dyn Store, fatal: &Fatal) -> io::Result<()> {
+    // Before those who wait learn that there is no answer: their words would be the ones that are told.
+    let _guard = fatal.guard(Worker::Flusher);
+    worker::strike(Worker::Flusher);
+    store.sync()
+}
+
 fn run(
     store: &dyn Store,
     waiting: &Receiver<Job>,
@@ -105,7 +113,7 @@ fn run(
         let mut jobs = vec![first];
         jobs.extend(waiting.try_iter());
         // The commit point of this replica.
-        let synced = store.sync();
+        let synced = sync(store, fatal);
         if let Err(error) = &synced {
             fatal.stop(disk(
                 "a sync of the store failed, so that nothing after the last one counts",

@@ -15,6 +15,7 @@ use super::types::{self, LogId, Members, Peer, SnapshotMeta, Term, Types};
 use crate::apply::Applier;
 use crate::fatal::{Fatal, Guard, disk};
 use crate::limits::APPLY_LEN;
+use crate::worker::{self, Worker};
 
 /// A snapshot as openraft passes it around.
 pub type RaftSnapshot = Snapshot<Term, u64, Peer, Arc<SnapshotDir>>;
@@ -43,7 +44,7 @@ impl StateMachine {
         Self {
             applier,
             snapshots,
-            _guard: fatal.guard("what applies for raft"),
+            _guard: fatal.guard(Worker::RaftMachine),
             fatal,
         }
     }
@@ -68,6 +69,8 @@ impl RaftStateMachine<Types> for StateMachine {
     where
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
+        let _guard = self.fatal.guard(Worker::RaftMachine);
+        worker::strike(Worker::RaftMachine);
         let (mut page, mut responders, mut len) = (Vec::new(), Vec::new(), 0);
         while let Some((entry, responder)) = entries.try_next().await? {
             len += types::entry_len(&entry);

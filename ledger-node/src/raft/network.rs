@@ -28,6 +28,7 @@ use super::peers::{PeerClient, Peers, Purpose};
 use super::snapshot_dir::SnapshotDir;
 use super::types::{self, Peer, Types, Vote};
 use crate::fatal::{Fatal, Guard};
+use crate::worker::{self, Worker};
 
 /// Least time that a short call may take; openraft's own limit can be less.
 const MIN_TTL: Duration = Duration::from_millis(400);
@@ -72,7 +73,7 @@ impl Network {
             to,
             address: peer.address.clone(),
             purpose,
-            _guard: self.fatal.guard("a task of raft that speaks to a peer"),
+            _guard: self.fatal.guard(Worker::RaftConnection),
         }
     }
 }
@@ -90,6 +91,7 @@ pub struct Connection {
 
 impl Connection {
     pub(super) fn client(&self) -> Result<PeerClient, RPCError<Types>> {
+        worker::strike(Worker::RaftConnection);
         self.peers
             .client(self.to, &self.address, self.purpose)
             .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))

@@ -22,6 +22,7 @@ use crate::raft::Raft;
 use crate::raft::adjustment::{adjusted_at, is_timely};
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Proposal, Types};
+use crate::worker::{self, Worker};
 
 /// Most proposals on their way.
 const MAX_IN_FLIGHT: usize = 4;
@@ -108,9 +109,10 @@ impl Proposer {
             }
             let proposal = Proposal(Bytes::from(batch.finish().encode_to_vec()));
             let raft = self.raft.clone();
-            let guard = self.fatal.guard("the task of a proposal");
+            let guard = self.fatal.guard(Worker::Proposal);
             tokio::spawn(async move {
                 let _guard = guard;
+                worker::strike(Worker::Proposal);
                 propose(&raft, proposal).await;
                 drop(permit);
             });

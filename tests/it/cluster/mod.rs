@@ -49,3 +49,4 @@ mod tools;
 mod transfer;
 mod unusable;
 mod witnesses;
+mod workers;

@@ -8,7 +8,7 @@ const SOURCES: &str = "ledger-node/src/";
 /// The modules of the node from the disk up. One that is in a group with another may use it and be used by it.
 const ORDER: &[&[&str]] = &[
     &["clock", "keyfile", "config", "logging", "genesis_file"],
-    &["fatal", "failure", "limits", "seldom"],
+    &["worker", "fatal", "failure", "limits", "seldom"],
     &["transport"],
     &["storage", "index"],
     // openraft's state machine hands entries to the applier, and the applier writes where the log ends.

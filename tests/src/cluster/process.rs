@@ -90,6 +90,17 @@ impl Process {
         Self::spawn(command, config, log, &[])
     }
 
+    /// Starts a node that looks in a file for what is to happen to its workers.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_with_fault_file(config: &Path, log: &Path, file: &Path) -> Self {
+        let mut command = Command::new(program());
+        command.env("COUNTERSIGN_FAULT_FILE", file);
+        Self::spawn(command, config, log, &[])
+    }
+
     /// Starts a node under strace, which is told what to do by these arguments. The process is the node's: strace is not its
     /// parent, and ends after it.
     ///

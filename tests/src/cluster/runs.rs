@@ -1,5 +1,7 @@
 //! How the nodes of a cluster are started and ended.
 
+use std::path::Path;
+
 use super::clock_shim::ClockShim;
 use super::process::Process;
 use super::{Cluster, SOON};
@@ -30,6 +32,16 @@ impl Cluster {
     pub fn restart_with_clock(&mut self, node: u64, clock: &ClockShim) {
         let files = self.file(node);
         let process = Process::start_with_clock(&files.config(), &files.log(), clock);
+        self.running.insert(node, process);
+    }
+
+    /// Starts a node that does not run, and that looks in this file for what is to happen to its workers.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart_with_fault_file(&mut self, node: u64, file: &Path) {
+        let files = self.file(node);
+        let process = Process::start_with_fault_file(&files.config(), &files.log(), file);
         self.running.insert(node, process);
     }
 

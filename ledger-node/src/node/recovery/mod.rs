@@ -29,6 +29,7 @@ use crate::raft::participation::Stage;
 use crate::raft::types::{self, Members};
 use crate::seldom::Seldom;
 use crate::storage::{Table, meta};
+use crate::worker::{self, Worker};
 
 /// How long a node on its own data directory waits for the others: they are asked as soon as the store is open, and answer while
 /// the rest of the node is put together.
@@ -268,7 +269,7 @@ impl Recovery {
 
     /// Goes on beside the node, until that ends.
     pub(super) fn go_on(self, raft: Raft, ended: CancellationToken) {
-        let guard = self.parts.fatal.guard("the recovery");
+        let guard = self.parts.fatal.guard(Worker::Recovery);
         tokio::spawn(async move {
             let _guard = guard;
             ended.run_until_cancelled(self.finish(raft)).await
@@ -281,6 +282,7 @@ impl Recovery {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            worker::strike(Worker::Recovery);
             let done = match self.step(&raft) {
                 Ok(done) => done,
                 Err(NotRecovered::Data(why) | NotRecovered::Fatal(why)) => {
