@@ -122,6 +122,20 @@ impl Cluster {
     /// If none answers in time.
     pub async fn time_to_answer(&self, actor: &Actor) -> Duration {
         let start = std::time::Instant::now();
+        let _ = self.answer(actor).await;
+        start.elapsed()
+    }
+
+    /// The leaf of a new decision.
+    ///
+    /// # Panics
+    /// If no running node answers in time.
+    pub async fn decide(&self, actor: &Actor) -> u64 {
+        self.answer(actor).await.index().0
+    }
+
+    /// The first answer of a running node to a new question.
+    async fn answer(&self, actor: &Actor) -> Answer {
         let submission = self.signing.command(question(actor, 0));
         let nodes = self.nodes();
         let lines = nodes.iter().map(|node| self.line(*node));
@@ -130,8 +144,7 @@ impl Cluster {
             let line = lines.next().expect("a node runs");
             ask(line, &submission).await.ok()
         })
-        .await;
-        start.elapsed()
+        .await
     }
 }
 
