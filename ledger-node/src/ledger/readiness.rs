@@ -10,6 +10,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use super::Ledger;
 use crate::failure::Failure;
 use crate::raft::adjustment::adjusted_at;
+use crate::raft::clocks::Comparison;
 use crate::raft::peer_memory::OTHER_STORE;
 use crate::raft::standing::Leading;
 use crate::storage::view::{StoreState, nodes};
@@ -109,9 +110,27 @@ impl Ledger {
         ))
     }
 
-    /// What a caller is told whose time does not fit this node's clock: the clock is to blame, if it is known to be off.
+    /// What a caller is told whose time does not fit this node's clock. The caller is to blame only if a quorum's clocks support this
+    /// node's: one that has just started may not have heard of them yet.
     pub(crate) fn or_clock_is_off(&self, failure: Failure) -> Failure {
-        self.clock_is_off().map_or(failure, not_ready)
+        let off = self.clock_is_off().or_else(|| self.clock_is_unsupported());
+        off.map_or(failure, not_ready)
+    }
+
+    /// Why this node's clock proves nothing against another, if a quorum's clocks do not support it now.
+    fn clock_is_unsupported(&self) -> Option<String> {
+        let reads = &self.0.reads;
+        let metrics = reads.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let ledger_us = self.tip().borrow().clock_us();
+        let found = reads
+            .peers
+            .clocks
+            .compare(metrics.id, &voters, self.clock_us(), ledger_us);
+        (found != Comparison::Sound).then(|| {
+            "the times of the request and of this node's clock do not fit, and this node does not know yet what a quorum's clocks show; send the same command to another node".to_owned()
+        })
     }
 }
 

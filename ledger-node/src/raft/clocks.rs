@@ -134,7 +134,8 @@ impl Clocks {
                 with_quorum: near.count() >= quorum,
             };
         }
-        if offsets.len() < quorum {
+        // Before raft has said who votes, nobody's clock counts.
+        if voters.is_empty() || offsets.len() < quorum {
             return Comparison::Unknown;
         }
         let mut plausible = offsets;
@@ -246,6 +247,7 @@ mod tests {
     fn with_too_few_clocks_nothing_is_known_and_old_news_do_not_count() {
         let three = [1, 2, 3];
         assert_eq!(compared(&three, &[], NOW), Comparison::Unknown);
+        assert_eq!(compared(&[], &[], NOW), Comparison::Unknown);
         assert_eq!(
             compared(&[1, 2, 3, 4, 5], &[(2, 0)], 0),
             Comparison::Unknown

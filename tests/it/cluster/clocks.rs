@@ -107,6 +107,7 @@ async fn says_off(cluster: &Cluster, node: u64, actor: &Actor) -> String {
     let command = cluster.signing.command(question(actor, 7));
     until("the node says that its clock is off", SOON, async || {
         let refused = ask(cluster.line(node), &command).await.err()?;
+        assert_ne!(refused.reason, "REQUEST_STALE", "{refused:?}");
         let is_it = refused.message.contains("this node's clock is off");
         assert!(!is_it || refused.retry == "same_id", "{refused:?}");
         is_it.then_some(refused.message)
@@ -162,6 +163,32 @@ async fn a_follower_whose_clock_is_off_is_not_ready_and_says_so() {
         .await;
     }
     must_be_of_now(&cluster, 1).await;
+}
+
+/// A node that hears of no other clock cannot tell which of two is wrong, its own or the caller's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_heard_of_no_other_clock_blames_no_caller() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    cluster.is_whole().await;
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    let clock = ClockShim::ahead(cluster.folder(), 400 * SECOND);
+    cluster.restart_with_clock(1, &clock);
+    let command = cluster.signing.command(question(&actors[0], 7));
+    let refused = until("the node answers", SOON, async || {
+        let refused = ask(cluster.line(1), &command).await.err()?;
+        let words = ["this node starts", "asks the others"];
+        let starts = words.iter().any(|words| refused.message.contains(words));
+        (!starts && !refused.reason.is_empty()).then_some(refused)
+    })
+    .await;
+    assert_eq!(refused.reason, "NOT_READY", "{refused:?}");
+    assert_eq!(refused.retry, "same_id", "{refused:?}");
+    assert!(
+        refused.message.contains("what a quorum's clocks show"),
+        "{refused:?}"
+    );
 }
 
 /// The other two crash, one comes back: of two clocks, the one ahead stamps nothing, ends nobody's session, and does not keep
