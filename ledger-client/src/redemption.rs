@@ -93,11 +93,17 @@ impl Redemption {
             ));
         }
         let ends_at_us = self.redemption.permit_expires_at_us;
-        let left = Duration::from_micros(ends_at_us.saturating_sub(self.proven.entry.time_us));
+        let left = left(ends_at_us, self.proven.entry.time_us, self.issued_at_us);
         let age = self.sending.age(self.issued_at_us);
         age.is_none_or(|age| age >= left)
             .then(|| format!("the permit of entry {of} has ended; ask again"))
     }
+}
+
+/// How long a permit lasts that was redeemed at this time of the ledger, by a command that was made then. The proposer chose the entry's time:
+/// one that is before the command was made is not believed.
+fn left(ends_at_us: u64, entry_us: u64, issued_at_us: u64) -> Duration {
+    Duration::from_micros(ends_at_us.saturating_sub(entry_us.max(issued_at_us)))
 }
 
 impl Permit {
@@ -160,5 +166,24 @@ impl Client {
             issued_at_us: signed.issued_at_us(),
             sending: signed.sending.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redemption_that_is_dated_back_gains_nothing() {
+        let (issued_at, ends_at) = (1_000_000_000, 1_020_000_000);
+        let lasts = |entry_us| left(ends_at, entry_us, issued_at);
+        assert_eq!(lasts(issued_at), Duration::from_secs(20));
+        assert_eq!(lasts(issued_at + 5_000_000), Duration::from_secs(15));
+        assert_eq!(lasts(issued_at - 35_000_000), Duration::from_secs(20));
+        assert_eq!(lasts(ends_at + 1), Duration::ZERO);
+        assert_eq!(
+            left(ends_at, ends_at - 1, ends_at + 28_000_000),
+            Duration::ZERO
+        );
     }
 }
