@@ -10,6 +10,7 @@ use ledger_core::hash::{Hash, LeafIndex, TreeHash, TreeSize};
 use ledger_core::machine::{genesis_digest, tip};
 use ledger_core::state::{Family, Key};
 use ledger_core::tree::proof::Prover;
+use ledger_node::cosign::check_copied;
 use ledger_node::fsck::family_of;
 use ledger_node::raft::incoming::Incoming;
 use ledger_node::raft::log::read_meta;
@@ -46,7 +47,12 @@ fn send_to(
 ) -> io::Result<()> {
     let (mut manifest, contents) = copy(store, to)?;
     change(&mut manifest);
-    let snapshots = Snapshots::open(&to.join("snapshots"), receiver, Arc::clone(marker))?;
+    let snapshots = Snapshots::open(
+        &to.join("snapshots"),
+        receiver,
+        Arc::clone(marker),
+        check_copied,
+    )?;
     let incoming = snapshots.receive(&manifest)?;
     write_all(&incoming, &contents)?;
     let received = snapshots.complete(&incoming).map(drop);
@@ -168,6 +174,24 @@ fn content_that_no_entry_commits_to_is_refused() {
     assert!(error.contains("entry 0 "), "{error}");
 }
 
+#[test]
+fn a_copy_that_lacks_content_which_nobody_erased_is_refused() {
+    let (store, _) = told();
+    let state = pairs(&store, Table::State).into_iter();
+    let content = state.filter(|(key, _)| family_of(key) == Some(Family::Compartment));
+    let keys: Vec<Vec<u8>> = content.map(|(key, _)| key).collect();
+    assert!(keys.len() > 1, "the story has content");
+    for key in keys {
+        let leaf = u64::from_be_bytes(key[1..9].try_into().expect("8 bytes"));
+        let copy = with(&store, Table::State, &key, None);
+        let error = received(&copy).expect_err("it lacks something").to_string();
+        assert!(
+            error.contains(&format!("lacks content of entry {leaf},")),
+            "{error}"
+        );
+    }
+}
+
 /// What a node that has cosigned this tree says to the copy.
 fn received_after(store: &MemoryStore, size: u64, root: Hash) -> io::Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
@@ -226,6 +250,39 @@ fn a_copy_of_another_ledger_or_of_another_end_is_refused() {
 }
 
 #[test]
+fn a_copy_with_a_checkpoint_that_its_ledger_does_not_bear_out_is_refused() {
+    let (store, world) = told();
+    let size = tip(&StoreState(&store)).expect("sound").size.0;
+    let note = world.checkpoint(&[1, 2, 3, 4]);
+    let other = Hash::from_bytes([2; 32]);
+    let of_other_tree = world.checkpoint_of(TreeSize(size), other, &[1, 2, 3, 4]);
+    let nobodys = world.checkpoint(&[]);
+    let (ahead, step) = (meta::checkpoint_key(1 << 60), meta::trust_step_key(1));
+    let newest = meta::checkpoint_key(size);
+    let unnumbered = [meta::CHECKPOINT, b"newest"].concat();
+    for (key, note, why) in [
+        (&newest, "noise", "the cosigned checkpoint of"),
+        (&newest, &nobodys, "the cosigned checkpoint of"),
+        (&newest, &of_other_tree, "is not of this tree"),
+        (
+            &ahead,
+            &note,
+            "the cosigned checkpoint of 1152921504606846976 entries is of",
+        ),
+        (&unnumbered, &note, "has no number"),
+        (&step, "noise", "the step of the trust policy"),
+        (&step, &world.checkpoint(&[4]), "under the policy before"),
+        (&step, &of_other_tree, "is not of this tree"),
+        (&meta::trust_step_key(9), &note, "there is no such change"),
+    ] {
+        let copy = with(&store, Table::Meta, key, Some(note.as_bytes().to_vec()));
+        let error = received(&copy).expect_err(why).to_string();
+        assert!(error.contains("a snapshot is refused"), "{error}");
+        assert!(error.contains(why), "{why}: {error}");
+    }
+}
+
+#[test]
 fn a_copy_goes_on_where_it_was_interrupted_and_takes_no_other_part() {
     let (store, _) = told();
     let folder = tempfile::tempdir().expect("a folder");
@@ -234,7 +291,7 @@ fn a_copy_goes_on_where_it_was_interrupted_and_takes_no_other_part() {
     let marker = Arc::new(marker(folder.path()));
     let open = || {
         let store = Arc::new(MemoryStore::new());
-        Snapshots::open(&at, store, Arc::clone(&marker)).expect("opens")
+        Snapshots::open(&at, store, Arc::clone(&marker), check_copied).expect("opens")
     };
     let longest = (0..contents.len()).max_by_key(|number| contents[*number].len());
     let longest = longest.expect("there are files");
@@ -287,7 +344,7 @@ fn a_copy_that_is_damaged_at_rest_is_known_or_dropped() {
     let marker = Arc::new(marker(folder.path()));
     let open = || {
         let store = Arc::new(MemoryStore::new());
-        Snapshots::open(&at, store, Arc::clone(&marker)).expect("opens")
+        Snapshots::open(&at, store, Arc::clone(&marker), check_copied).expect("opens")
     };
     let snapshots = open();
     let incoming = snapshots.receive(&manifest).expect("is taken");

@@ -24,6 +24,9 @@ use crate::storage::view::{StoreState, nodes};
 
 /// How long the nodes have for one checkpoint.
 pub(super) const ROUND: Duration = Duration::from_millis(800);
+/// How long they have at most, after rounds in which too few answered: each round asks for a larger tree, so that disks that sync more slowly
+/// than a round would never have one cosigned.
+pub(super) const LONGEST_ROUND: Duration = Duration::from_millis(6_400);
 /// Between two checkpoints, unless somebody waits.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// How long a node that does not lead waits for the checkpoint of its newest tree to be sent before it asks for it.
@@ -66,12 +69,13 @@ impl Cosigner {
         let mut standing = self.parts.standing.clone();
         // What this node had when it began to wait for more.
         let mut lacking = None;
+        let mut round = ROUND;
         loop {
             let leading = standing.borrow_and_update().leading.clone();
             let (size, have) = (tip.borrow_and_update().size, self.have());
             let pause = match leading {
                 Leading::This if size > have || !self.open_steps_or_none().is_empty() => {
-                    Some(self.collect_once().await)
+                    Some(self.collect_once(&mut round).await)
                 }
                 Leading::Other { node_id, address } => {
                     let wanted = self.wanted.size();
@@ -144,12 +148,17 @@ impl Cosigner {
         }
     }
 
-    /// One checkpoint, from the log's signature to all nodes. Returns how long to rest afterwards.
-    pub(super) async fn collect_once(&self) -> Duration {
-        let met = self.round().await.unwrap_or_else(|error| {
+    /// One checkpoint, from the log's signature to all nodes, within a length of time that becomes longer when too few answer. Returns how
+    /// long to rest afterwards.
+    pub(super) async fn collect_once(&self, length: &mut Duration) -> Duration {
+        let met = self.round(*length).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot collect cosignatures");
             Met::Nothing
         });
+        *length = match met {
+            Met::Nothing => LONGEST_ROUND.min(*length * 2),
+            Met::PolicyInForce | Met::Everything => ROUND,
+        };
         match met {
             Met::Everything => PAUSE,
             // A step that is still open must not hold up the trees after it.
@@ -158,7 +167,7 @@ impl Cosigner {
         }
     }
 
-    async fn round(&self) -> Result<Met, String> {
+    async fn round(&self, length: Duration) -> Result<Met, String> {
         let tip = *self.parts.tip.borrow();
         let signed = self
             .parts
@@ -178,12 +187,13 @@ impl Cosigner {
             .filter(|card| card.node_id != self.parts.peers.node_id);
         let mut answers: FuturesUnordered<_> = others
             .map(async |card| {
-                let answer = self.ask(card.node_id, &card.peer_address, &signed).await;
+                let ask = self.ask(card.node_id, &card.peer_address, &signed, length);
+                let answer = ask.await;
                 (card.name.clone(), answer)
             })
             .collect();
         for card in cards.iter().filter(|card| card.name != self.parts.name) {
-            let silent = format!("no answer from {} within {ROUND:?}", card.peer_address);
+            let silent = format!("no answer from {} within {length:?}", card.peer_address);
             refusals.note(&card.name, &silent);
         }
         let keys: BTreeSet<Vec<u8>> = cards.iter().map(|card| card.public_key.clone()).collect();
@@ -198,7 +208,7 @@ impl Cosigner {
             }
         };
         // What is missing then may come in the next round.
-        let _ = tokio::time::timeout(ROUND, collect).await;
+        let _ = tokio::time::timeout(length, collect).await;
         drop(answers);
         // A witness never sees what the nodes have not vouched for.
         if is_met_by_nodes(&note, std::slice::from_ref(&needed.in_force), is_node) {
@@ -289,7 +299,13 @@ impl Cosigner {
         }
     }
 
-    async fn ask(&self, node: u64, address: &str, checkpoint: &str) -> Result<String, String> {
+    async fn ask(
+        &self,
+        node: u64,
+        address: &str,
+        checkpoint: &str,
+        within: Duration,
+    ) -> Result<String, String> {
         let peers = &self.parts.peers;
         let mut client = peers
             .client(node, address, Purpose::Other)
@@ -298,7 +314,7 @@ impl Cosigner {
             checkpoint: checkpoint.to_owned(),
         };
         let mut request = peers.request(node, message);
-        request.set_timeout(ROUND);
+        request.set_timeout(within);
         let answer = client.cosign(request).await;
         let answer = answer
             .map_err(|status| format!("{address}: {}", status.message()))?

@@ -6,11 +6,28 @@ use ledger_core::ledger;
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::signed_note::Note;
 
-use super::{Cosigner, TrustPolicies};
+use super::{Cosigner, PATIENCE, TrustPolicies};
 use crate::raft::clocks::MAX_OFFSET_US;
+use crate::raft::standing::Leading;
 use crate::storage::view::StoreState;
 
 impl Cosigner {
+    /// Waits until this node follows the one that asks, or is it. A cosignature is of the largest tree so far: a node that does not lead
+    /// could have a larger tree cosigned, each time just before the leader asks for its own.
+    pub(super) async fn must_be_followed(&self, asked_by: u64) -> Result<(), String> {
+        if asked_by == self.parts.peers.node_id {
+            return Ok(());
+        }
+        let mut standing = self.parts.standing.clone();
+        let follows = standing.wait_for(|standing| {
+            matches!(&standing.leading, Leading::Other { node_id, .. } if *node_id == asked_by)
+        });
+        match tokio::time::timeout(PATIENCE, follows).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(format!("node {asked_by} is not followed here")),
+        }
+    }
+
     /// While this node doubts its tree, its word counts only for another node that has computed the same tree by itself, and not for
     /// the one that said something else of it.
     pub(super) fn must_be_another_leader(&self, asked_by: u64) -> Result<(), String> {

@@ -9,6 +9,7 @@ mod ahead;
 pub mod attested;
 mod collect;
 mod conditions;
+mod copied;
 mod kept;
 mod lacking;
 mod policies;
@@ -38,6 +39,7 @@ use ledger_proto::v1;
 use tokio::sync::{Notify, watch};
 
 use ahead::Ahead;
+pub use copied::check_copied;
 pub(crate) use kept::{carried_together, kept_page};
 pub(crate) use policies::TrustPolicies;
 use witnesses::Witnesses;
@@ -55,7 +57,7 @@ use crate::storage::marker::{MarkedTree, Marker, MarkerError};
 use crate::storage::view::StoreState;
 use crate::storage::{Batch, Store};
 
-/// How long a checkpoint to cosign may be ahead of what is applied here before it is refused.
+/// How long a checkpoint to cosign may be ahead of what is applied here, and its leader of what this node follows, before it is refused.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two complaints about peers that ask for cosignatures of other trees: some ask without end.
 const COMPLAINTS: Duration = Duration::from_secs(10);
@@ -221,6 +223,7 @@ impl Cosigner {
         if let Some(why) = parts.peers.participation.why_not() {
             return Err(why);
         }
+        self.must_be_followed(asked_by).await?;
         let checkpoint = self.check_log_signature(note)?;
         let (size, root) = (checkpoint.size(), checkpoint.root());
         self.wait_applied(size).await?;

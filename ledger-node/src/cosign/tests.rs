@@ -11,7 +11,7 @@ use ledger_proto::v1;
 use prost::Message as _;
 use tokio::sync::watch;
 
-use super::collect::{PAUSE, PAUSE_AFTER_FAILURE};
+use super::collect::{LONGEST_ROUND, PAUSE, PAUSE_AFTER_FAILURE, ROUND};
 use super::steps::MAX_STEPS;
 use super::test_ledger::{ORIGIN, cosigned, key, name, trust_policy};
 use super::{Cosigner, Parts, Wanted};
@@ -22,7 +22,7 @@ use crate::raft::flusher::Flusher;
 use crate::raft::participation::Stage;
 use crate::raft::peer_memory::PeerMemory;
 use crate::raft::peers::Peers;
-use crate::raft::standing::Standing;
+use crate::raft::standing::{Leading, Standing};
 use crate::storage::marker::Marker;
 use crate::storage::memory::{MemoryStore, Operation};
 use crate::storage::store_id::StoreId;
@@ -37,7 +37,7 @@ struct World {
     store: Arc<MemoryStore>,
     tip: watch::Sender<Tip>,
     fatal: Fatal,
-    _standing: watch::Sender<Standing>,
+    standing: watch::Sender<Standing>,
     _folder: tempfile::TempDir,
 }
 
@@ -125,7 +125,7 @@ impl World {
             store,
             tip,
             fatal,
-            _standing: standing,
+            standing,
             _folder: folder,
         }
     }
@@ -180,10 +180,39 @@ async fn a_checkpoint_is_kept_with_the_steps_that_it_carries() {
     assert_eq!(world.latest(), Some(7));
 }
 
+fn leads(node: u64) -> Standing {
+    Standing {
+        leading: Leading::Other {
+            node_id: node,
+            address: "127.0.0.1:1".to_owned(),
+        },
+        term: 1,
+    }
+}
+
+#[tokio::test]
+async fn only_the_leader_that_is_followed_gets_a_cosignature() {
+    let world = World::new(5, &[]);
+    let (leader, other) = (2, 3);
+    world.standing.send_replace(leads(leader));
+    let refused = world.cosigner.cosign(&note(5, &[]), other).await;
+    assert_eq!(refused, Err("node 3 is not followed here".to_owned()));
+    assert_eq!(world.cosigner.signed(), TreeSize(0));
+    // A leader that was elected just now is waited for.
+    world.standing.send_replace(leads(other));
+    let note = note(5, &[]);
+    let (cosigned, ()) = tokio::join!(world.cosigner.cosign(&note, leader), async {
+        world.standing.send_replace(leads(leader));
+    });
+    cosigned.unwrap();
+    assert_eq!(world.cosigner.signed(), TreeSize(5));
+}
+
 #[tokio::test]
 async fn one_peer_with_another_root_is_refused_and_a_quorum_stops_the_node() {
     let world = World::new(3, &[]);
     let (peer, itself) = (2, 1);
+    world.standing.send_replace(leads(peer));
     let forged = cosigned(3, root(9), &[]);
     let refused = world.cosigner.cosign(&forged, peer).await;
     assert_eq!(refused, Err("the root is another one".to_owned()));
@@ -377,11 +406,26 @@ async fn an_answer_has_a_bounded_number_of_steps() {
 async fn a_step_that_is_open_is_collected_for_without_a_larger_tree() {
     // Node 1 alone meets the policy in force, and the step needs node 2, which is away.
     let world = World::of(7, &[(0, 2), (4, 1)]);
+    let mut round = ROUND;
     for _ in 0..2 {
-        assert_eq!(world.cosigner.collect_once().await, PAUSE_AFTER_FAILURE);
+        let pause = world.cosigner.collect_once(&mut round).await;
+        assert_eq!(pause, PAUSE_AFTER_FAILURE);
+        assert_eq!(round, ROUND, "the policy in force was met");
         assert_eq!(world.latest(), Some(7));
         assert_eq!(world.cosigner.open_steps().unwrap().len(), 1);
     }
     world.cosigner.put_step(1..=1, &note(7, &[1, 2])).unwrap();
-    assert_eq!(world.cosigner.collect_once().await, PAUSE);
+    assert_eq!(world.cosigner.collect_once(&mut round).await, PAUSE);
+}
+
+#[tokio::test]
+async fn rounds_in_which_too_few_answer_become_longer() {
+    // The policy asks for node 2, which is nowhere.
+    let world = World::of(7, &[(0, 2)]);
+    let mut round = ROUND;
+    for longer in [2, 4, 8, 8] {
+        world.cosigner.collect_once(&mut round).await;
+        assert_eq!(round, ROUND * longer);
+    }
+    assert_eq!(round, LONGEST_ROUND);
 }

@@ -38,7 +38,7 @@ use crate::apply::suspicion::Suspicion;
 use crate::apply::waiters::Waiters;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
-use crate::cosign::{self, Cosigner};
+use crate::cosign::{self, Cosigner, check_copied};
 use crate::fatal::{Fatal, disk};
 use crate::keyfile::KeyFile;
 use crate::ledger::{Ledger, Parts};
@@ -326,7 +326,13 @@ async fn build(
     .map_err(unreadable)?;
     let snapshots = config.data_dir.join("snapshots");
     let snapshots = Arc::new(
-        Snapshots::open(&snapshots, Arc::clone(&store), Arc::clone(&marker)).map_err(unreadable)?,
+        Snapshots::open(
+            &snapshots,
+            Arc::clone(&store),
+            Arc::clone(&marker),
+            check_copied,
+        )
+        .map_err(unreadable)?,
     );
     let at_most = config.snapshot.log_bytes.min(MAX_COUNTED);
     let unsaved = snapshots

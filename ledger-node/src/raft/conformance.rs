@@ -75,7 +75,8 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
         let marker =
             Arc::new(Marker::create(dir.path(), 1, genesis_digest(&genesis), STORE).unwrap());
         let snapshots = dir.path().join("snapshots");
-        let snapshots = Snapshots::open(&snapshots, Arc::clone(&store), marker).unwrap();
+        let snapshots =
+            Snapshots::open(&snapshots, Arc::clone(&store), marker, |_| Ok(())).unwrap();
         let snapshots = Arc::new(snapshots);
         let flusher = Flusher::start(Arc::clone(&store), fatal.clone()).unwrap();
         let log = Log::new(

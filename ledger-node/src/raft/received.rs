@@ -13,7 +13,7 @@ use ledger_core::state::{Family, Key, State, StateError, read};
 use ledger_core::tree::frontier::Frontier;
 use ledger_core::{canonical, compartment};
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::v1::{self, entry::Body};
+use ledger_proto::v1::{self, command::Body as Ask, entry::Body};
 
 use super::types::{self, Members, invalid};
 use crate::apply::applier::AppliedState;
@@ -87,7 +87,7 @@ fn check_entries(
     let hash = TreeHash::parse(&ledger.tree_hash).map_err(|error| invalid(error.to_string()))?;
     let head = Head::read(state, hash).map_err(unreadable)?;
     let mut frontier = Frontier::new(hash);
-    let mut at_cosigned = None;
+    let (mut at_cosigned, mut kept) = (None, KeptContent::default());
     let cosigned = promised.cosigned.filter(|tree| tree.size.0 > 0);
     each(state, Family::Entry, ENTRIES, |key, bytes| {
         let leaf = LeafIndex(frontier.size().0);
@@ -106,8 +106,9 @@ fn check_entries(
         if cosigned.is_some_and(|tree| tree.size == frontier.size()) {
             at_cosigned = Some(frontier.root());
         }
-        Ok(())
+        kept.follow(state, bytes)
     })?;
+    kept.must_be_whole()?;
     // Whoever sends it may be wrong, or lie: this node never vouches for two histories.
     if at_cosigned != cosigned.map(|tree| tree.root) {
         let size = promised.cosigned.map_or(0, |tree| tree.size.0);
@@ -126,6 +127,46 @@ fn check_entries(
             "the snapshot's {} entries do not make the tree that it says it holds",
             frontier.size()
         )))
+    }
+}
+
+/// The content that entries stored, of which only an erasure may have taken some away: without it a later command could not be applied here.
+#[derive(Debug, Default)]
+struct KeptContent {
+    /// What was stored and is not there, and that no entry so far has erased.
+    absent: BTreeSet<(u64, i32)>,
+}
+
+impl KeptContent {
+    fn follow(&mut self, state: &StoreState<'_>, bytes: &[u8]) -> io::Result<()> {
+        let found =
+            ledger_core::entry::decode(bytes).map_err(|error| invalid(error.to_string()))?;
+        for kind in found.stored() {
+            let key = Key::compartment(LeafIndex(found.index), kind);
+            if state.get(key.as_bytes()).map_err(unreadable)?.is_none() {
+                self.absent.insert((found.index, kind.into()));
+            }
+        }
+        let Some(Body::Governance(governance)) = &found.body else {
+            return Ok(());
+        };
+        if governance.result() == v1::Result::Applied
+            && let Ok(Some(command)) = ledger_core::entry::command(&found)
+            && let Some(Ask::Erase(ask)) = command.body
+        {
+            for named in ask.compartments {
+                self.absent.remove(&(named.index, named.kind));
+            }
+        }
+        Ok(())
+    }
+
+    fn must_be_whole(&self) -> io::Result<()> {
+        self.absent.first().map_or(Ok(()), |(leaf, _)| {
+            Err(invalid(format!(
+                "the snapshot lacks content of entry {leaf}, which no entry has erased"
+            )))
+        })
     }
 }
 

@@ -19,15 +19,18 @@ use super::snapshot_dir::{MANIFEST, SnapshotDir, digest_files, is_no_snapshot, s
 use super::types::{self, SnapshotMeta, invalid};
 use crate::apply::Applier;
 use crate::seldom::Seldom;
-use crate::storage::Store;
 use crate::storage::folders::copy_linked;
 use crate::storage::marker::Marker;
+use crate::storage::{Read, Store};
 
 /// How the names of complete snapshots begin; an index and a number follow, so that they sort by age.
 const PREFIX: &str = "snap-";
 
 /// Between two lines on copies that are not received: their leader offers them again and again.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// A check of the cosigned checkpoints in a copy of another node's store, which takes the trust policies.
+pub type CheckCheckpoints = fn(&dyn Read) -> io::Result<()>;
 
 /// The snapshots of a node.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Snapshots {
     store: Arc<dyn Store>,
     /// Knows what this node has promised, which no copy may take back.
     marker: Arc<Marker>,
+    /// Checks the cosigned checkpoints in a copy.
+    check_checkpoints: CheckCheckpoints,
     /// The last copy that was refused for what it holds, and why: it is not sent again.
     refused: Mutex<Option<([u8; 32], String)>>,
     /// When an offered copy was last said not to be received.
@@ -55,7 +60,12 @@ impl Snapshots {
     ///
     /// # Errors
     /// The folder cannot be read or written.
-    pub fn open(dir: &Path, store: Arc<dyn Store>, marker: Arc<Marker>) -> io::Result<Self> {
+    pub fn open(
+        dir: &Path,
+        store: Arc<dyn Store>,
+        marker: Arc<Marker>,
+        check_checkpoints: CheckCheckpoints,
+    ) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut complete = Vec::new();
         for item in fs::read_dir(dir)? {
@@ -87,6 +97,7 @@ impl Snapshots {
             dir: dir.to_owned(),
             store,
             marker,
+            check_checkpoints,
             refused: Mutex::default(),
             not_received: Seldom::new(SAY_AGAIN),
             current: Mutex::new(current.map(Arc::new)),
@@ -247,7 +258,8 @@ impl Snapshots {
         // Only read, so that nothing of it can be lost here; what cannot be opened is sent again.
         let copy = self.store.open_copy(incoming.path());
         let copy = copy.map_err(|error| invalid(error.to_string()))?;
-        let checked = received::check(&*copy, incoming.manifest(), &self.marker.read());
+        let checked = received::check(&*copy, incoming.manifest(), &self.marker.read())
+            .and_then(|()| (self.check_checkpoints)(&*copy));
         drop(copy);
         if let Err(error) = checked {
             // Unless it is this node that can no longer read what came, or has removed it, it came like this.

@@ -15,6 +15,8 @@ use ledger_proto::peer::v1 as wire;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request};
 
+use super::membership::is_made_leader;
+
 /// The node that is spoken to.
 pub(super) const TO: u64 = 1;
 
@@ -178,6 +180,7 @@ async fn clients_are_told_that_this_is_not_their_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_vouches_only_for_trees_that_it_computed_and_that_grow() {
     let (mut cluster, actors, peers) = spoken_to().await;
+    is_made_leader(&cluster, 2).await;
     let older = cosigned(&cluster).await;
     let _ = cluster.time_to_answer(&actors[0]).await;
     let newest = cosigned(&cluster).await;
@@ -196,6 +199,14 @@ async fn a_node_vouches_only_for_trees_that_it_computed_and_that_grow() {
     let again = client.cosign(asked(signed(&newest))).await;
     let again = again.expect("an answer").into_inner();
     assert_ne!(again.signature, "", "{again:?}");
+    // Who does not lead could have a larger tree cosigned before the leader asks.
+    let follower = PeerSpeaker::of(&cluster, 3);
+    let checkpoint = signed(&newest);
+    let request = follower.request(TO, wire::CosignRequest { checkpoint });
+    let refused = follower.client(TO).cosign(request).await;
+    let refused = refused.expect("an answer").into_inner();
+    assert_eq!(refused.signature, "", "{refused:?}");
+    assert!(refused.refused.contains("is not followed"), "{refused:?}");
     let by_another = newest.sign(&countersign_tests::kit::key("somebody"));
     let by_another = by_another.expect("signs").to_string();
     for (checkpoint, says) in [

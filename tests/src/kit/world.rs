@@ -1,7 +1,7 @@
 //! The ledger, its people, and how they ask.
 
 use ed25519_dalek::SigningKey;
-use ledger_core::hash::{Hash, LeafIndex, TreeHash};
+use ledger_core::hash::{Hash, LeafIndex, TreeHash, TreeSize};
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::machine::{self, Appended, Applied, Machine, SignatureChecks};
 use ledger_core::note::checkpoint::Checkpoint;
@@ -329,7 +329,13 @@ impl World {
     #[must_use]
     pub fn checkpoint(&self, nodes: &[u64]) -> String {
         let tip = machine::tip(&self.state).expect("the state is sound");
-        let checkpoint = Checkpoint::new(&self.origin, tip.size, tip.root).expect("a checkpoint");
+        self.checkpoint_of(tip.size, tip.root, nodes)
+    }
+
+    /// A checkpoint of any tree, signed by the log and cosigned by these nodes.
+    #[must_use]
+    pub fn checkpoint_of(&self, size: TreeSize, root: Hash, nodes: &[u64]) -> String {
+        let checkpoint = Checkpoint::new(&self.origin, size, root).expect("a checkpoint");
         let mut note = checkpoint.sign(&key("log")).expect("signs");
         let time = CosignatureTime::from_seconds(self.now_us / SECOND).expect("in range");
         for node in nodes {
