@@ -243,7 +243,8 @@ impl PeerService for Service {
     ) -> Result<Response<wire::GetTrustStepsResponse>, Status> {
         let ask = v1::ListTrustStepsRequest {
             after_epoch: request.into_inner().after_epoch,
-            page_size: u32::MAX,
+            // As many as one answer may have.
+            page_size: 0,
             page_token: String::new(),
         };
         let steps = tokio::task::block_in_place(|| trust_steps(&self.ledger, &ask));

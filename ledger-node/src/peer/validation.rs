@@ -2,6 +2,8 @@
 //! what they hold, and some of what it takes for granted it asserts. Here each of them is checked against what this node knows
 //! itself, so that a leader that is damaged, lies or has a wrong clock is refused by name, stops nobody, and leaves nothing in the log.
 
+mod commits;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use openraft::raft::AppendEntriesRequest;
 use openraft::{EntryPayload, Membership};
 use prost::Message;
 
+use self::commits::said_committed;
 use crate::apply::boundaries::Boundaries;
 use crate::raft::adjustment::{adjusted_at, is_timely};
 use crate::raft::bounds::{MAX_LOG_INDEX, is_near, is_of_term};
@@ -189,7 +192,7 @@ pub(super) struct RaftView<'v> {
 }
 
 /// Checks the vote and the names of log entries against what this node's Raft knows. Returns the end of what the leader says is
-/// committed, in words or by what it sends.
+/// committed, in words or by what it sends, as far as openraft may take it.
 pub(super) fn check_names(
     request: &AppendEntriesRequest<Types>,
     from: u64,
@@ -198,7 +201,10 @@ pub(super) fn check_names(
     check_vote(&request.vote, from, known.vote.leader_id.term)?;
     check_order(request)?;
     check_committed(request, known)?;
-    check_memberships(request, known)
+    let said = said_committed(request, known)?;
+    let said = check_memberships(request, known, said)?;
+    // A leader that this node does not follow any more has nothing to say.
+    Ok(said.filter(|_| request.vote >= known.vote))
 }
 
 /// A leader appends with its own vote, which a quorum gave it.
@@ -282,8 +288,8 @@ fn check_committed(
 fn check_memberships(
     request: &AppendEntriesRequest<Types>,
     known: &RaftView<'_>,
+    mut said: Option<LogId>,
 ) -> Result<Option<LogId>, Refusal> {
-    let mut said = request.leader_commit;
     let Some(first) = request.entries.first() else {
         return Ok(said);
     };

@@ -11,6 +11,7 @@ use crate::raft::bounds::MAX_TERM_JUMP;
 use crate::raft::types::{Entry, Proposal, Term};
 
 mod ahead;
+mod commits;
 
 const SECOND: u64 = 1_000_000;
 /// This node's clock.
@@ -290,17 +291,7 @@ fn a_membership_without_voters_or_before_its_time_is_refused() {
 /// A leader of term 6 has taken over between the two changes of the leader of term 5, and has not heard that the first is committed.
 #[test]
 fn a_second_change_that_a_leader_has_taken_over_says_that_the_first_is_committed() {
-    let said = |term: u64, entries: Vec<wire::LogEntry>| {
-        let received = read_append(append(term, Some((5, 8)), entries)).unwrap();
-        let log = log();
-        let known = RaftView {
-            vote: Vote::new_committed(5, LEADER),
-            committed: Some(id(5, 6)),
-            membership: Some(id(1, 0)),
-            log_id_at: &|index| log.get(&index).copied(),
-        };
-        check_names(&received.request, LEADER, &known).map_err(|refusal| refusal.check)
-    };
+    let said = |term: u64, entries| taken(append(term, Some((5, 8)), entries));
     let changes = || vec![membership(9, &[&[1, 2]]), membership(10, &[&[1, 2, 3]])];
     assert_eq!(said(6, changes()), Ok(Some(id(5, 9))));
     assert_eq!(said(5, changes()), Err(Check::Membership));
@@ -309,6 +300,19 @@ fn a_second_change_that_a_leader_has_taken_over_says_that_the_first_is_committed
     let mut own = changes();
     own[1].log_id = Some(wire::LogId { term: 6, index: 10 });
     assert_eq!(said(6, own), Err(Check::Membership));
+}
+
+/// What openraft would take from an append of a leader at that replica, which follows the leader of term 5.
+fn taken(message: wire::AppendRequest) -> Result<Option<LogId>, Check> {
+    let received = read_append(message).unwrap();
+    let log = log();
+    let known = RaftView {
+        vote: Vote::new_committed(5, LEADER),
+        committed: Some(id(5, 6)),
+        membership: Some(id(1, 0)),
+        log_id_at: &|index| log.get(&index).copied(),
+    };
+    check_names(&received.request, LEADER, &known).map_err(|refusal| refusal.check)
 }
 
 proptest! {
@@ -334,6 +338,7 @@ proptest! {
         let mut message = append(term, previous, entries);
         message.committed = committed.map(|(term, index)| wire::LogId { term, index });
         let Ok(received) = read_append(message.clone()) else { return Ok(()); };
+        let Ok(taken) = taken(message.clone()) else { return Ok(()); };
         if passes(message).is_err() {
             return Ok(());
         }
@@ -348,6 +353,8 @@ proptest! {
             before = Some(*id);
         }
         prop_assert!(term <= 5 + MAX_TERM_JUMP);
+        let is_there = |taken: LogId| ids.contains(&taken) || log.get(&taken.index()) == Some(&taken);
+        prop_assert!(taken.is_none_or(is_there), "{taken:?} would be committed");
     }
 }
 
