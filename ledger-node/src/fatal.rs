@@ -129,8 +129,9 @@ impl Fatal {
     /// Returns when somebody stops the node.
     pub async fn stopped(&self) -> String {
         let mut watching = self.message.subscribe();
-        match watching.wait_for(Option::is_some).await {
-            Ok(message) => message.clone().unwrap_or_default(),
+        let stopped = watching.wait_for(Option::is_some).await;
+        match stopped.map(|message| message.clone()) {
+            Ok(message) => message.unwrap_or_default(),
             // This handle holds a sender, so the channel cannot close.
             Err(_) => std::future::pending().await,
         }

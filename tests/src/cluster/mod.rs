@@ -17,7 +17,7 @@ pub mod load;
 pub mod lying_node;
 pub mod peer;
 pub mod people;
-mod ports;
+pub(crate) mod ports;
 pub mod process;
 pub mod proxy;
 mod reading;

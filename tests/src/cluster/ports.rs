@@ -15,7 +15,7 @@ const BLOCKS: u16 = 300;
 
 /// A block of ports, ours as long as this lives.
 #[derive(Debug)]
-pub(super) struct Ports {
+pub(crate) struct Ports {
     next: u16,
     end: u16,
     _lock: File,
@@ -27,7 +27,7 @@ impl Ports {
     /// # Panics
     /// If there is none.
     #[must_use]
-    pub(super) fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let folder = std::env::temp_dir().join("countersign-test-ports");
         std::fs::create_dir_all(&folder).expect("a folder for locks");
         for block in 0..BLOCKS {
@@ -45,7 +45,7 @@ impl Ports {
     }
 
     /// The first port, a multiple of ten.
-    pub(super) const fn first(&self) -> u16 {
+    pub(crate) const fn first(&self) -> u16 {
         self.next
     }
 
@@ -54,7 +54,7 @@ impl Ports {
     /// # Panics
     /// If the block is used up.
     #[must_use]
-    pub(super) fn give(&mut self) -> u16 {
+    pub(crate) fn give(&mut self) -> u16 {
         while self.next < self.end {
             let port = self.next;
             self.next += 1;

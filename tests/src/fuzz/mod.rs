@@ -7,6 +7,7 @@
 mod ledger;
 mod machine;
 mod notes;
+mod peer;
 mod policy;
 mod proofs;
 mod seeds;
@@ -15,6 +16,7 @@ mod stream;
 pub use ledger::{target_entry, target_evidence};
 pub use machine::{target_command, target_submission};
 pub use notes::{target_note, target_tlog_policy};
+pub use peer::target_peer;
 pub use policy::{target_bundle, target_history, target_json};
 pub use proofs::target_proof;
 pub use seeds::seeds;
@@ -33,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json", target_json),
     ("machine", target_machine),
     ("note", target_note),
+    ("peer", target_peer),
     ("proof", target_proof),
     ("submission", target_submission),
     ("tlog_policy", target_tlog_policy),

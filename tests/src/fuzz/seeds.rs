@@ -27,6 +27,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "json" => jsons(),
         "machine" => super::stream::seeds(),
         "note" => notes(),
+        "peer" => super::peer::seeds(),
         "proof" => proofs(),
         "submission" => told(|told| told.submission.encode_to_vec()),
         "tlog_policy" => trust_policies(),
