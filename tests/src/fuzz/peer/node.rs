@@ -40,7 +40,7 @@ pub(super) const NODE: u64 = 1;
 /// The other members, whose keys the fuzzer has.
 pub(super) const MEMBERS: [u64; 2] = [2, 3];
 /// How long the node has for one answer. What takes longer is a node that hangs.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_micros(500);
 /// How long what a node has begun may take to end.
