@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use ledger_core::evidence::StateTiles;
 use ledger_core::hash::{Hash, TreeHash, TreeSize};
 use ledger_core::machine::{Applied, Machine, Tip, tip};
-use ledger_core::state::Txn;
+use ledger_core::state::{Key, Txn};
 use ledger_core::tree::proof::Prover;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, governance::Detail};
@@ -27,8 +27,8 @@ use super::suspicion::{Suspicion, VoidBatch};
 use super::waiters::{Outcome, Waiters};
 use crate::fatal::{Fatal, damaged, disk};
 use crate::index;
-use crate::raft::leaders::Leaders;
 use crate::raft::log::read_meta;
+use crate::raft::proposers::{PriorTree, Proposers};
 use crate::raft::types::{self, Entry, LogId, Members, Proposal, invalid};
 use crate::storage::view::StoreState;
 use crate::storage::{Batch, Read, Store, Table, meta};
@@ -115,9 +115,7 @@ pub struct Parts {
     /// Whether this replica doubts its tree.
     pub suspicion: Arc<Suspicion>,
     /// Who has proposed what.
-    pub leaders: Arc<Leaders>,
-    /// This node.
-    pub node_id: u64,
+    pub proposers: Arc<Proposers>,
     /// Stops the node.
     pub fatal: Fatal,
 }
@@ -333,7 +331,7 @@ impl Worker {
             checks,
             keys,
         } = self.parts.preparer.take(id, proposal)?;
-        if !self.agrees_with_proposer(id, &batch, &pending.boundaries)? {
+        if !self.agrees_with_proposer(id, &batch, pending)? {
             // Without an outcome: whoever waits brings its command again.
             return Ok(());
         }
@@ -362,45 +360,41 @@ impl Worker {
             pending.outcomes.push((key, outcome));
         }
         let now = tip(&pending.txn)?;
-        let before = pending.boundaries.last().map(|(size, _)| *size);
-        pending.point |= points::is_due(before.unwrap_or(self.tip.size), now.size);
+        pending.point |= points::is_due(self.end_of(pending), now.size);
         pending.boundaries.push((now.size, now.root));
         Ok(())
     }
 
     /// The proposer wrote into the batch what its ledger looked like. Where this replica has another ledger the batch is void:
-    /// all replicas with the same tree find the same, at each replay, and one that is damaged is found by the next checkpoint.
+    /// all replicas with the same tree find the same, at each replay and however they group entries into writes, and one that is
+    /// damaged is found by the next checkpoint.
     fn agrees_with_proposer(
         &self,
         id: &LogId,
         batch: &v1::Batch,
-        newest: &[(TreeSize, Hash)],
+        pending: &Pending<'_>,
     ) -> io::Result<bool> {
         let size = TreeSize(batch.prior_size);
         let theirs = Hash::from_slice(&batch.prior_root);
-        let end = newest.last().map_or(self.tip.size, |(size, _)| *size);
-        let remembered = newest
-            .iter()
-            .find(|(known, _)| *known == size)
-            .map(|(_, root)| *root)
-            .or_else(|| self.parts.boundaries.root_at(size));
-        let ours = match remembered {
-            Some(root) => Some(root),
-            None if size < self.tip.size => Some(self.root_at(size)?),
-            None => None,
+        let end = self.end_of(pending);
+        let ours = if size <= end {
+            Some(self.root_at(size, pending)?)
+        } else {
+            None
         };
         if ours.is_some() && ours == theirs {
             return Ok(true);
         }
+        let on = theirs.map(|root| PriorTree { size, root });
         let term = id.committed_leader_id().term;
         let void = VoidBatch {
             log_index: id.index(),
             term,
-            proposer: self.parts.leaders.of(term),
+            proposer: on.and_then(|on| self.parts.proposers.of(id, &on)),
             // What is beyond this replica's tree cannot be cosigned here.
             size: size.min(end),
         };
-        if void.proposer == Some(self.parts.node_id) {
+        if on.is_some_and(|on| self.parts.proposers.is_own(&on)) {
             let what = "this node has proposed a batch on another tree than it has";
             self.parts.fatal.stop(damaged(what));
             return Err(invalid(what));
@@ -416,14 +410,24 @@ impl Worker {
         Ok(false)
     }
 
-    fn root_at(&self, size: TreeSize) -> io::Result<Hash> {
-        let state = StoreState(&*self.parts.store);
-        let tiles = StateTiles(&state);
-        let ledger: Option<v1::LedgerRecord> =
-            ledger_core::state::read(&state, &ledger_core::state::Key::ledger())?;
-        let origin = ledger.ok_or_else(|| invalid("no genesis"))?.origin;
-        let mut prover = Prover::new(&tiles, TreeHash::of_origin(&origin), size);
+    /// The root of this replica's tree of a size that it has come to, be it in a write that is not made yet.
+    fn root_at(&self, size: TreeSize, pending: &Pending<'_>) -> io::Result<Hash> {
+        let mut newest = pending.boundaries.iter();
+        let known = newest.find(|(end, _)| *end == size);
+        let known = known.map(|(_, root)| *root);
+        if let Some(root) = known.or_else(|| self.parts.boundaries.root_at(size)) {
+            return Ok(root);
+        }
+        let ledger: v1::LedgerRecord = pending.txn.must_read(&Key::ledger())?;
+        let tiles = StateTiles(&pending.txn);
+        let mut prover = Prover::new(&tiles, TreeHash::of_origin(&ledger.origin), size);
         Ok(prover.root()?)
+    }
+
+    /// The size of the tree with what is pending.
+    fn end_of(&self, pending: &Pending<'_>) -> TreeSize {
+        let newest = pending.boundaries.last();
+        newest.map_or(self.tip.size, |(size, _)| *size)
     }
 
     fn settle(&mut self, applied: AppliedState, now: Tip, boundaries: Vec<(TreeSize, Hash)>) {
@@ -461,3 +465,6 @@ impl Worker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ pub struct VoidBatch {
     pub log_index: u64,
     /// The term in which it was proposed.
     pub term: u64,
-    /// Who led in that term, if this node has heard of it since it started.
+    /// Who has sent it in a term of its own, if this node has heard that itself since it started.
     pub proposer: Option<u64>,
     /// The size up to which the two trees would have to agree.
     pub size: TreeSize,
@@ -23,12 +23,13 @@ pub struct VoidBatch {
 impl fmt::Display for VoidBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.proposer {
-            Some(node) => write!(f, "node {node}")?,
-            None => write!(f, "the leader of term {}", self.term)?,
-        }
+            Some(node) => write!(f, "node {node} has proposed a batch"),
+            // Whoever leads later can put it there.
+            None => write!(f, "there is a batch of term {}", self.term),
+        }?;
         write!(
             f,
-            " has proposed a batch (log entry {}) on another tree of size {} than this node has",
+            " (log entry {}) on another tree of size {} than this node has",
             self.log_index, self.size
         )
     }
@@ -173,6 +174,10 @@ mod tests {
             proposer: None,
             ..batch(11)
         };
-        assert!(nameless.to_string().starts_with("the leader of term 4 has"));
+        assert!(
+            nameless
+                .to_string()
+                .starts_with("there is a batch of term 4 (log entry 9)")
+        );
     }
 }

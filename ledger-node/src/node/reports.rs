@@ -42,9 +42,6 @@ impl Reports {
                 fatal_switch.stop(format!("raft has stopped: {error}"));
                 return;
             }
-            if now.state == ServerState::Leader {
-                self.peers.leaders.note(now.current_term, now.id);
-            }
             leading = (now.state == ServerState::Leader).then(|| match leading {
                 Some((term, since)) if term == now.current_term => (term, since),
                 Some(_) | None => (now.current_term, Instant::now()),

@@ -319,8 +319,7 @@ async fn build(
         points: Arc::clone(&points),
         boundaries: Arc::clone(&boundaries),
         suspicion: Arc::clone(&suspicion),
-        leaders: Arc::clone(&peers.leaders),
-        node_id: config.node_id,
+        proposers: Arc::clone(&peers.proposers),
         fatal: fatal_switch.clone(),
     })
     .map_err(unreadable)?;
@@ -670,6 +669,7 @@ impl Node {
         );
         let proposer = Proposer {
             raft: self.raft.clone(),
+            proposers: Arc::clone(&self.peers.proposers),
             queue: Arc::clone(&self.queue),
             standing: self.standing.clone(),
             tip: self.tip.clone(),

@@ -24,6 +24,7 @@ use crate::apply::boundaries::Boundaries;
 use crate::apply::suspicion::Suspicion;
 use crate::raft::Raft;
 use crate::raft::peers::Peers;
+use crate::raft::proposers::PriorTree;
 use crate::raft::types::{self, Types};
 use crate::seldom::Seldom;
 use crate::storage::Store;
@@ -360,7 +361,6 @@ impl Incoming {
             }
         }
         let term = received.request.vote.leader_id.term;
-        self.way.peers.leaders.note(term, from);
         if self.way.suspicion.forbids(from, term) {
             let reason = "this node has found a batch of this leader to be wrong, and follows it no more in this term";
             return Some(Err(Refusal {
@@ -380,6 +380,11 @@ impl Incoming {
         match check_batches(&received, &known) {
             Ok(latest_us) => self.latest_us = latest_us,
             Err(refusal) => return Some(Err(refusal)),
+        }
+        for batch in &received.batches {
+            let (size, root) = (batch.prior_size, batch.prior_root);
+            let on = PriorTree { size, root };
+            self.way.peers.proposers.note_sent(from, term, batch.id, on);
         }
         // A leader of the past may not know that it is one.
         if received.has_quorum && received.request.vote >= vote {

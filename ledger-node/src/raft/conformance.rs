@@ -67,8 +67,7 @@ impl StoreBuilder<Types, Log, StateMachine, TempDir> for Fresh {
             points: Arc::default(),
             boundaries: Arc::default(),
             suspicion: Arc::default(),
-            leaders: Arc::default(),
-            node_id: 1,
+            proposers: Arc::default(),
             fatal: fatal.clone(),
         })
         .unwrap();

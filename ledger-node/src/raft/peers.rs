@@ -19,9 +19,9 @@ use super::checked_channel::CheckedChannel;
 use super::clocks::Clocks;
 use super::elections::Elections;
 use super::higher_votes::HigherVotes;
-use super::leaders::Leaders;
 use super::participation::{Participation, Stage};
 use super::peer_memory::PeerMemory;
+use super::proposers::Proposers;
 use super::refusals::Refusals;
 use super::transfer::KnownTransfer;
 use crate::clock::Clock;
@@ -94,8 +94,8 @@ pub struct Peers {
     pub elections: Elections,
     /// Who says that there is a later term, while this node leads.
     pub higher_votes: HigherVotes,
-    /// Who has led in which term.
-    pub leaders: Arc<Leaders>,
+    /// Who has proposed which batch.
+    pub proposers: Arc<Proposers>,
     /// What peers have refused while this node led.
     pub refusals: Refusals,
     /// Which transfer of leadership the leader has asked for.
@@ -140,7 +140,7 @@ impl Peers {
             participation: Participation::new(stage),
             elections: Elections::default(),
             higher_votes: HigherVotes::default(),
-            leaders: Arc::default(),
+            proposers: Arc::default(),
             refusals: Refusals::default(),
             transfer: KnownTransfer::default(),
             clock,

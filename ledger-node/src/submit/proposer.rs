@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::fatal::Fatal;
 use crate::raft::Raft;
 use crate::raft::adjustment::{adjusted_at, is_timely};
+use crate::raft::proposers::{PriorTree, Proposers};
 use crate::raft::standing::{Leading, Standing};
 use crate::raft::types::{Proposal, Types};
 use crate::worker::{self, Worker};
@@ -35,6 +36,8 @@ const LEASE_PAUSE: Duration = Duration::from_millis(5);
 pub struct Proposer {
     /// openraft.
     pub raft: Raft,
+    /// Remember what this node proposes.
+    pub proposers: Arc<Proposers>,
     /// What waits.
     pub queue: Arc<Queue>,
     /// Whether this node leads and may.
@@ -107,6 +110,10 @@ impl Proposer {
             if self.queue.fill(&mut batch, &may_propose) == 0 {
                 continue;
             }
+            self.proposers.note_own(PriorTree {
+                size: tip.size,
+                root: tip.root,
+            });
             let proposal = Proposal(Bytes::from(batch.finish().encode_to_vec()));
             let raft = self.raft.clone();
             let guard = self.fatal.guard(Worker::Proposal);
