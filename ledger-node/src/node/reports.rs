@@ -51,7 +51,8 @@ impl Reports {
                 None => self.hears_leader(),
             };
             // Whoever follows a leader without a quorum has no leader either.
-            self.peers.set_has_quorum(leading.is_some() && is_in_touch);
+            let leads = leading.map(|(term, _)| (term, is_in_touch));
+            self.peers.set_leading(leads);
             let mandate = *self.mandate.borrow_and_update();
             let next = Standing::of(&now, mandate, is_in_touch);
             standing.send_if_modified(|current| {

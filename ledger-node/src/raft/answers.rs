@@ -53,10 +53,10 @@ pub(super) fn has_kept(
 /// True if this node leads no more because a peer says that there is a later term.
 pub(super) fn steps_back(peers: &Peers, from: u64, term: u64) -> bool {
     let members = peers.elections.members();
-    let has_quorum = peers.has_quorum();
+    let is_in_touch = !peers.has_lost_quorum(term);
     peers
         .higher_votes
-        .believes(from, term, &members, has_quorum)
+        .believes(from, term, &members, is_in_touch)
 }
 
 /// True if the peer does not know the voters who have elected this node: it may have been away while they joined.
@@ -132,4 +132,24 @@ pub(super) fn network_error(what: impl Into<String>) -> RPCError<Types> {
 
 pub(super) fn unreachable(what: &str) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::new(&io::Error::other(what.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::elections::tests::node;
+    use super::*;
+
+    #[test]
+    fn a_leader_is_not_deposed_by_one_answer_before_it_can_have_heard_of_a_quorum() {
+        let peers = node(1, 9);
+        let members = [1, 2, 3].into();
+        peers.elections.set_members(0, members, [].into());
+        assert!(!steps_back(&peers, 2, 7), "nothing is reported yet");
+        peers.set_leading(Some((6, false)));
+        assert!(!steps_back(&peers, 2, 7), "of an earlier term");
+        peers.set_leading(Some((7, true)));
+        assert!(!steps_back(&peers, 2, 7));
+        peers.set_leading(Some((7, false)));
+        assert!(steps_back(&peers, 2, 7), "it hears of no quorum");
+    }
 }

@@ -134,18 +134,21 @@ impl Peers {
             return false;
         }
         let mut given = lock(&self.elections.given);
-        given.begin(vote.leader_id.term);
-        given.signatures.insert(voter, signature.to_vec());
-        true
+        let kept = given.of(vote.leader_id.term);
+        let kept = kept.map(|signatures| signatures.insert(voter, signature.to_vec()));
+        kept.is_some()
     }
 
-    /// The votes that have made this node the leader of a term: its own, and those that it was given.
+    /// The votes that have made this node the leader of a term: its own, and those that it was given. Of a term before the newest in
+    /// which it was a candidate it has none left: a task of an earlier leadership may still ask.
     pub(super) fn election(&self, vote: &Vote) -> Vec<wire::VoteGrant> {
         let mut given = lock(&self.elections.given);
-        given.begin(vote.leader_id.term);
-        let own = given.signatures.entry(self.node_id);
+        let Some(signatures) = given.of(vote.leader_id.term) else {
+            return Vec::new();
+        };
+        let own = signatures.entry(self.node_id);
         own.or_insert_with(|| self.sign_vote(vote));
-        let all = given.signatures.iter().map(|(node_id, signature)| {
+        let all = signatures.iter().map(|(node_id, signature)| {
             let (node_id, signature) = (*node_id, signature.clone());
             wire::VoteGrant { node_id, signature }
         });
@@ -190,17 +193,18 @@ impl Peers {
 }
 
 impl Given {
-    /// Forgets the votes of earlier terms.
-    fn begin(&mut self, term: u64) {
-        if self.term != term {
+    /// The votes of a term; those of earlier ones are forgotten. None if a later one has begun.
+    fn of(&mut self, term: u64) -> Option<&mut BTreeMap<u64, Vec<u8>>> {
+        if term > self.term {
             self.term = term;
             self.signatures.clear();
         }
+        (term == self.term).then_some(&mut self.signatures)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashMap;
     use std::sync::Arc;
 
@@ -221,7 +225,7 @@ mod tests {
     }
 
     /// A node that lists nodes 1 to 5.
-    fn node(id: u8, genesis: u8) -> Peers {
+    pub(in crate::raft) fn node(id: u8, genesis: u8) -> Peers {
         let others = (1..=5).filter(|other| *other != id);
         let listed = others.map(|other| {
             let key = key(other).verifying_key().to_bytes();
@@ -352,5 +356,18 @@ mod tests {
         assert!(is_believed(&node(3, 9), &shown, &[&[1, 2, 3]]));
         let next = candidate.election(&Vote::new_committed(8, 1));
         assert_eq!(next.len(), 1, "votes of an earlier term are worth nothing");
+    }
+
+    #[test]
+    fn what_comes_late_from_an_earlier_term_takes_no_votes_away() {
+        let candidate = node(1, 9);
+        let (earlier, vote) = (Vote::new(6, 1), Vote::new(7, 1));
+        let [late, second] = [&earlier, &vote].map(|vote| node(2, 9).sign_vote(vote));
+        assert!(candidate.keep_vote(2, &vote, &second));
+        assert!(!candidate.keep_vote(2, &earlier, &late), "it came late");
+        let shown = candidate.election(&Vote::new_committed(6, 1));
+        assert_eq!(shown, [], "an earlier leadership is over");
+        let shown = candidate.election(&Vote::new_committed(7, 1));
+        assert_eq!(shown, votes(&[1, 2]));
     }
 }

@@ -26,14 +26,14 @@ struct Heard {
 }
 
 impl HigherVotes {
-    /// True if this node steps back from a term because of a peer's answer: without those who say so there is no quorum of the
-    /// members, or this one has said so for long.
+    /// True if this node steps back from a term because of a peer's answer: it hears of no quorum any more, without those who say so
+    /// there is none of the members, or this one has said so for long.
     pub(super) fn believes(
         &self,
         peer: u64,
         term: u64,
         members: &BTreeSet<u64>,
-        has_quorum: bool,
+        is_in_touch: bool,
     ) -> bool {
         let now = Instant::now();
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +43,7 @@ impl HigherVotes {
         }
         let first = *heard.since.entry(peer).or_insert(now);
         let others = members.iter().filter(|id| !heard.since.contains_key(id));
-        if !has_quorum || others.count() <= members.len() / 2 {
+        if !is_in_touch || others.count() <= members.len() / 2 {
             return true;
         }
         let lately = heard.believed.get(&peer);

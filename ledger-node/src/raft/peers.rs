@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,8 @@ pub struct Peers {
     led_at: Mutex<Option<Instant>>,
     /// This node leads, and hears of a quorum.
     has_quorum: AtomicBool,
+    /// The term that this node leads without hearing of a quorum any more; 0 if there is none.
+    lost_term: AtomicU64,
 }
 
 impl std::fmt::Debug for Peers {
@@ -148,12 +150,22 @@ impl Peers {
             channels: Mutex::default(),
             led_at: Mutex::default(),
             has_quorum: AtomicBool::new(false),
+            lost_term: AtomicU64::new(0),
         }
     }
 
-    /// Says whether this node leads and hears of a quorum, for those who follow it.
-    pub fn set_has_quorum(&self, has_quorum: bool) {
+    /// Says which term this node leads, if it does, and whether it hears of a quorum, for those who follow it.
+    pub fn set_leading(&self, leading: Option<(u64, bool)>) {
+        let has_quorum = leading.is_some_and(|(_, has_quorum)| has_quorum);
+        let lost = leading.filter(|(_, has_quorum)| !has_quorum);
         self.has_quorum.store(has_quorum, Ordering::Relaxed);
+        let lost = lost.map_or(0, |(term, _)| term);
+        self.lost_term.store(lost, Ordering::Relaxed);
+    }
+
+    /// True if this node leads a term and has heard of no quorum for too long. In its first moments a leader has heard of none yet.
+    pub(super) fn has_lost_quorum(&self, term: u64) -> bool {
+        self.lost_term.load(Ordering::Relaxed) == term
     }
 
     /// True if this node leads and hears of a quorum.
