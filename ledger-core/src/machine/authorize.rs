@@ -120,7 +120,7 @@ fn gather<'a>(context: &Context<'_, '_>, ask: &'a v1::Authorize) -> Result<Case<
             .filter(|session| session.agent == ask.agent && (agent_signed || may_present))
         {
             Some(session) => {
-                let standing = standing(context.txn, context.now_us, &session)?;
+                let standing = standing(context.txn, context.ledger, context.now_us, &session)?;
                 Some((id, session, standing))
             }
             None => None,
@@ -364,7 +364,7 @@ pub(super) fn session_of(
     let Some(session) = context.session(id)? else {
         return Ok(None);
     };
-    let standing = standing(context.txn, context.now_us, &session)?;
+    let standing = standing(context.txn, context.ledger, context.now_us, &session)?;
     Ok(Some((id, session, standing)))
 }
 

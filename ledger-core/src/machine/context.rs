@@ -41,6 +41,8 @@ pub(super) struct Context<'a, 's> {
     pub(super) leaf: LeafIndex,
     /// Entry time.
     pub(super) now_us: u64,
+    /// The time that the batch carries: what its proposer's clock shows.
+    pub(super) clock_us: u64,
     pub(super) command: &'a Command,
     /// The author among them; all with active keys and valid signatures.
     pub(super) signers: &'a [Signer],

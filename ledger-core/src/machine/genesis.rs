@@ -123,6 +123,7 @@ pub fn genesis(txn: &mut Txn<'_>, genesis: &v1::Genesis) -> Result<Appended, Gen
         cluster_version: genesis.cluster_version,
         trust_epoch: 0,
         time_offset_us: 0,
+        adjusted_at_us: 0,
     };
     txn.write(Key::ledger(), &record);
     txn.write(

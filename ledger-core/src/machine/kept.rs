@@ -1,4 +1,4 @@
-//! What is kept beside earlier entries, and how it can be missing.
+//! What is kept beside entries, and how it can be missing.
 
 use ledger_proto::v1::{self, CompartmentKind};
 
@@ -6,10 +6,13 @@ use super::authorize::action_id;
 use super::context::Context;
 use super::recorded::is_gone;
 use crate::canonical;
+use crate::command::{Command, Compartments};
 use crate::compartment;
-use crate::hash::LeafIndex;
+use crate::entry;
+use crate::hash::{Hash, LeafIndex};
+use crate::id::SessionId;
 use crate::limits::MAX_RESOURCE_LEN;
-use crate::state::{Key, StateError};
+use crate::state::{Key, StateError, Txn};
 
 /// Something that is kept beside an entry.
 #[derive(Debug)]
@@ -61,4 +64,36 @@ pub(super) fn resource_id(
     let id = facts.map(|facts| facts.id).filter(|id| !id.is_empty());
     let of_action = || request.tool.as_ref().map(action_id).unwrap_or_default();
     Ok(Kept::Here(id.unwrap_or_else(of_action)))
+}
+
+/// What every new entry brings with it, whatever it says: the request id's permanent record, the session's new head, and
+/// the compartments that matched.
+pub(super) fn settle(
+    txn: &mut Txn<'_>,
+    entry: &v1::Entry,
+    leaf: LeafIndex,
+    leaf_hash: Hash,
+    command: &Command,
+    stored: Compartments,
+) -> Result<(), StateError> {
+    let record = v1::RequestRecord {
+        leaf: leaf.0,
+        command_digest: command.digest.as_bytes().to_vec(),
+    };
+    txn.write(Key::request(&command.author, command.request_id), &record);
+    for kind in stored.kept() {
+        // What was kept and is gone keeps its place, empty, until the entry that erases it.
+        let compartment = stored.present.get(&kind).cloned().unwrap_or_default();
+        txn.write(Key::compartment(leaf, kind), &compartment);
+    }
+    if let Some(link) = entry::chain(entry).filter(|link| !link.late) {
+        let key = SessionId::from_slice(&link.session_id)
+            .map(Key::session)
+            .map_err(|error| StateError::damaged(Key::entry(leaf), error.to_string()))?;
+        let mut session: v1::SessionRecord = txn.must_read(&key)?;
+        session.count = link.number;
+        session.head = leaf_hash.as_bytes().to_vec();
+        txn.write(key, &session);
+    }
+    Ok(())
 }

@@ -9,6 +9,8 @@ use super::authorize::action_id;
 use super::halt::{self, Attempt};
 use super::redeem::redemption_of;
 use super::session::{Standing, standing};
+use super::time;
+use super::tip::read_ledger;
 use crate::hash::LeafIndex;
 use crate::id::SessionId;
 use crate::state::{Key, StateError, Txn};
@@ -61,8 +63,9 @@ pub(super) fn now(txn: &Txn<'_>, leaf: LeafIndex, time_us: u64) -> Result<Livene
     let Some(v1::command::Body::Authorize(request)) = request else {
         return Ok(now);
     };
-    now.permit_lives =
-        decision.verdict() == v1::Verdict::Allow && time_us < decision.permit_expires_at_us;
+    let ledger = read_ledger(txn)?;
+    let permit_ends_at_us = time::ends_at(&ledger, found.time_us, decision.permit_expires_at_us);
+    now.permit_lives = decision.verdict() == v1::Verdict::Allow && time_us < permit_ends_at_us;
     let agent: Option<v1::AgentRecord> = txn.read(&Key::agent(&request.agent))?;
     now.agent_active = agent
         .as_ref()
@@ -74,7 +77,7 @@ pub(super) fn now(txn: &Txn<'_>, leaf: LeafIndex, time_us: u64) -> Result<Livene
     {
         let session: Option<v1::SessionRecord> = txn.read(&Key::session(id))?;
         if let Some(session) = session {
-            now.session_open = standing(txn, time_us, &session)? == Standing::Open;
+            now.session_open = standing(txn, &ledger, time_us, &session)? == Standing::Open;
         }
     }
     let action = request.tool.as_ref().map(action_id).unwrap_or_default();

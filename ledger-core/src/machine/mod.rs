@@ -33,6 +33,7 @@ mod redeem;
 mod registry;
 mod session;
 mod status;
+mod subject;
 mod time;
 mod tip;
 mod validate;
@@ -54,12 +55,12 @@ pub use session::scope_holds;
 pub use tip::{Tip, find_request, tip};
 
 use crate::command::{Command, Compartments};
+use crate::explanation;
 use crate::hash::{Hash, LeafIndex};
-use crate::id::SessionId;
-use crate::state::{Key, State, StateError, Txn};
-use crate::{entry, explanation};
+use crate::state::{State, StateError, Txn};
 use context::{Context, Stop};
 use dispatch::{dispatch, rejection};
+use kept::settle;
 use tip::{read_head, read_ledger};
 
 /// The version of these rules: what the machine does, how entries are encoded, every limit, and the exact versions of the
@@ -201,6 +202,7 @@ impl Machine {
             ledger: &ledger,
             leaf,
             now_us,
+            clock_us: batch_time_us,
             recorded: recorded.and_then(|entry| entry.body.as_ref()),
             explains: false,
         };
@@ -294,6 +296,7 @@ impl Machine {
             ledger: &ledger,
             leaf: head.size().next_index(),
             now_us,
+            clock_us,
             recorded: None,
             explains,
         };
@@ -330,6 +333,7 @@ impl Machine {
                 ledger: place.ledger,
                 leaf: place.leaf,
                 now_us: place.now_us,
+                clock_us: place.clock_us,
                 command,
                 signers: &admitted.signers,
                 compartments,
@@ -362,38 +366,7 @@ struct Place<'a> {
     ledger: &'a v1::LedgerRecord,
     leaf: LeafIndex,
     now_us: u64,
+    clock_us: u64,
     recorded: Option<&'a Body>,
     explains: bool,
-}
-
-/// What every new entry brings with it, whatever it says: the request id's permanent record, the session's new head, and
-/// the compartments that matched.
-fn settle(
-    txn: &mut Txn<'_>,
-    entry: &v1::Entry,
-    leaf: LeafIndex,
-    leaf_hash: Hash,
-    command: &Command,
-    stored: Compartments,
-) -> Result<(), StateError> {
-    let record = v1::RequestRecord {
-        leaf: leaf.0,
-        command_digest: command.digest.as_bytes().to_vec(),
-    };
-    txn.write(Key::request(&command.author, command.request_id), &record);
-    for kind in stored.kept() {
-        // What was kept and is gone keeps its place, empty, until the entry that erases it.
-        let compartment = stored.present.get(&kind).cloned().unwrap_or_default();
-        txn.write(Key::compartment(leaf, kind), &compartment);
-    }
-    if let Some(link) = entry::chain(entry).filter(|link| !link.late) {
-        let key = SessionId::from_slice(&link.session_id)
-            .map(Key::session)
-            .map_err(|error| StateError::damaged(Key::entry(leaf), error.to_string()))?;
-        let mut session: v1::SessionRecord = txn.must_read(&key)?;
-        session.count = link.number;
-        session.head = leaf_hash.as_bytes().to_vec();
-        txn.write(key, &session);
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use super::authorize::{action_id, active_bundle};
 use super::context::Context;
 use super::history::{self, Whose};
 use super::kept::{Kept, compartment, resource_id};
-use super::record::Subject;
+use super::subject::Subject;
 use crate::hash::LeafIndex;
 use crate::id::Identity;
 use crate::state::StateError;

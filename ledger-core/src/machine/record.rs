@@ -5,7 +5,7 @@ use ledger_proto::v1::{
     Verdict,
 };
 
-use super::authorize::{action_id, link, session_of};
+use super::authorize::{action_id, link};
 use super::context::{Context, Stop};
 use super::delegation::gateway_may;
 use super::halt::{self, Attempt};
@@ -13,26 +13,14 @@ use super::kept::{Kept, compartment};
 use super::observe::observe;
 use super::redeem::lacks_redemption;
 use super::session::Standing;
+use super::subject::{Subject, find};
 use super::validate;
 use crate::compartment::{SALT_LEN, commitment_digest};
 use crate::hash::LeafIndex;
-use crate::id::{Identity, RequestId, SessionId};
+use crate::id::Identity;
+use crate::ledger;
 use crate::limits::{FRESHNESS_US, MAX_TIME_US};
 use crate::state::{Key, StateError};
-use crate::{entry, ledger};
-
-/// The decision an outcome speaks of, as far as there is one.
-#[derive(Debug)]
-pub(super) struct Subject {
-    decision: v1::Decision,
-    decided_at_us: u64,
-    pub(super) request: v1::Authorize,
-    pub(super) request_id: RequestId,
-    pub(super) input: Option<v1::Commitment>,
-    pub(super) resource: Option<v1::Commitment>,
-    pub(super) agent: Option<v1::AgentRecord>,
-    pub(super) session: Option<(SessionId, v1::SessionRecord, Standing)>,
-}
 
 pub(super) fn record(context: &mut Context<'_, '_>, ask: &v1::Record) -> Result<v1::Outcome, Stop> {
     let subject = find(context, LeafIndex(ask.decision_index))?;
@@ -119,36 +107,6 @@ fn is_first(
     Ok(outcome
         .notices()
         .any(|notice| notice == Notice::SelfReported))
-}
-
-fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Subject>, StateError> {
-    let Some(found) = ledger::entry(context.txn, leaf)? else {
-        return Ok(None);
-    };
-    let Some(v1::entry::Body::Decision(decision)) = &found.body else {
-        return Ok(None);
-    };
-    let damaged = || StateError::damaged(Key::entry(leaf), "a decision without its request");
-    let command = entry::command(&found).ok().flatten().ok_or_else(damaged)?;
-    let Some(v1::command::Body::Authorize(request)) = command.body else {
-        return Err(damaged());
-    };
-    Ok(Some(Subject {
-        agent: context.agent(&request.agent)?,
-        session: session_of(context, decision)?,
-        decision: decision.clone(),
-        decided_at_us: found.time_us,
-        request_id: RequestId::from_slice(&command.request_id).map_err(|_| damaged())?,
-        input: commitment(&command.commitments, CompartmentKind::Input),
-        resource: commitment(&command.commitments, CompartmentKind::Resource),
-        request,
-    }))
-}
-
-fn commitment(all: &[v1::Commitment], kind: CompartmentKind) -> Option<v1::Commitment> {
-    all.iter()
-        .find(|commitment| commitment.kind() == kind)
-        .cloned()
 }
 
 /// What the recorder says was executed, compared with what was authorized.
@@ -253,7 +211,8 @@ fn drift(
     if executed && allowed.is_none_or(too_early) {
         drift.push(Drift::NotAuthorized);
     }
-    if executed && allowed.is_some_and(|allowed| begun >= allowed.decision.permit_expires_at_us) {
+    if executed && allowed.is_some_and(|allowed| begun >= allowed.permit_ends_at_us(context.ledger))
+    {
         drift.push(Drift::PermitExpired);
     }
     if !is_first {

@@ -9,7 +9,7 @@ use ledger_proto::v1::{self, DecisionReason, entry::Body};
 use policy_engine::{Explanation, Request};
 
 use super::context::Context;
-use super::tip::read_ledger;
+use super::tip::tip;
 use super::{Applied, Machine, SignatureChecks};
 use crate::hash::LeafIndex;
 use crate::state::{Key, StateError, Txn};
@@ -53,9 +53,7 @@ impl Machine {
             signed: entry.signed.clone(),
             compartments,
         };
-        // The clock that leads to this time.
-        let ledger = read_ledger(txn)?;
-        let clock_us = entry.time_us.saturating_sub(ledger.time_offset_us);
+        let clock_us = tip(txn)?.batch_clock_us(entry);
         let (applied, found) = self.run(txn, clock_us, &submission, checks, Some(entry))?;
         let Found { adopted, asked, .. } = found;
         Ok(Reapplied {

@@ -5,33 +5,22 @@
 //! that finds everything as it was is the only one, whoever else holds the same answer.
 
 use ledger_proto::v1::{
-    self, Assurance, CompartmentKind, ExecutionStatus, GatewayPermission, IdentityStatus,
+    self, Assurance, ExecutionStatus, GatewayPermission, IdentityStatus,
     RedemptionReason as Reason, StateDrift, Verdict,
 };
 
-use super::authorize::{action_id, key_leaves, link, session_of};
+use super::authorize::{action_id, key_leaves, link};
 use super::context::{Context, Stop};
 use super::delegation::gateway_may;
 use super::halt::{self, Attempt};
 use super::session::Standing;
+use super::subject::{Subject, find};
 use crate::hash::LeafIndex;
-use crate::id::{Identity, SessionId};
+use crate::id::Identity;
 use crate::state::{Key, StateError, Txn};
-use crate::{entry, ledger};
 
 /// Bytes of the commitment of what will run.
 const DIGEST_LEN: usize = 32;
-
-/// A decision with what is known of it now.
-#[derive(Debug)]
-struct Permit {
-    decision: v1::Decision,
-    request: v1::Authorize,
-    /// The digest of the input that was committed to; empty if none was.
-    input_digest: Vec<u8>,
-    agent: Option<v1::AgentRecord>,
-    session: Option<(SessionId, v1::SessionRecord, Standing)>,
-}
 
 pub(super) fn redeem(
     context: &mut Context<'_, '_>,
@@ -98,32 +87,9 @@ pub(super) fn lacks_redemption(
     Ok(redeemed_by != ask.redemption_index)
 }
 
-fn find(context: &Context<'_, '_>, leaf: LeafIndex) -> Result<Option<Permit>, StateError> {
-    let Some(found) = ledger::entry(context.txn, leaf)? else {
-        return Ok(None);
-    };
-    let Some(v1::entry::Body::Decision(decision)) = &found.body else {
-        return Ok(None);
-    };
-    let damaged = || StateError::damaged(Key::entry(leaf), "a decision without its request");
-    let command = entry::command(&found).ok().flatten().ok_or_else(damaged)?;
-    let Some(v1::command::Body::Authorize(request)) = command.body else {
-        return Err(damaged());
-    };
-    let mut commitments = command.commitments.into_iter();
-    let input = commitments.find(|commitment| commitment.kind() == CompartmentKind::Input);
-    Ok(Some(Permit {
-        agent: context.agent(&request.agent)?,
-        session: session_of(context, decision)?,
-        decision: decision.clone(),
-        input_digest: input.map(|input| input.digest).unwrap_or_default(),
-        request,
-    }))
-}
-
 /// Who stands behind the redemption; none if not all who signed may speak for the agent: the agent itself, and gateways that may
 /// authorize for it.
-fn assurance(context: &Context<'_, '_>, permit: &Permit) -> Result<Option<Assurance>, StateError> {
+fn assurance(context: &Context<'_, '_>, permit: &Subject) -> Result<Option<Assurance>, StateError> {
     let Some(agent) = &permit.agent else {
         return Ok(None);
     };
@@ -155,7 +121,7 @@ fn assurance(context: &Context<'_, '_>, permit: &Permit) -> Result<Option<Assura
 fn judge(
     context: &Context<'_, '_>,
     ask: &v1::Redeem,
-    permit: &Permit,
+    permit: &Subject,
     redemption: &mut v1::Redemption,
 ) -> Result<Reason, StateError> {
     let minimum = permit
@@ -185,12 +151,12 @@ fn judge(
 fn state_drift(
     context: &Context<'_, '_>,
     ask: &v1::Redeem,
-    permit: &Permit,
+    permit: &Subject,
 ) -> Result<Vec<StateDrift>, StateError> {
     let mut drift = Vec::new();
     let decision = &permit.decision;
     let rests_on = decision.rests_on.clone().unwrap_or_default();
-    if context.now_us >= decision.permit_expires_at_us {
+    if context.now_us >= permit.permit_ends_at_us(context.ledger) {
         drift.push(StateDrift::PermitExpired);
     }
     let action = permit.request.tool.as_ref().map(action_id);
@@ -232,7 +198,8 @@ fn state_drift(
     if activation != rests_on.activation {
         drift.push(StateDrift::PolicyChanged);
     }
-    if ask.input_digest != permit.input_digest {
+    let authorized = permit.input.as_ref().map(|input| input.digest.as_slice());
+    if ask.input_digest != authorized.unwrap_or_default() {
         drift.push(StateDrift::InputChanged);
     }
     Ok(drift)

@@ -7,7 +7,7 @@ use super::context::{Context, Stop};
 use super::delegation::{require_issuer, require_narrower, require_others, subject_assurance};
 use super::halt::{self, Attempt};
 use super::recorded::is_gone;
-use super::{history, validate};
+use super::{history, time, validate};
 use crate::canonical;
 use crate::compartment;
 use crate::hash::LeafIndex;
@@ -70,6 +70,7 @@ pub(super) enum Standing {
 
 pub(super) fn standing(
     txn: &Txn<'_>,
+    ledger: &v1::LedgerRecord,
     now_us: u64,
     session: &v1::SessionRecord,
 ) -> Result<Standing, StateError> {
@@ -82,7 +83,7 @@ pub(super) fn standing(
             SessionEndKind::Expired => standing = Standing::Expired,
             SessionEndKind::Unspecified => {}
         }
-        if at.expires_at_us <= now_us {
+        if time::ends_at(ledger, at.opened_at_us, at.expires_at_us) <= now_us {
             standing = Standing::Expired;
         }
         let Ok(parent) = SessionId::from_slice(&at.parent) else {
@@ -272,7 +273,7 @@ fn parse_context(context: &Context<'_, '_>) -> Result<Option<v1::SessionContext>
 
 fn open_parent(context: &Context<'_, '_>, id: SessionId) -> Result<v1::SessionRecord, Stop> {
     let parent = context.session(id)?.ok_or(v1::Result::NotFound)?;
-    if standing(context.txn, context.now_us, &parent)? != Standing::Open
+    if standing(context.txn, context.ledger, context.now_us, &parent)? != Standing::Open
         || parent.depth >= MAX_SESSION_DEPTH
     {
         return Err(v1::Result::FailedPrecondition.into());
@@ -305,7 +306,7 @@ pub(super) fn seal(context: &mut Context<'_, '_>, ask: &v1::Seal) -> Result<v1::
         return Err(v1::Result::NotPermitted.into());
     }
     let (id, session) = find(context, &ask.session_id)?;
-    match standing(context.txn, context.now_us, &session)? {
+    match standing(context.txn, context.ledger, context.now_us, &session)? {
         Standing::Open => Err(v1::Result::FailedPrecondition.into()),
         Standing::Closed | Standing::Expired => end(context, id, session, SessionEndKind::Expired),
     }

@@ -1,7 +1,8 @@
 //! The ledger's time: what clocks show, and how far the ledger is ahead of them.
 //!
 //! Times never fall. So when clocks that were ahead have dated entries, and are right again, nothing can be dated until they have come to
-//! the last entry. Admins end the wait: they say what their clocks show, and from then on the difference is added to what clocks show.
+//! the last entry. Admins end the wait: they say what their clocks show, and from then on that is added to what clocks show by
+//! which both their clocks and the proposer's are behind the last entry.
 
 use ledger_proto::v1::{self, command::Body as Ask, governance::Detail};
 
@@ -21,6 +22,16 @@ pub(super) fn next_entry(ledger: &v1::LedgerRecord, head: &Head, clock_us: u64) 
         .min(MAX_TIME_US)
 }
 
+/// When a session or permit ends that began then and was to end there: at the latest when admins adjusted the time after that. Nobody
+/// knows how long the ledger stood still before, and what was open when it came to stand would live on after hours or days.
+pub(super) fn ends_at(ledger: &v1::LedgerRecord, began_at_us: u64, expires_at_us: u64) -> u64 {
+    if began_at_us < ledger.adjusted_at_us {
+        expires_at_us.min(ledger.adjusted_at_us)
+    } else {
+        expires_at_us
+    }
+}
+
 /// True if a command adjusts the time of the ledger that ends here.
 pub(super) fn is_of_end(body: &Ask, head: &Head) -> bool {
     matches!(body, Ask::AdjustTime(ask) if names_end(ask, head))
@@ -37,16 +48,25 @@ pub(super) fn adjust(
     context.require(Duty::AdjustTime, WHOLE_LEDGER)?;
     let head = read_head(context.txn, context.ledger)?;
     let previous = context.ledger.time_offset_us;
-    let behind = head.time_us.saturating_sub(context.command.issued_at_us);
-    // Less than before would have time stand still, and with it every permit and session.
-    if !names_end(ask, &head) || behind < previous.saturating_add(MIN_TIME_ADJUSTMENT_US) {
+    if !names_end(ask, &head) {
         return Err(v1::Result::FailedPrecondition.into());
     }
-    validate::valid(behind <= MAX_TIME_OFFSET_US)?;
+    let issued_at_us = context.command.issued_at_us;
+    validate::valid(head.time_us.saturating_sub(issued_at_us) <= MAX_TIME_OFFSET_US)?;
+    // By both clocks, the admins' and the proposer's: an adjustment that was held back until its end came to be true, or that was made by
+    // a clock which is behind, would put a sound ledger ahead.
+    let behind = head
+        .time_us
+        .saturating_sub(issued_at_us.max(context.clock_us));
+    // Less than before would have time stand still, and with it every permit and session.
+    if behind < previous.saturating_add(MIN_TIME_ADJUSTMENT_US) {
+        return Err(v1::Result::FailedPrecondition.into());
+    }
     // Nothing that stops actions ends because time has jumped.
     halt::put_off(context, behind.saturating_sub(previous))?;
     let mut ledger = context.ledger.clone();
     ledger.time_offset_us = behind;
+    ledger.adjusted_at_us = context.now_us;
     context.txn.write(Key::ledger(), &ledger);
     Ok(v1::Governance {
         detail: Some(Detail::TimeAdjustment(v1::TimeAdjustment {

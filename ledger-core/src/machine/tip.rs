@@ -1,6 +1,6 @@
 //! Where the ledger stands: its versions, its end, and what it has answered before.
 
-use ledger_proto::v1;
+use ledger_proto::v1::{self, entry::Body, governance::Detail};
 
 use super::{ENGINE_VERSION, ENGINE_VERSIONS};
 use crate::hash::{Hash, LeafIndex, TreeHash, TreeSize};
@@ -43,6 +43,19 @@ impl Tip {
     #[must_use]
     pub const fn clock_us(&self) -> u64 {
         self.time_us.saturating_sub(self.time_offset_us)
+    }
+
+    /// What the clock of the next entry's batch can have shown, in microseconds since 1970: the entry says no more of it. Applied at this
+    /// time, its command gives the same entry again.
+    #[must_use]
+    pub const fn batch_clock_us(&self, next: &v1::Entry) -> u64 {
+        if let Some(Body::Governance(governance)) = &next.body
+            && let Some(Detail::TimeAdjustment(adjusted)) = &governance.detail
+        {
+            // The offset is what that clock was behind by, or what its authors' was, which is less.
+            return self.time_us.saturating_sub(adjusted.time_offset_us);
+        }
+        next.time_us.saturating_sub(self.time_offset_us)
     }
 }
 

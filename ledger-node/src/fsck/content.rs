@@ -167,6 +167,7 @@ fn follow_time(seen: &mut Seen, found: &v1::Entry) {
             *ends_at_us = halt_ends_at(*ends_at_us, by_us);
         }
         seen.time_offset_us = adjusted.time_offset_us;
+        seen.adjusted_at_us = found.time_us;
     }
 }
 

@@ -145,6 +145,8 @@ struct Seen {
     time_us: u64,
     /// How far the ledger's time was ahead of clocks then.
     time_offset_us: u64,
+    /// When an entry adjusted it last.
+    adjusted_at_us: u64,
 }
 
 fn ground(check: &mut Check<'_>) -> Go<Ground> {

@@ -143,7 +143,9 @@ fn check_head(check: &mut Check<'_>, ground: &Ground, seen: &Seen, trees: &Trees
             "the time is not that of the last entry",
         )?;
     }
-    if ground.ledger.time_offset_us != seen.time_offset_us {
+    if ground.ledger.time_offset_us != seen.time_offset_us
+        || ground.ledger.adjusted_at_us != seen.adjusted_at_us
+    {
         let what = "the time offset is not that of the last entry that adjusted it";
         check.found(Table::State, Key::ledger().as_bytes(), what)?;
     }

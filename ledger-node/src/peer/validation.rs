@@ -21,18 +21,11 @@ use prost::Message;
 
 use self::commits::said_committed;
 use crate::apply::boundaries::Boundaries;
-use crate::raft::adjustment::{adjusted_at, is_timely};
+use crate::raft::adjustment::adjusted_at;
 use crate::raft::bounds::{MAX_LOG_INDEX, is_near, is_of_term};
-use crate::raft::clocks::MAX_OFFSET_US;
 use crate::raft::types::{self, LogId, Peer, Types, Vote};
+use times::{check_adjustments, check_clock, check_progress};
 
-/// How far the time of a batch may be ahead of this node's clock, in microseconds: as far as a leader's clock may be off. A batch
-/// dated further ahead is not acknowledged until this node's clock gets there.
-pub(crate) const MAX_AHEAD_US: u64 = MAX_OFFSET_US.unsigned_abs();
-/// How far the time of a batch may be before the one known before it, in microseconds. A new leader's clock may be behind the last
-/// entry by 5 s, which is looked at once a second; between two looks a clock may jump by 2 s; and 2 s are for the bursts of entries
-/// whose times are each a microsecond after the one before.
-const MAX_BACK_US: u64 = 10_000_000;
 /// Most entries of one append: what a leader sends is cut at 256.
 const MAX_ENTRIES: usize = 1_024;
 
@@ -72,8 +65,10 @@ pub(super) struct BatchHead {
     pub(super) prior_size: TreeSize,
     /// Its root.
     pub(super) prior_root: Hash,
-    /// When each of its submissions was made, if all of them adjust the ledger's time; else empty.
+    /// When those of its submissions were made that adjust the ledger's time.
     pub(super) adjusted_at_us: Vec<u64>,
+    /// True if it holds nothing else.
+    pub(super) only_adjusts: bool,
 }
 
 /// An append that can be read, and what the leader says beside it.
@@ -150,13 +145,14 @@ fn read_batch(id: LogId, bytes: &[u8]) -> Result<BatchHead, Refusal> {
     }
     let prior_root = Hash::from_slice(&batch.prior_root)
         .ok_or_else(|| refuse(Check::Form, index, "a batch whose prior root is no hash"))?;
-    let adjusted_at_us: Option<Vec<u64>> = batch.submissions.iter().map(adjusted_at).collect();
+    let adjusted_at_us: Vec<u64> = batch.submissions.iter().filter_map(adjusted_at).collect();
     Ok(BatchHead {
         id,
         time_us: batch.time_us,
         prior_size: TreeSize(batch.prior_size),
         prior_root,
-        adjusted_at_us: adjusted_at_us.unwrap_or_default(),
+        only_adjusts: adjusted_at_us.len() == batch.submissions.len(),
+        adjusted_at_us,
     })
 }
 
@@ -338,6 +334,7 @@ pub(super) fn check_batches(received: &Received, known: &LedgerView<'_>) -> Resu
         let index = batch.id.index();
         let entry_us = batch.time_us.saturating_add(known.time_offset_us);
         check_clock(batch, known.now_us)
+            .and_then(|()| check_adjustments(batch, latest_us, known))
             .and_then(|()| check_progress(batch, entry_us, latest_us))
             .map_err(|reason| refuse(Check::Time, index, reason))?;
         latest_us = latest_us.max(entry_us);
@@ -357,37 +354,6 @@ pub(super) fn check_batches(received: &Received, known: &LedgerView<'_>) -> Resu
     Ok(latest_us)
 }
 
-/// A batch carries its proposer's clock, which is not ahead of this node's.
-fn check_clock(batch: &BatchHead, now_us: u64) -> Result<(), String> {
-    let time_us = batch.time_us;
-    if time_us > now_us.saturating_add(MAX_AHEAD_US) {
-        return Err(format!(
-            "the time of the batch is {time_us}, and this node's clock says {now_us}: one of the two clocks is off"
-        ));
-    }
-    Ok(())
-}
-
-/// A batch dated long before the ledger's end would have time stand still. Only what adjusts the time may come then, made about when its
-/// proposer's clock says: that is the same at each replica, whenever it looks, so that none refuses for ever what another has taken.
-fn check_progress(batch: &BatchHead, entry_us: u64, latest_us: u64) -> Result<(), String> {
-    if entry_us.saturating_add(MAX_BACK_US) >= latest_us {
-        return Ok(());
-    }
-    let time_us = batch.time_us;
-    if batch.adjusted_at_us.is_empty() {
-        return Err(format!(
-            "the time of the batch is {time_us}, which leads to {entry_us}, and the ledger has come to {latest_us}"
-        ));
-    }
-    let untimely = |made_at: &&u64| !is_timely(**made_at, time_us);
-    match batch.adjusted_at_us.iter().find(untimely) {
-        None => Ok(()),
-        Some(made_at) => Err(format!(
-            "the batch holds an adjustment of the ledger's time that was made at {made_at}, and its own time is {time_us}: it would lead to another offset than clocks show"
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests;
+mod times;

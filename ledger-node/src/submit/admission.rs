@@ -86,16 +86,19 @@ impl Admission {
                 }
                 let command = *command;
                 let now_us = self.clock.now_us();
-                if matches!(command.body, Body::AdjustTime(_))
-                    && !is_timely(command.issued_at_us, now_us)
-                {
-                    return Err(not_timely(command.issued_at_us, now_us));
+                let leads = || self.reads.standing.borrow().leading == Leading::This;
+                if matches!(command.body, Body::AdjustTime(_)) {
+                    if !is_timely(command.issued_at_us, now_us) {
+                        return Err(not_timely(command.issued_at_us, now_us));
+                    }
+                    if leads() {
+                        return Err(not_ahead(now_us));
+                    }
                 }
                 if let Body::UpdateMembership(ask) = &command.body {
                     may_change(&*self.store, ask)?;
                     // A new node knows the nodes of the genesis; whom the leader cannot reach it could not lead.
-                    let leads = self.reads.standing.borrow().leading == Leading::This;
-                    if leads {
+                    if leads() {
                         let (store, peers) = (&*self.store, &*self.reads.peers);
                         newcomers_must_answer(store, peers, &command.author, ask).await?;
                     }
@@ -188,6 +191,15 @@ fn not_timely(made_at_us: u64, now_us: u64) -> Failure {
     let (made_at, now) = (utc(made_at_us), utc(now_us));
     let what = format!(
         "the adjustment of the ledger's time was made at {made_at}, and this node's clock shows {now}: one of the two clocks is off, or it was signed too long ago; see to the clock and sign again"
+    );
+    Failure::new(ErrorReason::ArgumentInvalid, what)
+}
+
+/// A command that adjusts is proposed only by a leader that finds the ledger ahead.
+fn not_ahead(now_us: u64) -> Failure {
+    let now = utc(now_us);
+    let what = format!(
+        "the ledger's time is not ahead: a quorum's clocks go with it, and this node's shows {now}; see to the clock of the machine where the command was signed"
     );
     Failure::new(ErrorReason::ArgumentInvalid, what)
 }

@@ -101,7 +101,8 @@ impl Proposer {
             let mut batch = BatchBuilder::new(now_us, tip.size.0, tip.root.as_bytes());
             let leading = self.standing.borrow().leading.clone();
             let may_propose = |submission: &v1::Submission| match leading {
-                Leading::This => true,
+                // While clocks go with the ledger there is nothing to adjust.
+                Leading::This => adjusted_at(submission).is_none(),
                 Leading::ThisAdjusting => {
                     adjusted_at(submission).is_some_and(|made_at| is_timely(made_at, now_us))
                 }

@@ -1,11 +1,13 @@
 //! A ledger whose time got ahead of all clocks: what admins say ends the wait, and nothing else does.
 
 use countersign_tests::kit::{
-    Ask, SECOND, World, authorize_body, bank, decision_of, genesis_message, operator_message,
-    result_of,
+    Ask, SECOND, World, authorize_body, bank, decision_of, genesis_message, input_digest,
+    operator_message, result_of,
 };
-use ledger_core::hash::TreeHash;
+use ledger_core::audit::Auditor;
+use ledger_core::hash::{LeafIndex, TreeHash};
 use ledger_core::id::{Identity, SessionId};
+use ledger_core::ledger;
 use ledger_core::machine::{self, Appended, Applied, Refusal};
 use ledger_proto::v1::{
     self, CompartmentKind, DecisionReason as Reason, Role, command::Body, entry,
@@ -210,14 +212,71 @@ fn the_offset_grows_by_what_clocks_are_behind_and_never_becomes_less() {
     let second = offset_us(&world);
     assert!(second > first + AHEAD_US - SECOND && second < first + AHEAD_US + SECOND);
     // An admin's clock in 1970.
+    assert_eq!(made_at(&mut world, 0), v1::Result::InvalidArgument);
+    assert_eq!(offset_us(&world), second);
+}
+
+/// What becomes of an adjustment to the ledger's end that was signed at this time.
+fn made_at(world: &mut World, issued_at_us: u64) -> v1::Result {
     let ask = Ask::new(operator("root"), world.adjust_time());
-    let of_1970 = world.sign_as(ask, vec![8; 16], 0);
-    let Applied::Appended(appended) = world.apply(&of_1970) else {
+    let request_id = world.next_request_id();
+    let signed = world.sign_as(ask, request_id, issued_at_us);
+    let Applied::Appended(appended) = world.apply(&signed) else {
         panic!("it names the ledger's end");
     };
-    let rejected = result_of(&appended.entry);
-    assert_eq!(rejected, v1::Result::InvalidArgument);
-    assert_eq!(offset_us(&world), second);
+    result_of(&appended.entry)
+}
+
+/// A node names an end that is to come, has admins sign for it, and holds their command back until the ledger has come to it.
+#[test]
+fn an_adjustment_that_was_held_back_moves_a_sound_ledger_nowhere() {
+    for hold_s in [60, 600, 90_000] {
+        let mut world = World::new();
+        let signed_us = world.now_us;
+        world.now_us += hold_s * SECOND;
+        world.operator("last", &[]);
+        // In the batch of the last entry, and in the next.
+        for later_us in [0, SECOND] {
+            world.now_us += later_us;
+            let result = made_at(&mut world, signed_us);
+            assert_eq!(result, v1::Result::FailedPrecondition, "{hold_s} s");
+        }
+        assert_eq!(offset_us(&world), 0);
+    }
+}
+
+#[test]
+fn an_admins_clock_that_is_behind_moves_a_ledger_no_further_than_clocks_show() {
+    let mut world = World::new();
+    world.operator("last", &[]);
+    let now_us = world.now_us;
+    let result = made_at(&mut world, now_us - 60 * SECOND);
+    assert_eq!(result, v1::Result::FailedPrecondition);
+    date_ahead(&mut world, AHEAD_US);
+    let (now_us, last_us) = (
+        world.now_us,
+        machine::tip(&world.state).expect("sound").time_us,
+    );
+    let result = made_at(&mut world, now_us - 60 * SECOND);
+    assert_eq!(result, v1::Result::Applied);
+    assert_eq!(offset_us(&world), last_us - now_us);
+    // Nor does a proposer's.
+    date_ahead(&mut world, AHEAD_US);
+    let (now_us, last_us) = (
+        world.now_us,
+        machine::tip(&world.state).expect("sound").time_us,
+    );
+    world.now_us -= 60 * SECOND;
+    assert_eq!(made_at(&mut world, now_us), v1::Result::Applied);
+    assert_eq!(offset_us(&world), last_us - now_us);
+    // Entries say nothing of the proposer's clock, and whoever audits them gets the same.
+    let mut auditor = Auditor::new();
+    for leaf in 0..machine::tip(&world.state).expect("sound").size.0 {
+        let bytes = ledger::entry_bytes(&world.state, LeafIndex(leaf)).expect("sound");
+        let read = auditor.read(&bytes.expect("an entry"), Vec::new());
+        read.expect("sound");
+    }
+    assert_eq!(auditor.root(), Ok(world.root()));
 }
 
 #[test]
@@ -300,4 +359,87 @@ fn what_authors_say_of_their_clocks_is_read_with_the_offset() {
             .any(|drift| drift == v1::Drift::PermitExpired);
         assert_eq!(found, drifts, "begun after {begun_after_s} s");
     }
+}
+
+/// What was given by clocks that were ahead would live on from the repair to the adjustment, and on.
+#[test]
+fn sessions_and_permits_from_before_an_adjustment_have_ended() {
+    let mut world = World::new();
+    world.agent("bot");
+    world.policy("team", &bank());
+    let bot = Identity::Agent("bot".to_owned());
+    world.now_us += AHEAD_US;
+    let parent = world.session("bot");
+    let child = open_child(&mut world, parent);
+    let ask = Ask::new(bot.clone(), authorize_body("bot", parent, "bank/read"));
+    let asked = world.sign(ask.with(CompartmentKind::Input, br#"{"doc": "a"}"#));
+    let Applied::Appended(decided) = world.apply(&asked) else {
+        panic!("a decision");
+    };
+    let decision = decision_of(&decided.entry);
+    assert_eq!(decision.reason(), Reason::AllowedByPolicy);
+    // Clocks are right again, and hours go by.
+    world.now_us -= AHEAD_US;
+    world.now_us += 3 * 3_600 * SECOND;
+    adjust(&mut world);
+    let body = Body::Redeem(v1::Redeem {
+        decision_index: decided.index.0,
+        input_digest: input_digest(&decided.entry),
+    });
+    let redeemed = world.must(Ask::new(bot.clone(), body));
+    assert!(redeemed.entry.time_us < decision.permit_expires_at_us);
+    let Some(entry::Body::Redemption(redemption)) = &redeemed.entry.body else {
+        panic!("{redeemed:?}");
+    };
+    let drift: Vec<_> = redemption.state_drift().collect();
+    let expected = [
+        v1::StateDrift::PermitExpired,
+        v1::StateDrift::SessionExpired,
+    ];
+    assert_eq!(drift, expected);
+    let Applied::Replayed { now, .. } = world.apply(&asked) else {
+        panic!("the same answer");
+    };
+    assert!(!now.permit_lives && !now.session_open, "{now:?}");
+    for session in [parent, child] {
+        assert_eq!(reason(&mut world, session), Reason::SessionExpired);
+    }
+    let record = Body::Record(v1::Record {
+        decision_index: decided.index.0,
+        status: v1::ExecutionStatus::Succeeded.into(),
+        ..v1::Record::default()
+    });
+    let recorded = world.must(Ask::new(bot, record));
+    let Some(entry::Body::Outcome(outcome)) = &recorded.entry.body else {
+        panic!("{recorded:?}");
+    };
+    assert!(
+        outcome
+            .drift()
+            .any(|drift| drift == v1::Drift::PermitExpired)
+    );
+    // A node ends them, and what is opened now is of now.
+    let seal = Body::Seal(v1::Seal {
+        session_id: child.to_vec(),
+    });
+    let sealed = world.result(Ask::new(Identity::Node(1), seal));
+    assert_eq!(sealed, v1::Result::Applied);
+    let session = world.session("bot");
+    assert_eq!(reason(&mut world, session), Reason::AllowedByPolicy);
+}
+
+fn open_child(world: &mut World, parent: SessionId) -> SessionId {
+    let opening = Body::OpenSession(v1::OpenSession {
+        agent: "bot".to_owned(),
+        parent: parent.to_vec(),
+        scope: vec!["*".to_owned()],
+        ..v1::OpenSession::default()
+    });
+    let opened = world.must(Ask::new(operator("olive"), opening));
+    let Some(entry::Body::SessionOpening(opening)) = &opened.entry.body else {
+        panic!("{opened:?}");
+    };
+    assert_eq!(opening.result(), v1::Result::Applied);
+    let chain = opening.chain.as_ref().expect("a chain");
+    SessionId::from_slice(&chain.session_id).expect("an id")
 }

@@ -79,7 +79,7 @@ impl World {
     }
 
     /// The 16-byte id of the next command.
-    fn next_request_id(&mut self) -> Vec<u8> {
+    pub fn next_request_id(&mut self) -> Vec<u8> {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&self.next_id.to_be_bytes());
         self.next_id += 1;

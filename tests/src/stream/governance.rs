@@ -67,7 +67,8 @@ impl Stream {
             35..37 => self.activate(dice),
             37..39 => self.erase(dice),
             39 => self.change_membership(dice),
-            40 if dice.percent(50) => self.adjust_time(dice),
+            // Each ends all sessions.
+            40 if dice.percent(20) => self.adjust_time(dice),
             40 => self.activate_version(dice),
             _ => return self.by_a_node(dice),
         };

@@ -6,6 +6,7 @@ use ledger_core::batch::BatchBuilder;
 use openraft::EntryPayload;
 use proptest::prelude::*;
 
+use super::times::{MAX_AHEAD_US, MAX_BACK_US};
 use super::*;
 use crate::raft::bounds::MAX_TERM_JUMP;
 use crate::raft::types::{Entry, Proposal, Term};

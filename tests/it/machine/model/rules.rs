@@ -164,6 +164,14 @@ impl Model {
         for (_, ends) in self.halts.values_mut().filter(|(_, ends)| *ends != 0) {
             *ends += behind - self.offset_us;
         }
+        // Nobody knows for how long sessions and permits have waited.
+        let now = self.time();
+        for session in &mut self.sessions {
+            session.expires_us = session.expires_us.min(now);
+        }
+        for permit in &mut self.permits {
+            permit.ends_us = permit.ends_us.min(now);
+        }
         self.offset_us = behind;
         "Applied"
     }

@@ -72,7 +72,7 @@ fn replay(case: &Case, ledger: &Ledger) -> Option<String> {
                 .unwrap_or_default(),
         };
         let tip = machine::tip(&state).expect("the state is sound");
-        let clock_us = entry.time_us.saturating_sub(tip.time_offset_us);
+        let clock_us = tip.batch_clock_us(&entry);
         let mut txn = Txn::new(&state);
         let applied = machine
             .apply(&mut txn, clock_us, &submission, &SignatureChecks::default())

@@ -67,6 +67,35 @@ fn while_the_ledger_is_ahead_only_what_adjusts_its_time_passes() {
     assert_eq!((found.check, found.log_index), (Check::Time, 10));
 }
 
+/// An adjustment was held back until the end that it names came to be the end of a sound ledger.
+#[test]
+fn an_adjustment_that_was_held_back_passes_in_no_batch() {
+    let held = || adjustment(NOW - 301 * SECOND);
+    for beside in [Vec::new(), vec![v1::Submission::default()]] {
+        let message = adjusting(NOW, [vec![held()], beside].concat());
+        let found = passes(message).expect_err("refused");
+        assert_eq!(found.check, Check::Time);
+        assert!(found.reason.contains("another offset"), "{found}");
+    }
+    // Dated back to when it was signed.
+    let dated_back = |by_us: u64, latest_us: u64| {
+        let message = adjusting(NOW - by_us, vec![adjustment(NOW - by_us)]);
+        passes_at(message, latest_us, 0)
+    };
+    for (by_us, latest_us) in [
+        (301 * SECOND, NOW),
+        (301 * SECOND, NOW + MAX_AHEAD_US),
+        (MAX_BACK_US + 1, NOW - SECOND),
+    ] {
+        let found = dated_back(by_us, latest_us).expect_err("refused");
+        assert_eq!(found.check, Check::Time);
+        assert!(found.reason.contains("is not ahead"), "{found}");
+    }
+    // By this node's clock the ledger is ahead still, or the batch is of now.
+    assert!(dated_back(301 * SECOND, NOW + MAX_AHEAD_US + 1).is_ok());
+    assert!(dated_back(MAX_BACK_US, NOW).is_ok());
+}
+
 #[test]
 fn once_the_ledgers_time_is_adjusted_batches_carry_what_clocks_show() {
     let offset = 90_000 * SECOND;
