@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ledger_core::hash::Hash;
+use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::tree::verify::verify_consistency;
@@ -18,6 +18,8 @@ use crate::transport::Answer;
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// Steps of the trust policy asked for at a time.
 const STEPS: u32 = 100;
+/// Most steps of the trust policy that are followed from the pinned one.
+const MAX_STEPS: usize = 1_024;
 
 impl Client {
     /// Checks a receipt: its entry, its proof, and who vouches for it. A provisional one must be of a tree that is consistent
@@ -104,8 +106,7 @@ impl Client {
         if newest.size() >= seen.size() {
             return self.observe(&note, &newest).await;
         }
-        let deadline = Instant::now() + CATCH_UP.min(self.0.settings.timeout);
-        match self.checkpoint_by(seen.size().0, deadline).await {
+        match self.later_checkpoint(seen.size()).await {
             Ok((note, later)) => self.observe(&note, &later).await,
             Err(_) => Err(Error::Inconsistent(format!(
                 "the cluster vouches for {} entries, and this client has seen {} of them with a quorum's signatures: \
@@ -115,6 +116,15 @@ impl Client {
                 seen.size()
             ))),
         }
+    }
+
+    /// A checkpoint of a tree at least this large, from a cluster that has just shown a smaller one.
+    pub(crate) async fn later_checkpoint(
+        &self,
+        size: TreeSize,
+    ) -> Result<(String, Checkpoint), Error> {
+        let deadline = Instant::now() + CATCH_UP.min(self.0.settings.timeout);
+        self.checkpoint_by(size.0, deadline).await
     }
 
     /// Demands that a cosigned checkpoint is consistent with the one seen before, and remembers the larger one.
@@ -245,10 +255,18 @@ impl Client {
                 page_size: STEPS,
                 page_token: page_token.clone(),
             };
-            let answer: v1::ListTrustStepsResponse =
-                self.open_read(paths::LIST_TRUST_STEPS, message).await?;
+            let Answer { answer, by }: Answer<v1::ListTrustStepsResponse> = self
+                .open_read_by(paths::LIST_TRUST_STEPS, message, self.deadline())
+                .await?;
+            let is_empty = answer.trust_steps.is_empty();
             steps.extend(answer.trust_steps);
-            if answer.next_page_token.is_empty() {
+            if steps.len() > MAX_STEPS {
+                return Err(Error::contradiction(format!(
+                    "there are more than {MAX_STEPS} changes of the trust policy; take a newer one"
+                ))
+                .of(&by));
+            }
+            if answer.next_page_token.is_empty() || is_empty {
                 break;
             }
             page_token = answer.next_page_token;

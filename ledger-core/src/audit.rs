@@ -78,6 +78,8 @@ pub struct Auditor {
     machine: Machine,
     state: MemoryState,
     size: TreeSize,
+    /// The trust policy in force after what was read, and its epoch.
+    policy: Option<(u64, TlogPolicy)>,
 }
 
 impl Auditor {
@@ -109,17 +111,51 @@ impl Auditor {
         Ok(machine::tip(&self.state).map_err(Flaw::State)?.root)
     }
 
+    /// The trust policy that is in force after what was read.
+    ///
+    /// # Errors
+    /// [`Flaw::State`] if nothing was read.
+    pub fn trust_policy(&mut self) -> Result<&TlogPolicy, Flaw> {
+        let ledger: v1::LedgerRecord = read_record(&self.state, &Key::ledger())?;
+        let epoch = ledger.trust_epoch;
+        // Each is parsed once: there are many checkpoints, and few policies.
+        let (_, policy) = match self.policy.take() {
+            Some(known) if known.0 == epoch => self.policy.insert(known),
+            Some(_) | None => {
+                let policy = read_policy(&self.state, epoch)?;
+                self.policy.insert((epoch, policy))
+            }
+        };
+        Ok(policy)
+    }
+
     /// Checks a checkpoint of as many entries as were read against their root, and against the trust policy that was in force then.
     ///
     /// # Errors
     /// [`Flaw::Forked`] if it meets the policy and has another root, [`Flaw::State`] if the policy of the entries cannot be read.
-    pub fn verify_checkpoint(&self, note: &str) -> Result<CheckedCheckpoint, Flaw> {
-        let ledger: v1::LedgerRecord = read_record(&self.state, &Key::ledger())?;
-        let key = Key::trust(ledger.trust_epoch);
-        let record: v1::TrustRecord = read_record(&self.state, &key)?;
-        let policy = TlogPolicy::parse(record.trust_policy.as_bytes())
-            .map_err(|error| Flaw::State(StateError::damaged(&key, error.to_string())))?;
-        let verified = match verify_checkpoint(note.as_bytes(), &policy) {
+    pub fn verify_checkpoint(&mut self, note: &str) -> Result<CheckedCheckpoint, Flaw> {
+        let verified = verify_checkpoint(note.as_bytes(), self.trust_policy()?);
+        self.compare_root(verified)
+    }
+
+    /// The same against a trust policy that the auditor has from elsewhere: what meets it vouches for the entries, whatever policy they
+    /// say was in force.
+    ///
+    /// # Errors
+    /// [`Flaw::Forked`] if it meets the policy and has another root, [`Flaw::State`] if nothing was read.
+    pub fn verify_checkpoint_under(
+        &self,
+        note: &str,
+        policy: &TlogPolicy,
+    ) -> Result<CheckedCheckpoint, Flaw> {
+        self.compare_root(verify_checkpoint(note.as_bytes(), policy))
+    }
+
+    fn compare_root(
+        &self,
+        verified: Result<VerifiedCheckpoint, CheckpointVerifyError>,
+    ) -> Result<CheckedCheckpoint, Flaw> {
+        let verified = match verified {
             Ok(verified) => verified,
             Err(error) => return Ok(CheckedCheckpoint::Unproven(error)),
         };
@@ -172,6 +208,13 @@ impl Auditor {
         self.size = TreeSize(self.size.0 + 1);
         Ok(Sound { believed, asked })
     }
+}
+
+fn read_policy(state: &MemoryState, epoch: u64) -> Result<TlogPolicy, Flaw> {
+    let key = Key::trust(epoch);
+    let record: v1::TrustRecord = read_record(state, &key)?;
+    TlogPolicy::parse(record.trust_policy.as_bytes())
+        .map_err(|error| Flaw::State(StateError::damaged(&key, error.to_string())))
 }
 
 fn read_record<M: prost::Message + Default>(state: &MemoryState, key: &Key) -> Result<M, Flaw> {

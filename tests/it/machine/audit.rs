@@ -1,13 +1,14 @@
 //! Whoever audits a ledger makes each entry again and gets the same, whatever content has been erased since; and notices
 //! whatever was changed.
 
-use countersign_tests::kit::input_digest;
-use ledger_core::audit::{Auditor, Flaw};
+use countersign_tests::kit::{World, input_digest, trust_policy};
+use ledger_core::audit::{Auditor, CheckedCheckpoint, Flaw};
 use ledger_core::compartment;
 use ledger_core::entry;
 use ledger_core::hash::{LeafIndex, TreeHash, TreeSize};
 use ledger_core::ledger;
 use ledger_core::machine;
+use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::state::{Key, MemoryState, State};
 use ledger_proto::v1::{self, CompartmentKind, entry::Body};
 use proptest::prelude::*;
@@ -209,4 +210,36 @@ fn content_that_is_not_what_was_committed_to_is_not_believed() {
     let (found_at, flaw) = audit(&entries).expect_err("another input");
     assert_eq!(found_at, at);
     assert_eq!(flaw, Flaw::Different("list of what is stored beside it"));
+}
+
+/// Entries of a fork may say that another trust policy was in force: what an auditor has from elsewhere is compared all the same.
+#[test]
+fn a_checkpoint_under_a_policy_of_the_auditors_is_compared_with_the_entries() {
+    let (mut world, mut fork) = (World::new(), World::new());
+    world.operator("one", &[]);
+    fork.operator("another", &[]);
+    let (mut auditor, _) = audit(&recorded(&world.state)).expect("sound");
+    let policy = trust_policy(&world.origin, &[7, 8, 9]);
+    let policy = TlogPolicy::parse(policy.as_bytes()).expect("a policy");
+    let is_proven = |checked: Result<CheckedCheckpoint, Flaw>| {
+        checked.map(|checked| matches!(checked, CheckedCheckpoint::Proven(_)))
+    };
+    let size = auditor.size();
+    for (nodes, proven, proven_under) in
+        [([1, 2], Ok(true), Ok(false)), ([7, 8], Ok(false), Ok(true))]
+    {
+        let note = world.checkpoint(&nodes);
+        assert_eq!(is_proven(auditor.verify_checkpoint(&note)), proven);
+        let under = auditor.verify_checkpoint_under(&note, &policy);
+        assert_eq!(is_proven(under), proven_under);
+        let forked = fork.checkpoint(&nodes);
+        let is_fork = |proven: Result<bool, Flaw>| match proven {
+            Ok(true) => Err(Flaw::Forked(size)),
+            other => other,
+        };
+        let found = is_proven(auditor.verify_checkpoint(&forked));
+        assert_eq!(found, is_fork(proven));
+        let found = is_proven(auditor.verify_checkpoint_under(&forked, &policy));
+        assert_eq!(found, is_fork(proven_under));
+    }
 }

@@ -21,7 +21,7 @@ pub(super) struct Audit {
     /// Ask the rules again about every decision whose arguments are not erased.
     #[arg(long)]
     replay: bool,
-    /// Compare the times of entries with those of this cosigned checkpoint too, beside those that the node keeps; may be repeated.
+    /// Compare the entries and their times with this cosigned checkpoint too, beside those that the node keeps; may be repeated.
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
     #[command(flatten)]
@@ -56,6 +56,9 @@ pub(super) fn audit(audit: &Audit, json: bool, out: &mut dyn Write) -> Result<Ex
             bar.position()
         )
     })?;
+    if let Some(failure) = read.times.unproven_file() {
+        return Err(failure);
+    }
     show(&read, audit.replay, json, out)?;
     if read.times.is_impossible() {
         return Err(read.times.failure());

@@ -59,8 +59,7 @@ pub(in crate::cli) async fn every_entry<S: Send + 'static>(
     seen: S,
     add: impl Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound) + Send + 'static,
 ) -> Result<Read<S>, Failure> {
-    let (note, checkpoint) = client.checkpoint(0).await?;
-    client.observe(&note, &checkpoint).await?;
+    let (note, checkpoint) = newest(client, &times).await?;
     bar.set_length(checkpoint.size().0);
     times.add_last(&checkpoint, &note);
     let reader = Reader {
@@ -77,6 +76,27 @@ pub(in crate::cli) async fn every_entry<S: Send + 'static>(
         times,
         seen,
     })
+}
+
+/// The newest checkpoint, of a tree at least as large as the auditor knows one.
+async fn newest(client: &Client, times: &TimeAudit) -> Result<(String, Checkpoint), Failure> {
+    let (note, checkpoint) = client.checkpoint(0).await?;
+    client.observe(&note, &checkpoint).await?;
+    let Some((held, file)) = times.largest_held() else {
+        return Ok((note, checkpoint));
+    };
+    if held <= checkpoint.size() {
+        return Ok((note, checkpoint));
+    }
+    let size = checkpoint.size();
+    let Ok((note, later)) = client.later_checkpoint(held).await else {
+        let what = format!(
+            "the cluster vouches for {size} entries, and {file} for {held} of them with a quorum's signatures: the ledger was put back from an old copy, or the nodes that answer lag far behind; find out which before you go on"
+        );
+        return Err(Failure::new(Exit::Inconsistent, what));
+    };
+    client.observe(&note, &later).await?;
+    Ok((note, later))
 }
 
 /// Fetches entries up to a checkpoint and has them read on a thread of their own.
@@ -242,7 +262,7 @@ impl<S, A: Fn(&mut S, &v1::Entry, Vec<v1::Compartment>, Sound)> Reader<S, A> {
                 .read(&entry, compartments.clone())
                 .map_err(|flaw| failed(at, &flaw))?;
             if let Ok(entry) = ledger_core::entry::decode(&entry) {
-                let compared = self.times.compare(&auditor, entry.time_us);
+                let compared = self.times.compare(&mut auditor, entry.time_us);
                 compared.map_err(|flaw| failed(at, &flaw))?;
                 (self.add)(&mut self.seen, &entry, compartments, sound);
             }

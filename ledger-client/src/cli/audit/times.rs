@@ -11,6 +11,8 @@ use ledger_core::hash::TreeSize;
 use ledger_core::limits::SECOND_US;
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::signed_note::{MAX_NOTE_LEN, Note};
+use ledger_core::note::tlog_policy::TlogPolicy;
+use ledger_core::note::verify::verify_checkpoint;
 use ledger_proto::v1;
 use serde_json::{Value, json};
 
@@ -25,21 +27,39 @@ const PAGE: u32 = 500;
 /// Most checkpoints that are compared: twice what a node keeps.
 const MAX_CHECKPOINTS: usize = 20_480;
 
+/// A checkpoint that is to be compared.
+#[derive(Debug)]
+struct Held {
+    note: String,
+    /// Whose it is, if it is not from the node.
+    file: Option<HeldFile>,
+}
+
+/// A checkpoint that the auditor has brought.
+#[derive(Debug)]
+struct HeldFile {
+    path: String,
+    /// A trust policy that it meets, of those that this client follows from the one that it was given.
+    policy: Option<TlogPolicy>,
+}
+
 /// Checkpoints on their way to be compared, and what came of those before.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct TimeAudit {
     /// By tree size, ascending.
-    checkpoints: VecDeque<(TreeSize, String)>,
+    checkpoints: VecDeque<(TreeSize, Held)>,
     comparison: TimeComparison,
     unproven: u64,
+    /// Files that meet no trust policy that is known.
+    unproven_files: Vec<String>,
 }
 
 impl TimeAudit {
     /// An audit against the checkpoints that a node keeps, and those in these files.
     pub(super) async fn open(client: &Client, files: &[PathBuf]) -> Result<Self, Failure> {
-        let mut notes = Vec::new();
-        for file in files {
-            notes.push(read_note(file)?);
+        let mut held = Vec::new();
+        for path in files {
+            held.push(read_held(client, path).await?);
         }
         let mut page_token = String::new();
         loop {
@@ -49,57 +69,105 @@ impl TimeAudit {
             };
             let page: v1::ListCheckpointsResponse =
                 client.open_read(paths::LIST_CHECKPOINTS, message).await?;
-            notes.extend(page.checkpoints);
+            let is_empty = page.checkpoints.is_empty();
+            held.extend(
+                page.checkpoints
+                    .into_iter()
+                    .map(|note| Held { note, file: None }),
+            );
             page_token = page.next_page_token;
-            if page_token.is_empty() || notes.len() >= MAX_CHECKPOINTS {
+            if page_token.is_empty() || is_empty || held.len() >= MAX_CHECKPOINTS {
                 break;
             }
         }
-        Ok(Self::of(notes))
+        Ok(Self::of(held))
     }
 
-    fn of(notes: Vec<String>) -> Self {
+    fn of(held: Vec<Held>) -> Self {
         let mut audit = Self::default();
         // A tree can have two notes, and either may say more.
-        let mut by_size: BTreeMap<TreeSize, Vec<String>> = BTreeMap::new();
-        for note in notes {
-            match size_of(&note) {
-                Some(size) => by_size.entry(size).or_default().push(note),
+        let mut by_size: BTreeMap<TreeSize, Vec<Held>> = BTreeMap::new();
+        for held in held {
+            match size_of(&held.note) {
+                Some(size) => by_size.entry(size).or_default().push(held),
                 None => audit.unproven += 1,
             }
         }
         let flat = by_size
             .into_iter()
-            .flat_map(|(size, notes)| notes.into_iter().map(move |note| (size, note)));
+            .flat_map(|(size, held)| held.into_iter().map(move |held| (size, held)));
         audit.checkpoints = flat.collect();
         audit
+    }
+
+    /// The largest tree that a quorum vouches for in a file of the auditor's, and the file.
+    pub(super) fn largest_held(&self) -> Option<(TreeSize, &str)> {
+        let mut held = self.checkpoints.iter().rev();
+        held.find_map(|(size, held)| {
+            let file = held.file.as_ref()?;
+            file.policy.as_ref()?;
+            Some((*size, file.path.as_str()))
+        })
     }
 
     /// Adds the checkpoint up to which the ledger is read.
     pub(super) fn add_last(&mut self, checkpoint: &Checkpoint, note: &str) {
         let last = checkpoint.size();
-        self.checkpoints.retain(|(size, _)| *size <= last);
-        self.checkpoints.push_back((last, note.to_owned()));
+        let (kept, beyond): (Vec<_>, Vec<_>) = std::mem::take(&mut self.checkpoints)
+            .into_iter()
+            .partition(|(size, _)| *size <= last);
+        self.checkpoints = kept.into();
+        // What a node keeps may be newer than what is audited.
+        let files = beyond.into_iter().filter_map(|(_, held)| held.file);
+        self.unproven_files.extend(files.map(|file| file.path));
+        let note = note.to_owned();
+        self.checkpoints
+            .push_back((last, Held { note, file: None }));
     }
 
     /// Compares the entry that the auditor has just read, and each checkpoint of the tree up to it.
-    pub(super) fn compare(&mut self, auditor: &Auditor, time_us: u64) -> Result<(), Flaw> {
+    pub(super) fn compare(&mut self, auditor: &mut Auditor, time_us: u64) -> Result<(), Flaw> {
         self.comparison.add_entry(time_us);
         while let Some((size, _)) = self.checkpoints.front()
             && *size <= auditor.size()
         {
-            let Some((_, note)) = self.checkpoints.pop_front() else {
+            let Some((_, held)) = self.checkpoints.pop_front() else {
                 break;
             };
-            match auditor.verify_checkpoint(&note)? {
-                CheckedCheckpoint::Proven(verified) => {
-                    let offset_us = auditor.time_offset_us().map_err(Flaw::State)?;
-                    self.comparison.add_checkpoint(&verified, offset_us);
-                }
-                CheckedCheckpoint::Unproven(_) => self.unproven += 1,
-            }
+            self.compare_checkpoint(auditor, held)?;
         }
         Ok(())
+    }
+
+    fn compare_checkpoint(&mut self, auditor: &mut Auditor, held: Held) -> Result<(), Flaw> {
+        let offset_us = auditor.time_offset_us().map_err(Flaw::State)?;
+        if let CheckedCheckpoint::Proven(verified) = auditor.verify_checkpoint(&held.note)? {
+            let policy = auditor.trust_policy()?;
+            self.comparison.add_checkpoint(&verified, policy, offset_us);
+            return Ok(());
+        }
+        let Some(file) = held.file else {
+            self.unproven += 1;
+            return Ok(());
+        };
+        if let Some(policy) = &file.policy
+            && let CheckedCheckpoint::Proven(verified) =
+                auditor.verify_checkpoint_under(&held.note, policy)?
+        {
+            self.comparison.add_checkpoint(&verified, policy, offset_us);
+            return Ok(());
+        }
+        self.unproven_files.push(file.path);
+        Ok(())
+    }
+
+    /// The failure of an auditor whose own checkpoint proves nothing.
+    pub(super) fn unproven_file(&self) -> Option<Failure> {
+        let path = self.unproven_files.first()?;
+        let what = format!(
+            "{path} meets neither the trust policy of its tree nor one that follows from `--trust`: nothing was compared with it; see whose checkpoint it is, and give the trust policy of that time"
+        );
+        Some(Failure::new(Exit::Quorum, what))
     }
 
     /// The report as JSON.
@@ -149,8 +217,8 @@ impl TimeAudit {
         Ok(())
     }
 
-    /// True if no cosigner supports the time of an entry.
-    pub(super) const fn is_impossible(&self) -> bool {
+    /// True if no quorum of cosigners supports the time of an entry.
+    pub(super) fn is_impossible(&self) -> bool {
         self.comparison.impossible() > 0
     }
 
@@ -158,7 +226,7 @@ impl TimeAudit {
     pub(super) fn failure(&self) -> Failure {
         let count = self.comparison.impossible();
         let what = format!(
-            "{count} entries are dated later than every cosigner was when it signed a tree that holds them: do not rely on anything that depends on their times"
+            "{count} entries are dated later than the clocks of any quorum of cosigners had come to when these signed a tree that holds them: do not rely on anything that depends on their times"
         );
         Failure::new(Exit::Evidence, what)
     }
@@ -190,6 +258,26 @@ fn utc_of_seconds(seconds: u64) -> String {
 fn size_of(note: &str) -> Option<TreeSize> {
     let note = Note::parse(note.as_bytes()).ok()?;
     Some(Checkpoint::parse(note.text()).ok()?.size())
+}
+
+/// Reads a file, and finds out who vouches for it.
+async fn read_held(client: &Client, path: &Path) -> Result<Held, Failure> {
+    let note = read_note(path)?;
+    let meets = |policy: &TlogPolicy| verify_checkpoint(note.as_bytes(), policy).is_ok();
+    let mut policy = client.trust().pinned().clone();
+    let mut is_met = meets(&policy);
+    if !is_met {
+        policy = client.trust_in_force().await?;
+        is_met = meets(&policy);
+    }
+    let file = HeldFile {
+        path: path.display().to_string(),
+        policy: is_met.then_some(policy),
+    };
+    Ok(Held {
+        note,
+        file: Some(file),
+    })
 }
 
 fn read_note(path: &Path) -> Result<String, Failure> {
