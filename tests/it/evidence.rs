@@ -1,6 +1,8 @@
 //! Evidence, from the ledger to the verifier and everything that can go wrong in between (P4).
 
-use countersign_tests::kit::{Ask, World, bank, node_card, session_of, trust_policy};
+use countersign_tests::kit::{
+    Ask, SECOND, World, bank, key, node_card, public_key, session_of, trust_policy,
+};
 use ledger_core::evidence::{
     self, EvidenceError, FileError, Sources, TrustPosition, session_leaves,
 };
@@ -8,6 +10,7 @@ use ledger_core::hash::{LeafIndex, TreeHash};
 use ledger_core::id::{Identity, SessionId};
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::CheckpointVerifyError;
+use ledger_core::state::{Key, Txn, read};
 use ledger_proto::v1::{self, CompartmentKind, command::Body};
 use prost::Message;
 
@@ -488,6 +491,40 @@ fn an_outcome_does_not_come_before_its_decision() {
     let error = evidence::verify(&evidence, &policy(&world.trust_policy())).unwrap_err();
     assert!(
         matches!(error, EvidenceError::Contradiction { what, .. } if what == "an outcome of another decision"),
+        "{error}"
+    );
+}
+
+/// Replicas that lie can take what a key signs when its time is over: its enrolment is in the evidence.
+#[test]
+fn a_key_that_has_ended_signs_no_evidence() {
+    let mut world = World::new();
+    let bot = world.agent("bot");
+    world.policy("team", &bank());
+    let key_id = public_key(&key(&bot.to_string())).key_id();
+    let key = Key::public_key(key_id);
+    let mut record: v1::KeyRecord = read(&world.state, &key).unwrap().unwrap();
+    let enrolled = record.key.as_mut().unwrap();
+    let ends_at_us = std::mem::take(&mut enrolled.not_after_us);
+    let mut txn = Txn::new(&world.state);
+    txn.write(key, &record);
+    let writes = txn.into_writes();
+    world.state.commit(writes);
+    let mut verified = |before_us: u64| {
+        world.now_us = ends_at_us - before_us;
+        let session = world.session("bot");
+        world.now_us += SECOND;
+        let decision = world.authorize("bot", session, "bank/read", r#"{"doc": "a"}"#);
+        let evidence = evidence_of(&world, decision.index);
+        evidence::verify(&evidence, &policy(&world.trust_policy()))
+    };
+    let report = verified(10 * SECOND).unwrap();
+    let retired = report.get("retired keys").unwrap();
+    assert!(retired.contains("does not show"), "{retired}");
+    let error = verified(0).unwrap_err();
+    let words = "a key that was not valid yet, or not any more, when it signed";
+    assert!(
+        matches!(error, EvidenceError::Contradiction { what, .. } if what == words),
         "{error}"
     );
 }

@@ -15,6 +15,9 @@ use crate::id::Identity;
 /// What is said of an allowed action whose outcome is not there.
 const NO_OUTCOME: &str = "none in this evidence; one may exist";
 
+/// What is said of keys: no entry beside their enrolments is in the evidence, and replicas refuse what a retired key signs.
+const NO_RETIREMENT: &str = "none, by the word of the ledger; this evidence does not show it";
+
 /// What the explanations below look at.
 pub(super) struct Case<'a> {
     pub(super) entries: &'a ProvenEntries,
@@ -166,6 +169,7 @@ fn identities(
         format!("{} ({assurance})", names.join(" and ")),
         Basis::Verified,
     );
+    report.add("retired keys", NO_RETIREMENT, case.at());
     Ok(())
 }
 

@@ -5,12 +5,28 @@ use ledger_proto::v1::{self, command::Body, entry::Body as Answer};
 use crate::id::{Identity, KeyId};
 use crate::keys::PublicKey;
 
-/// The identity that got this key through this entry, if the entry took effect and holds it.
+/// A key that an entry gave to somebody.
+pub(super) struct Enrolled {
+    pub(super) identity: Identity,
+    pub(super) key: PublicKey,
+    not_before_us: u64,
+    /// 0 if it has no end.
+    not_after_us: u64,
+}
+
+impl Enrolled {
+    /// True if the key may sign at this time of the ledger, as far as its enrolment says. It can have been retired before.
+    pub(super) const fn is_of(&self, time_us: u64) -> bool {
+        self.not_before_us <= time_us && (self.not_after_us == 0 || time_us < self.not_after_us)
+    }
+}
+
+/// Who got this key through this entry, if the entry took effect and holds it.
 pub(super) fn enrolled(
     entry: &v1::Entry,
     command: Option<&v1::Command>,
     key_id: KeyId,
-) -> Option<(Identity, PublicKey)> {
+) -> Option<Enrolled> {
     let candidates = match (
         entry.body.as_ref()?,
         command.and_then(|command| command.body.as_ref()),
@@ -23,20 +39,32 @@ pub(super) fn enrolled(
         }
         _ => Vec::new(),
     };
-    candidates.into_iter().find_map(|(identity, bytes)| {
-        let key = PublicKey::from_bytes(bytes).ok()?;
-        (key.key_id() == key_id).then_some((identity, key))
+    candidates.into_iter().find_map(|candidate| {
+        let key = PublicKey::from_bytes(candidate.bytes).ok()?;
+        (key.key_id() == key_id).then_some(Enrolled {
+            identity: candidate.identity,
+            key,
+            not_before_us: candidate.not_before_us,
+            not_after_us: candidate.not_after_us,
+        })
     })
 }
 
-type Candidates<'a> = Vec<(Identity, &'a [u8])>;
+struct Candidate<'a> {
+    identity: Identity,
+    bytes: &'a [u8],
+    not_before_us: u64,
+    not_after_us: u64,
+}
+
+type Candidates<'a> = Vec<Candidate<'a>>;
 
 fn of_genesis(genesis: &v1::Genesis) -> Candidates<'_> {
     let recovery = genesis
         .recovery_key
         .iter()
         .filter_map(|enrolment| enrolment.key.as_ref())
-        .map(|key| (Identity::Recovery, key.bytes.as_slice()));
+        .map(|key| candidate(Identity::Recovery, key));
     let operators = genesis.operators.iter().flat_map(of_operator);
     recovery
         .chain(operators)
@@ -91,16 +119,29 @@ fn of_operator(operator: &v1::RegisterOperator) -> Candidates<'_> {
     keys(&operator.keys, &Identity::Operator(operator.id.clone()))
 }
 
-fn of_nodes(nodes: &[v1::NodeCard]) -> impl Iterator<Item = (Identity, &[u8])> {
-    nodes
-        .iter()
-        .map(|card| (Identity::Node(card.node_id), card.public_key.as_slice()))
+/// The keys of nodes have no times.
+fn of_nodes(nodes: &[v1::NodeCard]) -> impl Iterator<Item = Candidate<'_>> {
+    nodes.iter().map(|card| Candidate {
+        identity: Identity::Node(card.node_id),
+        bytes: &card.public_key,
+        not_before_us: 0,
+        not_after_us: 0,
+    })
+}
+
+fn candidate(identity: Identity, key: &v1::PublicKey) -> Candidate<'_> {
+    Candidate {
+        identity,
+        bytes: &key.bytes,
+        not_before_us: key.not_before_us,
+        not_after_us: key.not_after_us,
+    }
 }
 
 fn keys<'a>(enrolments: &'a [v1::KeyEnrolment], identity: &Identity) -> Candidates<'a> {
     enrolments
         .iter()
         .filter_map(|enrolment| enrolment.key.as_ref())
-        .map(|key| (identity.clone(), key.bytes.as_slice()))
+        .map(|key| candidate(identity.clone(), key))
         .collect()
 }

@@ -34,7 +34,7 @@ pub(super) fn signers(
     let mut signers = Vec::with_capacity(parsed.len());
     for (signature, leaf) in parsed.iter().zip(key_leaves) {
         let enrolment = entries.get(*leaf, "the enrolment of a signing key")?;
-        let (identity, key) = enrolled(
+        let enrolled = enrolled(
             &enrolment.entry,
             enrolment.command.as_ref(),
             signature.key_id,
@@ -43,10 +43,15 @@ pub(super) fn signers(
         if *leaf >= index {
             return Err(contradiction("a key that was enrolled after it signed"));
         }
-        if !signature.verify(&key) {
+        if !enrolled.is_of(proven.entry.time_us) {
+            return Err(contradiction(
+                "a key that was not valid yet, or not any more, when it signed",
+            ));
+        }
+        if !signature.verify(&enrolled.key) {
             return Err(EvidenceError::Signature { index });
         }
-        signers.push(identity);
+        signers.push(enrolled.identity);
     }
     let cosigners = parse_cosigners(&command.cosigners, &author)
         .ok_or_else(|| contradiction("cosigners that a command cannot have"))?;
