@@ -168,8 +168,15 @@ impl Reader<'_> {
             ConditionKind::Not { inner } => self.past(inner).not(),
             ConditionKind::Formerly { body: inner, .. }
             | ConditionKind::Previous { body: inner, .. }
-            | ConditionKind::Exists { body: inner, .. }
-            | ConditionKind::Since { right: inner, .. } => self.past(inner),
+            | ConditionKind::Exists { body: inner, .. } => self.past(inner),
+            ConditionKind::Since { left, right, .. } => {
+                // Right after what is on the right, nothing has to hold on the left; then it has to, again and again.
+                let (kept, begun) = (self.past(left), self.past(right));
+                Both {
+                    holds: begun.holds.or(begun.holds.and(kept.holds)),
+                    fails: begun.fails.or(kept.fails),
+                }
+            }
             ConditionKind::Predicate(predicate) => match EventKind::from_name(&predicate.kind) {
                 Some(EventKind::Response | EventKind::Error) => Both::VOUCHED,
                 Some(EventKind::SelfReportedResponse | EventKind::SelfReportedError) => {

@@ -166,6 +166,10 @@ fn a_permit_that_the_agents_own_word_can_satisfy_is_found_on_every_way() {
 fn what_an_agent_reports_is_its_own_word_and_what_a_gateway_recorded_is_not() {
     let event =
         |kind: &str| format!("formerly within 1h Countersign::Action::\"bank/pay\"::{kind}{{}}");
+    let since = |not: &str, kept: &str, begun: &str| {
+        let of = |kind: &str| format!("Countersign::Action::\"bank/pay\"::{kind}{{}}");
+        format!("{not}{} since within 1h {}", of(kept), of(begun))
+    };
     let claims = "context.request.claims.hasTag(\"ok\")";
     let (reported, recorded) = (event("self_reported_response"), event("response"));
     for condition in [
@@ -175,6 +179,9 @@ fn what_an_agent_reports_is_its_own_word_and_what_a_gateway_recorded_is_not() {
         format!("({reported}) && ({})", event("allowed")),
         "count_within(1h, Countersign::Action::\"bank/pay\"::self_reported_response{}) > 1"
             .to_owned(),
+        since("", "self_reported_response", "allowed"),
+        since("", "allowed", "self_reported_response"),
+        format!("!({})", since("!", "self_reported_error", "response")),
     ] {
         assert!(own_word(&past(&condition)).is_some(), "{condition}");
     }
@@ -183,6 +190,8 @@ fn what_an_agent_reports_is_its_own_word_and_what_a_gateway_recorded_is_not() {
         format!("!({})", event("error")),
         format!("({recorded}) && ({reported})"),
         event("allowed"),
+        since("!", "self_reported_error", "response"),
+        since("!", "denied", "allowed"),
     ] {
         assert_eq!(own_word(&past(&condition)), None, "{condition}");
     }
