@@ -113,6 +113,11 @@ impl Decision {
         self.refusal().is_none()
     }
 
+    /// When the question was sent for the first time.
+    pub(crate) const fn sending(&self) -> &FirstSending {
+        &self.sending
+    }
+
     /// True if the caller asked for a quorum's word, and has that of one node.
     pub(crate) fn is_provisional(&self) -> bool {
         self.proven.level < self.wanted
@@ -189,26 +194,45 @@ impl Decision {
     }
 
     /// Why the permit has to be taken for ended, if it has.
-    fn has_ended(&self) -> Option<String> {
-        let at = self.proven.index;
-        let ended = || format!("the permit of entry {at} has ended; ask again");
-        let ends_at_us = self.decision.permit_expires_at_us;
-        let length = Duration::from_micros(ends_at_us.saturating_sub(self.proven.entry.time_us));
-        // The decision is no older than the question, so that both end within the permit's length from when that was made.
-        let Some(age) = self.sending.age(self.issued_at_us) else {
-            return Some(format!(
-                "how old the permit of entry {at} is cannot be told, because this machine's clock has gone back since request {} was sent; ask again with a new id",
-                hex::encode(self.request_id.to_vec())
-            ));
-        };
-        if age >= length {
-            return Some(ended());
+    pub(crate) fn has_ended(&self) -> Option<String> {
+        let ended = ended_by_clock(
+            &self.proven,
+            &self.decision,
+            self.issued_at_us,
+            &self.sending,
+        );
+        if ended.is_some() {
+            return ended;
         }
+        let ends_at_us = self.decision.permit_expires_at_us;
         // Nothing proves what the node says of now, so that it counts only where it shortens the permit.
         let passed = u64::try_from(self.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
         let made = self.proven.entry.time_us;
         let base = self.now.as_ref().map_or(made, |now| now.time_us.max(made));
-        (base.saturating_add(passed) >= ends_at_us).then(ended)
+        (base.saturating_add(passed) >= ends_at_us).then(|| has_ended(&self.proven))
+    }
+}
+
+fn has_ended(proven: &Proven) -> String {
+    format!("the permit of entry {} has ended; ask again", proven.index)
+}
+
+/// Why the permit of a decision has to be taken for ended, if it has by this machine's clocks. The decision is no older than the question,
+/// so that both end within the permit's length from when that was made.
+pub(crate) fn ended_by_clock(
+    proven: &Proven,
+    decision: &v1::Decision,
+    issued_at_us: u64,
+    sending: &FirstSending,
+) -> Option<String> {
+    let ends_at_us = decision.permit_expires_at_us;
+    let length = Duration::from_micros(ends_at_us.saturating_sub(proven.entry.time_us));
+    match sending.age(issued_at_us) {
+        None => Some(format!(
+            "how old the permit of entry {} is cannot be told, because this machine's clock has gone back since it was asked for; ask again with a new id",
+            proven.index
+        )),
+        Some(age) => (age >= length).then(|| has_ended(proven)),
     }
 }
 

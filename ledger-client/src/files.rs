@@ -55,13 +55,48 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     })
 }
 
-/// Writes a file in the place of what was there, durably.
+/// A new file that nobody else can read: what is kept may be confidential. What another process has put at its path, a link for instance,
+/// is not written through.
+fn create(path: &Path) -> io::Result<File> {
+    let create = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(path)
+    };
+    match create() {
+        // Of a process of this number that broke off.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path)?;
+            create()
+        }
+        created => created,
+    }
+}
+
+/// Waits until no other process changes a file that several keep, and keeps them out until what is returned is dropped.
+///
+/// # Errors
+/// [`Error::Internal`]
+pub fn lock(path: &Path) -> Result<File, Error> {
+    let mut beside = path.to_owned();
+    beside.as_mut_os_string().push(".lock");
+    let locked = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|file| file.lock().map(|()| file));
+    locked
+        .map_err(|error| Error::Internal(format!("{} cannot be locked: {error}", beside.display())))
+}
+
+/// Writes a file in the place of what was there, durably, for its owner's eyes only.
 ///
 /// # Errors
 /// [`Error::Internal`]; then what was there is as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let beside = beside(path);
-    let written = File::create(&beside)
+    let written = create(&beside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&beside, path));
     written.map_err(|error| {
@@ -102,4 +137,27 @@ fn beside(path: &Path) -> PathBuf {
         .as_mut_os_string()
         .push(format!(".{}.partial", std::process::id()));
     beside
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_for_its_owner_alone_and_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("permit"), folder.path().join("other"));
+        std::fs::write(&other, b"untouched").unwrap();
+        symlink(&other, beside(&path)).unwrap();
+        for text in [b"one", b"two"] {
+            replace(&path, text).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), text);
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::read(&other).unwrap(), b"untouched");
+        assert!(!path.is_symlink() && !beside(&path).exists());
+    }
 }

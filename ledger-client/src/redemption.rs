@@ -112,13 +112,18 @@ impl Permit {
     /// redeemed by somebody else.
     ///
     /// # Errors
-    /// [`Error`]: there is no answer, so the action must not run. A refusal is an answer.
+    /// [`Error`]: there is no answer, so the action must not run. A refusal is an answer. [`Error::NotAllowed`] if the permit has ended
+    /// by this machine's clocks.
     pub async fn redeem(
         &self,
         client: &Client,
         input: impl AsRef<[u8]>,
     ) -> Result<Redemption, Error> {
         let decision = self.decision();
+        // The ledger's time can stand still while the permit waits.
+        if let Some(ended) = decision.has_ended() {
+            return Err(Error::NotAllowed(ended));
+        }
         let salt = decision.input_salt.ok_or_else(|| {
             Error::Invalid("the decision has no input, so that nothing can be redeemed".to_owned())
         })?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ledger_proto::v1;
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::signing::now_us;
@@ -125,6 +126,48 @@ impl FirstSending {
     }
 }
 
+/// The moment of a first sending as it is kept on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptSending {
+    first_sent_at_us: u64,
+    boot_id: String,
+    first_sent_uptime_us: u64,
+}
+
+impl KeptSending {
+    fn of(reading: &ClockReading) -> Self {
+        let boot = reading.boot.as_ref();
+        Self {
+            first_sent_at_us: reading.wall_us,
+            boot_id: boot.map(|boot| boot.boot_id.clone()).unwrap_or_default(),
+            first_sent_uptime_us: boot.map_or(0, |boot| boot.uptime_us),
+        }
+    }
+
+    fn restore(self) -> FirstSending {
+        let reading = ClockReading {
+            wall_us: self.first_sent_at_us,
+            boot: (!self.boot_id.is_empty()).then_some(BootClock {
+                boot_id: self.boot_id,
+                uptime_us: self.first_sent_uptime_us,
+            }),
+        };
+        FirstSending::restored(reading, &ClockReading::now())
+    }
+}
+
+impl FirstSending {
+    /// For a file.
+    pub(crate) fn to_kept(&self) -> KeptSending {
+        KeptSending::of(&self.sent().reading)
+    }
+
+    /// From a file.
+    pub(crate) fn from_kept(kept: KeptSending) -> Self {
+        kept.restore()
+    }
+}
+
 /// A signed request as it is kept on disk, with the moment of its first sending.
 #[derive(Clone, PartialEq, Message)]
 struct KeptRequest {
@@ -140,16 +183,12 @@ struct KeptRequest {
 
 /// The bytes of a request that is about to be sent for the first time, or was sent before.
 pub(crate) fn to_kept(submission: &v1::Submission, sending: &FirstSending) -> Vec<u8> {
-    let reading = &sending.sent().reading;
+    let sent = sending.to_kept();
     let kept = KeptRequest {
         submission: Some(submission.clone()),
-        first_sent_at_us: reading.wall_us,
-        boot_id: reading
-            .boot
-            .as_ref()
-            .map(|boot| boot.boot_id.clone())
-            .unwrap_or_default(),
-        first_sent_uptime_us: reading.boot.as_ref().map_or(0, |boot| boot.uptime_us),
+        first_sent_at_us: sent.first_sent_at_us,
+        boot_id: sent.boot_id,
+        first_sent_uptime_us: sent.first_sent_uptime_us,
     };
     kept.encode_to_vec()
 }
@@ -158,14 +197,11 @@ pub(crate) fn to_kept(submission: &v1::Submission, sending: &FirstSending) -> Ve
 pub(crate) fn from_kept(bytes: &[u8]) -> Result<(v1::Submission, FirstSending), Error> {
     let damaged = || Error::Configuration("the kept request is damaged".to_owned());
     let kept = KeptRequest::decode(bytes).map_err(|_| damaged())?;
-    let reading = ClockReading {
-        wall_us: kept.first_sent_at_us,
-        boot: (!kept.boot_id.is_empty()).then_some(BootClock {
-            boot_id: kept.boot_id,
-            uptime_us: kept.first_sent_uptime_us,
-        }),
-    };
-    let sending = FirstSending::restored(reading, &ClockReading::now());
+    let sending = FirstSending::from_kept(KeptSending {
+        first_sent_at_us: kept.first_sent_at_us,
+        boot_id: kept.boot_id,
+        first_sent_uptime_us: kept.first_sent_uptime_us,
+    });
     Ok((kept.submission.ok_or_else(damaged)?, sending))
 }
 

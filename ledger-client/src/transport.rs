@@ -125,31 +125,30 @@ impl Endpoints {
                 };
                 let info = Info::of(&failed.status);
                 undetermined |= !failed.unheard && info.outcome != "nothing";
-                if info.is_stale() {
-                    stale = Some(info.error(&failed.status));
-                } else if info.is_final() {
-                    return Err(info.error(&failed.status));
+                let refusal = info.error(&failed.status);
+                let (is_stale, is_final) = (info.is_stale(), info.is_final());
+                failures.note(at, failed);
+                if is_stale {
+                    stale = Some(refusal);
+                } else if is_final {
+                    let attempted = change.filter(|_| undetermined);
+                    return Err(failures.verdict(self, attempted, refusal));
                 }
                 self.preferred.store(at + 1, Ordering::Relaxed);
-                failures.note(at, failed);
                 if Instant::now() + LEAST >= deadline {
                     break;
                 }
             }
             // No other node took it in this round.
-            if let Some(error) = stale {
-                return Err(error);
+            let attempted = change.filter(|_| undetermined);
+            if let Some(refusal) = stale {
+                return Err(failures.verdict(self, attempted, refusal));
             }
             round += 1;
             let dead = failures.nobody_listens() && round >= DEAD_ROUNDS;
             if dead || Instant::now() + PAUSE + LEAST >= deadline {
-                return Err(match change {
-                    Some(request_id) if undetermined => Error::Undetermined {
-                        request_id: request_id.to_owned(),
-                        message: failures.describe(self),
-                    },
-                    _ => failures.unavailable(self),
-                });
+                let unavailable = failures.unavailable(self);
+                return Err(failures.verdict(self, attempted, unavailable));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -286,6 +285,17 @@ impl Failures {
         said.join("; ")
     }
 
+    /// What an error means. Where a node may have taken a command, that another one does not take it says nothing of its entry.
+    fn verdict(&self, endpoints: &Endpoints, attempted: Option<&str>, error: Error) -> Error {
+        match attempted {
+            Some(request_id) => Error::Undetermined {
+                request_id: request_id.to_owned(),
+                message: self.describe(endpoints),
+            },
+            None => error,
+        }
+    }
+
     fn unavailable(&self, endpoints: &Endpoints) -> Error {
         let what = self.describe(endpoints);
         Error::Unavailable(if self.nobody_listens() {
@@ -375,3 +385,6 @@ impl Info {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,7 +126,7 @@ impl Trust {
     /// are the proof should the ledger ever show another history.
     ///
     /// # Errors
-    /// [`Error::Internal`] if it cannot be written.
+    /// [`Error::Internal`] if it cannot be written, [`Error::Inconsistent`] if another process has seen another tree of this size.
     pub(crate) fn remember(&self, note: &str, checkpoint: &Checkpoint) -> Result<(), Error> {
         let mut known = self.known();
         let newer = known
@@ -136,11 +136,36 @@ impl Trust {
         if !newer {
             return Ok(());
         }
-        known.seen = Some(checkpoint.clone());
-        match &self.memory {
-            Some(path) => files::replace(path, note.as_bytes()),
-            None => Ok(()),
+        // It was compared with what was seen before.
+        known.fitting = None;
+        let Some(path) = &self.memory else {
+            known.seen = Some(checkpoint.clone());
+            return Ok(());
+        };
+        // Other processes remember beside this one, and may have seen more.
+        let _lock = files::lock(path)?;
+        let by_others = if path.exists() {
+            Some(remembered(path, &self.origin)?)
+        } else {
+            None
+        };
+        match by_others {
+            Some(seen) if seen.size() > checkpoint.size() => known.seen = Some(seen),
+            Some(seen) if seen.size() == checkpoint.size() && seen.root() != checkpoint.root() => {
+                known.seen = Some(seen);
+                drop(known);
+                let what = format!(
+                    "another process has seen another root at {} entries: the ledger is forked; stop, and ask whoever runs it",
+                    checkpoint.size()
+                );
+                return Err(self.keep_proof(Error::Inconsistent(what), note));
+            }
+            Some(_) | None => {
+                known.seen = Some(checkpoint.clone());
+                files::replace(path, note.as_bytes())?;
+            }
         }
+        Ok(())
     }
 
     /// True if this tree is the one that was last found consistent with what was seen.
@@ -193,4 +218,62 @@ fn remembered(path: &Path, origin: &str) -> Result<Checkpoint, Error> {
         )));
     }
     Ok(checkpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger_core::keys::PublicKey;
+    use ledger_core::note::vkey::{KeyType, VerifierKey};
+
+    use super::*;
+
+    const ORIGIN: &str = "example.com/ledger";
+
+    /// A trust policy that asks for nobody: what is remembered is not verified here.
+    fn trust(memory: Option<PathBuf>) -> Trust {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key();
+        let key = PublicKey::from_bytes(key.as_bytes()).unwrap();
+        let key = VerifierKey::new(ORIGIN, KeyType::Ed25519, key).unwrap();
+        let policy = TlogPolicy::parse(format!("log {key}\nquorum none\n").as_bytes());
+        Trust::new(policy.unwrap(), memory).unwrap()
+    }
+
+    fn tree(size: u64, root: u8) -> Checkpoint {
+        Checkpoint::new(ORIGIN, TreeSize(size), Hash::from_bytes([root; 32])).unwrap()
+    }
+
+    fn remember(trust: &Trust, tree: &Checkpoint) -> Result<(), Error> {
+        trust.remember(&tree.to_string(), tree)
+    }
+
+    #[test]
+    fn a_tree_that_fitted_what_was_seen_is_compared_again_with_what_is_seen_then() {
+        let trust = trust(None);
+        remember(&trust, &tree(90, 1)).unwrap();
+        trust.note_fitting(&tree(100, 2));
+        assert!(trust.is_known_to_fit(&tree(100, 2)));
+        remember(&trust, &tree(90, 1)).unwrap();
+        assert!(trust.is_known_to_fit(&tree(100, 2)), "nothing new was seen");
+        remember(&trust, &tree(120, 3)).unwrap();
+        assert!(!trust.is_known_to_fit(&tree(100, 2)));
+    }
+
+    #[test]
+    fn what_one_process_remembers_no_other_makes_smaller() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("checkpoint");
+        let (one, other) = (trust(Some(memory.clone())), trust(Some(memory.clone())));
+        remember(&one, &tree(120, 1)).unwrap();
+        remember(&other, &tree(90, 2)).unwrap();
+        let kept = remembered(&memory, ORIGIN).unwrap();
+        assert_eq!(kept.size(), TreeSize(120));
+        assert_eq!(other.seen().unwrap().size(), TreeSize(120));
+        remember(&other, &tree(130, 3)).unwrap();
+        let forked = remember(&one, &tree(130, 4));
+        assert!(matches!(forked, Err(Error::Inconsistent(_))), "{forked:?}");
+        assert_eq!(
+            remembered(&memory, ORIGIN).unwrap().root(),
+            tree(130, 3).root()
+        );
+    }
 }

@@ -181,12 +181,12 @@ async fn ask(
             Err(Failure::new(Exit::Undetermined, said))
         }
         Err(error) => {
-            // Nothing happened this time; of an earlier time that says nothing.
+            // Nothing happened this time, says a node; of an earlier time that says nothing. Whoever chose the id can find out.
             let nothing = matches!(
                 error,
                 Error::Invalid(_) | Error::NotPermitted(_) | Error::Unavailable(_)
             );
-            if nothing && !is_repeat {
+            if nothing && !is_repeat && id.is_none() {
                 requests::forget(connection, client, &signed)?;
             }
             Err(error.into())

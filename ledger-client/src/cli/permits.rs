@@ -10,12 +10,15 @@ use super::{Exit, Failure};
 use crate::client::Client;
 use crate::decision::Decision;
 use crate::files;
+use crate::sending::{FirstSending, KeptSending};
 
 /// One permit, as the file holds it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     request_id: String,
     input_salt: String,
+    /// When it was asked for.
+    sent: KeptSending,
     /// The entry that redeemed it here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     redemption: Option<u64>,
@@ -52,6 +55,7 @@ pub(super) fn keep(
     let kept = Kept {
         request_id: hex::encode(decision.request_id.to_vec()),
         input_salt: hex::encode(salt),
+        sent: decision.sending().to_kept(),
         // Whoever asks again does not undo what was redeemed here.
         redemption: redemption(&path(connection, client, decision.proven.index)?)?,
     };
@@ -86,6 +90,11 @@ pub(super) fn salt(path: &Path) -> Result<Option<[u8; 32]>, Failure> {
     let kept = read(path)?;
     let salt = kept.and_then(|kept| hex::decode(kept.input_salt).ok());
     Ok(salt.and_then(|salt| salt.try_into().ok()))
+}
+
+/// When the permit in a file was asked for.
+pub(super) fn sending(path: &Path) -> Result<Option<FirstSending>, Failure> {
+    Ok(read(path)?.map(|kept| FirstSending::from_kept(kept.sent)))
 }
 
 /// The entry that redeemed the permit in a file, if one did.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 use ledger_core::limits::MAX_INPUT_LEN;
-use ledger_proto::v1::entry::Body;
+use ledger_proto::v1::{Verdict, entry::Body};
 use serde_json::json;
 
 use super::argument::text;
@@ -12,7 +12,12 @@ use super::connection::{Connection, Speaker, block_on};
 use super::entry::get;
 use super::show::printable;
 use super::{Exit, Failure, permits, print_json};
+use crate::answer::Proven;
+use crate::client::Client;
+use crate::decision::ended_by_clock;
+use crate::error::Error;
 use crate::redemption::Redemption;
+use crate::sending::FirstSending;
 
 #[derive(Debug, Args)]
 pub(super) struct Redeem {
@@ -48,21 +53,58 @@ pub(super) fn redeem(arguments: &Redeem, json: bool, out: &mut dyn Write) -> Res
         };
         // There is one redemption, which would be wasted on a permit under a condition that the caller cannot fulfil.
         let (proven, _) = get(&client, decision, false).await?;
-        if let Some(Body::Decision(found)) = &proven.entry.body
-            && let Some(unknown) = client.unknown_condition(found)
-        {
-            let what = format!(
-                "entry {decision} allows under the critical condition `{}`, which --knows does not name; it was not redeemed",
-                printable(&unknown)
-            );
+        let sending = permits::sending(&path)?.unwrap_or_default();
+        if let Some(why) = objection(&client, &proven, &sending) {
+            let what = format!("{}; it was not redeemed", printable(&why));
             return Err(Failure::new(Exit::Denied, what));
         }
-        let redemption = client.redeem(decision, &salt, &input).await?;
+        let redeemed = client.redeem(decision, &salt, &input).await;
+        let redemption = redeemed.map_err(|error| undetermined(error, decision))?;
         if redemption.permits_now() {
             permits::keep_redemption(&path, decision, redemption.proven.index)?;
         }
         show(&redemption, json, out)
     })
+}
+
+/// Why a permit is not to be redeemed, if it is not. What one node may have made up has no conditions that count.
+fn objection(client: &Client, proven: &Proven, sending: &FirstSending) -> Option<String> {
+    let at = proven.index;
+    if proven.level < client.wanted_level() {
+        return Some(format!(
+            "one node vouches for entry {at}, and a quorum was asked for; try again"
+        ));
+    }
+    let Some(Body::Decision(decision)) = &proven.entry.body else {
+        return Some(format!("entry {at} is no decision"));
+    };
+    if let Some(unknown) = client.unknown_condition(decision) {
+        return Some(format!(
+            "entry {at} allows under the critical condition `{unknown}`, which --knows does not name"
+        ));
+    }
+    if decision.verdict() != Verdict::Allow {
+        // The ledger says why not.
+        return None;
+    }
+    let command = ledger_core::entry::command(&proven.entry).ok().flatten();
+    let issued_at_us = command.map_or(0, |command| command.issued_at_us);
+    ended_by_clock(proven, decision, issued_at_us, sending)
+}
+
+/// Where it is not known who redeemed a permit, looking it up does not say either.
+fn undetermined(error: Error, decision: u64) -> Failure {
+    let Error::Undetermined {
+        request_id,
+        message,
+    } = error
+    else {
+        return error.into();
+    };
+    let what = format!(
+        "{message}; whether request {request_id} has redeemed the permit of entry {decision} is not known: take it for redeemed by somebody else, do not act on it, and ask anew with `authorize`"
+    );
+    Failure::new(Exit::Undetermined, what)
 }
 
 fn show(redemption: &Redemption, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -123,6 +123,18 @@ impl Stage {
         self.must(&asked).json()["index"].to_string()
     }
 
+    /// Leaves a receipt with the signature of the log alone.
+    fn without_cosignatures(&self) -> impl Fn(&mut Option<v1::Receipt>) + Clone + use<> {
+        let log = Arc::new(self.log_key());
+        move |receipt| {
+            let receipt = receipt.as_mut().expect("a receipt");
+            let note = Note::parse(receipt.checkpoint.as_bytes()).expect("a note");
+            let checkpoint = Checkpoint::parse(note.text()).expect("a checkpoint");
+            let signer: &dyn Signer = &*log;
+            receipt.checkpoint = checkpoint.sign(signer).expect("signs").to_string();
+        }
+    }
+
     /// A checkpoint that everybody who can has signed: what a majority of nodes can forge.
     fn signed_by_all(&self, checkpoint: &Checkpoint) -> String {
         let mut note = checkpoint.sign(&self.log_key()).expect("signs");
@@ -469,14 +481,7 @@ async fn the_word_of_one_node_is_no_yes_where_a_quorum_was_asked_for() {
 async fn a_node_that_cannot_show_a_quorum_gives_no_yes_and_no_entry_that_is_done() {
     let stage = Stage::new(3).await;
     // It has the real ledger and keeps the cosignatures to itself.
-    let log = Arc::new(stage.log_key());
-    let bare = move |receipt: &mut Option<v1::Receipt>| {
-        let receipt = receipt.as_mut().expect("a receipt");
-        let note = Note::parse(receipt.checkpoint.as_bytes()).expect("a note");
-        let checkpoint = Checkpoint::parse(note.text()).expect("a checkpoint");
-        let signer: &dyn Signer = &*log;
-        receipt.checkpoint = checkpoint.sign(signer).expect("signs").to_string();
-    };
+    let bare = stage.without_cosignatures();
     let strip = bare.clone();
     stage
         .liar
@@ -503,4 +508,38 @@ async fn a_node_that_cannot_show_a_quorum_gives_no_yes_and_no_entry_that_is_done
     assert_eq!(said.code, 3, "{said:?}");
     assert!(said.err.contains("a quorum was asked for"), "{said:?}");
     stage.must(&[&record[..], &["--level", "committed"]].concat());
+}
+
+/// A permit has one redemption, which is not spent on what one node shows of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit_is_not_redeemed_on_one_nodes_word() {
+    let stage = Stage::new(3).await;
+    // This client has seen no cosigned tree that holds the decision, and is shown none.
+    let older = std::fs::read(stage.memory()).expect("a checkpoint");
+    let index = stage.allowed();
+    std::fs::write(stage.memory(), &older).expect("a file");
+    let older = v1::GetCheckpointResponse {
+        checkpoint: String::from_utf8(older).expect("a note"),
+        ..v1::GetCheckpointResponse::default()
+    };
+    stage.liar.forges(paths::GET_CHECKPOINT, move |question| {
+        let question = v1::GetCheckpointRequest::decode(question).expect("a question");
+        let is_newest = question.min_tree_size == 0;
+        Some(if is_newest {
+            older.encode_to_vec()
+        } else {
+            vec![0xff]
+        })
+    });
+    let bare = stage.without_cosignatures();
+    stage
+        .liar
+        .changes::<v1::GetEntryResponse>(paths::GET_ENTRY, move |answer| bare(&mut answer.receipt));
+    let input = r#"{"doc":"a"}"#;
+    let redeem = ["redeem", &index, "--key", "agent.key", "--input", input];
+    let said = stage.run(&redeem);
+    assert_eq!((said.code, said.out.as_str()), (3, ""), "{said:?}");
+    assert!(said.err.contains("it was not redeemed"), "{said:?}");
+    stage.liar.is_honest();
+    stage.must(&redeem);
 }

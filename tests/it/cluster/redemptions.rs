@@ -196,6 +196,30 @@ async fn a_permit_that_is_given_again_after_a_halt_cannot_be_redeemed() {
     assert!(why.contains("STATE_DRIFT of HALTED"), "{why}");
 }
 
+/// The ledger's time can stand still, or be put right, while a permit waits: the clocks of who asked go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit_that_ended_by_the_clocks_of_who_asked_is_not_redeemed() {
+    let stage = Stage::new().await;
+    let index = stage.permit(&"ab".repeat(16));
+    let mut ledgers = std::fs::read_dir(stage.cli.folder.join("state")).expect("a folder");
+    let ledger = ledgers.next().expect("one").expect("a folder").path();
+    let file = ledger.join("permits").join(format!("{index}.json"));
+    let kept = std::fs::read(&file).expect("a permit");
+    let mut older: Value = serde_json::from_slice(&kept).expect("a permit");
+    let sent = &mut older["sent"];
+    let sent_us = sent["first_sent_at_us"].as_u64().expect("a time");
+    sent["first_sent_at_us"] = (sent_us - 3_600_000_000).into();
+    std::fs::write(&file, older.to_string()).expect("a file");
+    let size = stage.cluster.converge().await;
+    let said = stage.redeem(&index);
+    assert_eq!((said.code, said.out.as_str()), (3, ""), "{said:?}");
+    assert!(said.err.contains("has ended"), "{said:?}");
+    assert_eq!(stage.cluster.converge().await, size, "nothing was sent");
+    std::fs::write(&file, kept).expect("a file");
+    let said = stage.redeem(&index);
+    assert_eq!((said.code, reason(&said)), (0, "REDEEMED".into()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_a_namespace_demands_it_only_the_redemption_is_a_yes() {
     let stage = Stage::new().await;
