@@ -8,4 +8,4 @@ mod recovery_state;
 pub(crate) mod requests;
 pub mod service;
 pub mod store_header;
-mod validation;
+pub(crate) mod validation;

@@ -31,7 +31,7 @@ const MAX_ENTRIES: usize = 1_024;
 
 /// What was not passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// The check.
     pub(super) check: Check,
     /// The log entry that did not pass; 0 if it is the request as a whole.
@@ -157,7 +157,7 @@ fn read_batch(id: LogId, bytes: &[u8]) -> Result<BatchHead, Refusal> {
 }
 
 /// Checks that a membership names voters, not more than a ledger has nodes on both sides of a change, and where each is reached.
-pub(super) fn check_membership(
+pub(crate) fn check_membership(
     index: u64,
     membership: &Membership<u64, Peer>,
 ) -> Result<(), Refusal> {

@@ -35,8 +35,8 @@ struct Refusal {
     at: Instant,
     /// It was this node's key that was refused.
     is_of_key: bool,
-    /// Nobody has looked at it yet.
-    is_new: bool,
+    /// Since when the node waits to be looked at; none if it has been.
+    waits_since: Option<Instant>,
 }
 
 impl Refusals {
@@ -45,7 +45,7 @@ impl Refusals {
     }
 
     /// Remembers that a node has refused this node's key.
-    pub(super) fn note(&self, dial: RefusedDial) {
+    pub(crate) fn note(&self, dial: RefusedDial) {
         self.add(dial, true);
     }
 
@@ -57,10 +57,12 @@ impl Refusals {
     fn add(&self, dial: RefusedDial, is_of_key: bool) {
         let mut latest = self.latest();
         latest.retain(|_, refusal| refusal.at.elapsed() < REMEMBERED);
+        let (now, before) = (Instant::now(), latest.get(&dial.node_id));
+        let waits_since = before.and_then(|before| before.waits_since);
         let refusal = Refusal {
-            at: Instant::now(),
+            at: now,
             is_of_key,
-            is_new: true,
+            waits_since: waits_since.or(Some(now)),
             dial,
         };
         latest.insert(refusal.dial.node_id, refusal);
@@ -77,7 +79,7 @@ impl Refusals {
             .is_some_and(|refusal| refusal.is_of_key && refusal.at >= since)
     }
 
-    /// Waits for a refusal that was not returned before.
+    /// Waits for a refusal that was not returned before: that of the node which has waited longest.
     pub async fn next(&self) -> RefusedDial {
         loop {
             if let Some(dial) = self.take() {
@@ -89,8 +91,36 @@ impl Refusals {
 
     fn take(&self) -> Option<RefusedDial> {
         let mut latest = self.latest();
-        let refusal = latest.values_mut().find(|refusal| refusal.is_new)?;
-        refusal.is_new = false;
+        let waiting = latest.values_mut().filter(|it| it.waits_since.is_some());
+        let refusal = waiting.min_by_key(|it| it.waits_since)?;
+        refusal.waits_since = None;
         Some(refusal.dial.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_node_that_has_waited_longest_comes_first_however_often_others_refuse() {
+        let refusals = Refusals::default();
+        let refuses = |node_id: u64| {
+            refusals.note(RefusedDial {
+                node_id,
+                key: Spki::of(&[7; 32]),
+                address: String::new(),
+            });
+        };
+        for node_id in [5, 3, 5, 2, 3] {
+            refuses(node_id);
+        }
+        assert_eq!(refusals.next().await.node_id, 5);
+        refuses(5);
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.push(refusals.next().await.node_id);
+        }
+        assert_eq!(order, [3, 2, 5]);
     }
 }

@@ -10,6 +10,7 @@ use ledger_proto::peer::v1 as wire;
 use tonic::Code;
 
 use super::judge::Answer;
+use super::told::read_members;
 use crate::node::check::{marked_id, marked_vote};
 use crate::raft::peers::{Peers, Purpose, keys, store_id};
 use crate::raft::types::{self, Members};
@@ -53,7 +54,7 @@ pub(super) async fn ask(peers: &Peers, own_key: &VerifierKey, to: u64, address: 
 }
 
 fn read(own_key: &VerifierKey, message: &wire::GetRecoveryStateResponse) -> Outcome {
-    let Ok(members) = types::members(&message.membership_log_id, &message.membership) else {
+    let Some(members) = read_members(message) else {
         return Outcome::Silent;
     };
     let vote = |vote: &Option<wire::Vote>| {

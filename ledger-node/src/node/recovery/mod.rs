@@ -6,6 +6,7 @@
 mod ask;
 mod judge;
 mod own_disk;
+mod told;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use self::ask::{Outcome, ask};
 use self::judge::{Answer, Case, Directory, Floor, Refused, Verdict, Waiting};
 use self::own_disk::unreadable;
 pub(super) use self::own_disk::{NotRecovered, Parts};
+use self::told::{ToldMembers, to_ask};
 use self::words::{refused, waits};
 use crate::apply::applier::AppliedState;
 use crate::fatal::disk;
@@ -54,7 +56,7 @@ pub(super) struct Recovery {
     directory: Directory,
     begins: bool,
     members: Members,
-    newer: Option<Members>,
+    told: ToldMembers,
     asked: BTreeSet<u64>,
     asking: JoinSet<()>,
     answers: BTreeMap<u64, Answer>,
@@ -90,7 +92,7 @@ impl Recovery {
             directory,
             begins,
             members,
-            newer: None,
+            told: ToldMembers::default(),
             asked: BTreeSet::new(),
             asking: JoinSet::new(),
             answers: BTreeMap::new(),
@@ -105,37 +107,39 @@ impl Recovery {
         Ok(recovery)
     }
 
-    /// The sets of voters that count, and where the nodes are: those that this node knows, and those of a newer membership that another
-    /// one told it of. A word of others adds to what is asked for, and takes nothing away.
+    /// The sets of voters that count, and where the nodes are: those that this node knows, and those of newer memberships that others
+    /// told it of.
     fn voters(&self) -> (Vec<BTreeSet<u64>>, BTreeMap<u64, types::Peer>) {
+        let (mut sets, mut nodes) = self.own_voters();
+        self.told.add_sets(&mut sets);
+        self.told.add_nodes(&mut nodes);
+        (sets, nodes)
+    }
+
+    /// The sets of voters that this node knows itself, and where its nodes are.
+    fn own_voters(&self) -> (Vec<BTreeSet<u64>>, BTreeMap<u64, types::Peer>) {
         let own = self.members.membership();
         let (mut sets, mut nodes) = (own.get_joint_config().to_vec(), BTreeMap::new());
         if sets.is_empty() {
             sets.push(self.parts.first_nodes.keys().copied().collect());
             nodes.extend(self.parts.first_nodes.clone());
         }
-        for members in [Some(&self.members), self.newer.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let known = members.membership().nodes();
-            nodes.extend(known.map(|(id, peer)| (*id, peer.clone())));
-        }
-        let newer = self.newer.iter();
-        sets.extend(newer.flat_map(|newer| newer.membership().get_joint_config().clone()));
+        nodes.extend(own.nodes().map(|(id, peer)| (*id, peer.clone())));
         (sets, nodes)
     }
 
     /// Asks all voters again and again, each of them until this is dropped.
     fn ask_all(&mut self) {
+        let own: BTreeSet<u64> = self.own_voters().0.into_iter().flatten().collect();
         let (sets, nodes) = self.voters();
-        for id in sets.into_iter().flatten() {
-            let Some(peer) = nodes.get(&id) else { continue };
+        let directory = Arc::clone(self.parts.peers.transport.directory());
+        let is_listed = |id: u64| directory.by_id(id).is_some();
+        for (id, peer) in to_ask(&own, sets, &nodes, is_listed) {
             if id == self.parts.peers.node_id || !self.asked.insert(id) {
                 continue;
             }
             let (peers, key) = (Arc::clone(&self.parts.peers), self.parts.own_key.clone());
-            let (address, telling) = (peer.address.clone(), self.telling.clone());
+            let (address, telling) = (peer.address, self.telling.clone());
             self.asking.spawn(async move {
                 for times in 0_u32.. {
                     let outcome = ask(&peers, &key, id, &address).await;
@@ -158,11 +162,9 @@ impl Recovery {
                 self.refused_by.remove(&from);
                 let cosigned = held.map(|held| self.parts.held(held)).transpose()?;
                 self.answers.insert(from, Answer { cosigned, ..answer });
-                let newest = self.newer.as_ref().unwrap_or(&self.members);
-                if members.log_id() > newest.log_id() {
-                    self.newer = Some(members);
-                    self.ask_all();
-                }
+                self.told.hear(from, members, &self.members);
+                // A node that was told of earlier may be listed only now.
+                self.ask_all();
             }
             Outcome::OtherStore => {
                 self.answers.remove(&from);

@@ -1,11 +1,15 @@
 //! The sending end of pushed trust steps: whoever refuses this node's key is told how the members have changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::io::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use ledger_core::hash::Hash;
+use ledger_core::limits::MAX_NODES;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use prost::Message as _;
@@ -16,7 +20,7 @@ use super::{read_message, write_frame};
 use crate::front::ledger::trust_steps;
 use crate::ledger::Ledger;
 use crate::raft::peers::Peers;
-use crate::transport::RefusedDial;
+use crate::transport::{Refusals, RefusedDial};
 
 /// Between two pushes to one node: it may refuse as often as this node dials.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -24,46 +28,45 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// Most connections to one node after each other: some hundred changes of the members.
 const MAX_ROUNDS: usize = 64;
 
+/// Most nodes that are pushed to at once: as many as a ledger has.
+const MAX_PUSHES: usize = MAX_NODES;
+
 /// The task that pushes trust steps to nodes that refuse this node's key.
 pub(in crate::node) struct PushSender {
     ledger: Ledger,
     peers: Arc<Peers>,
-    pushed_at: BTreeMap<u64, Instant>,
 }
 
 impl PushSender {
     /// The task of a node.
     pub(in crate::node) const fn new(ledger: Ledger, peers: Arc<Peers>) -> Self {
-        Self {
-            ledger,
-            peers,
-            pushed_at: BTreeMap::new(),
+        Self { ledger, peers }
+    }
+
+    /// Pushes to each node that refuses, until the node ends.
+    pub(in crate::node) async fn run(self) {
+        let refusals = self.peers.transport.refusals();
+        push_side_by_side(refusals, |refused| self.push_all(refused)).await;
+    }
+
+    /// Pushes to one node, on one connection after the other.
+    async fn push_all(&self, refused: RefusedDial) {
+        let mut followed = 0;
+        // One that has learned this node's key refuses it no more, and may still lack what came later.
+        for _ in 0..MAX_ROUNDS {
+            let pushed = tokio::time::timeout(PATIENCE, self.push(&refused, followed)).await;
+            let pushed = pushed.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+            let next = match &pushed {
+                Ok(Outcome::Followed { to }) => Some(*to),
+                Ok(Outcome::NothingToTell) | Err(_) => None,
+            };
+            tell(refused.node_id, pushed);
+            let Some(to) = next else { return };
+            followed = to;
         }
     }
 
-    /// Pushes to one node after the other, until the node ends.
-    pub(in crate::node) async fn run(mut self) {
-        loop {
-            let refused = self.peers.transport.refusals().next().await;
-            self.pushed_at.retain(|_, at| at.elapsed() < PAUSE);
-            if self.pushed_at.contains_key(&refused.node_id) {
-                continue;
-            }
-            self.pushed_at.insert(refused.node_id, Instant::now());
-            // One that has learned this node's key refuses it no more, and may still lack what came later.
-            for _ in 0..MAX_ROUNDS {
-                let pushed = tokio::time::timeout(PATIENCE, self.push(&refused)).await;
-                let pushed = pushed.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-                let is_done = !matches!(pushed, Ok(Outcome::Followed { .. }));
-                tell(refused.node_id, pushed);
-                if is_done {
-                    break;
-                }
-            }
-        }
-    }
-
-    async fn push(&self, refused: &RefusedDial) -> Result<Outcome> {
+    async fn push(&self, refused: &RefusedDial, followed: u64) -> Result<Outcome> {
         let mut stream = self.peers.transport.connect_to_push(refused).await?;
         let provable = |after_epoch| {
             let request = v1::ListTrustStepsRequest {
@@ -74,7 +77,38 @@ impl PushSender {
             let steps = steps.map_err(|failure| Error::other(tonic::Status::from(failure)))?;
             Ok(steps.trust_steps)
         };
-        push_on(&mut stream, self.peers.genesis, provable).await
+        push_on(&mut stream, self.peers.genesis, followed, provable).await
+    }
+}
+
+/// Pushes to nodes that have refused, to all of them side by side: one that makes its push last keeps no other waiting. It returns
+/// only with the node.
+pub(super) async fn push_side_by_side<P: Future<Output = ()>>(
+    refusals: &Refusals,
+    push: impl Fn(RefusedDial) -> P,
+) {
+    let mut pushes = FuturesUnordered::new();
+    let mut under_way = BTreeSet::new();
+    let mut pushed_at: BTreeMap<u64, Instant> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            refused = refusals.next(), if under_way.len() < MAX_PUSHES => {
+                pushed_at.retain(|_, at| at.elapsed() < PAUSE);
+                let node_id = refused.node_id;
+                if pushed_at.contains_key(&node_id) || !under_way.insert(node_id) {
+                    continue;
+                }
+                pushed_at.insert(node_id, Instant::now());
+                let push = push(refused);
+                pushes.push(async move {
+                    push.await;
+                    node_id
+                });
+            }
+            Some(node_id) = pushes.next(), if !under_way.is_empty() => {
+                under_way.remove(&node_id);
+            }
+        }
     }
 }
 
@@ -108,18 +142,23 @@ pub(super) enum Outcome {
     NothingToTell,
 }
 
-/// Pushes on a connection what is provable after the epoch that the receiver says.
+/// Pushes on a connection what is provable after the epoch that the receiver says, which has said before that it had followed to an
+/// epoch.
 ///
 /// # Errors
-/// The receiver is of another ledger, does not speak so, or has not followed the steps.
+/// The receiver is of another ledger, does not speak so, has not followed the steps, or wants again what it has followed.
 pub(super) async fn push_on(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     genesis: Hash,
+    followed: u64,
     provable: impl FnOnce(u64) -> Result<Vec<v1::TrustStep>>,
 ) -> Result<Outcome> {
     let wanted: wire::TrustStepsWanted = read_message(stream, MAX_WANTED_LEN).await?;
     if wanted.genesis_digest != genesis.as_bytes() {
         return Err(Error::other("it belongs to another ledger"));
+    }
+    if wanted.after_epoch < followed {
+        return Err(Error::other("it wants again what it has followed"));
     }
     let steps = frames(&provable(wanted.after_epoch)?);
     if steps.is_empty() {

@@ -11,9 +11,10 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::sender::{Outcome, push_on};
+use super::sender::{Outcome, push_on, push_side_by_side};
 use super::*;
 use crate::limits::MAX_TRUST_PUSHES;
+use crate::transport::{Refusals, RefusedDial, Spki};
 
 const GENESIS: Hash = Hash::from_bytes([7; 32]);
 
@@ -78,7 +79,7 @@ fn says<T: std::fmt::Debug>(failed: Result<T>) -> String {
 async fn steps_come_over_in_order_and_the_sender_hears_where_they_led() {
     let mut node = node();
     let (mut sender, served) = node.connect();
-    let push = push_on(&mut sender, GENESIS, |after| {
+    let push = push_on(&mut sender, GENESIS, 0, |after| {
         assert_eq!(after, 3);
         Ok(steps(2))
     });
@@ -103,9 +104,48 @@ async fn steps_come_over_in_order_and_the_sender_hears_where_they_led() {
 async fn a_sender_hears_that_its_steps_lead_nowhere() {
     let mut node = node();
     let (mut sender, _served) = node.connect();
-    let push = push_on(&mut sender, GENESIS, |_| Ok(steps(1)));
+    let push = push_on(&mut sender, GENESIS, 0, |_| Ok(steps(1)));
     let (pushed, _) = tokio::join!(push, async { drop(node.pushed.recv().await) });
     assert_eq!(says(pushed), "it has not followed them");
+}
+
+#[tokio::test]
+async fn a_receiver_that_goes_back_is_pushed_to_no_more() {
+    let mut node = node();
+    let (mut sender, _served) = node.connect();
+    let pushed = push_on(&mut sender, GENESIS, 4, |_| {
+        panic!("it wants epoch 4 again")
+    });
+    assert_eq!(says(pushed.await), "it wants again what it has followed");
+    assert!(node.pushed.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_node_that_makes_its_push_last_keeps_no_other_waiting() {
+    let refusals = Refusals::default();
+    for node_id in [1, 2] {
+        refusals.note(RefusedDial {
+            node_id,
+            key: Spki::of(&[7; 32]),
+            address: String::new(),
+        });
+    }
+    let (telling, mut pushed) = mpsc::channel(4);
+    let push = |refused: RefusedDial| {
+        let telling = telling.clone();
+        async move {
+            if refused.node_id == 1 {
+                std::future::pending::<()>().await;
+            }
+            telling.send(refused.node_id).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = push_side_by_side(&refusals, push) => unreachable!("it does not end"),
+        served = tokio::time::timeout(Duration::from_secs(10), pushed.recv()) => {
+            assert_eq!(served, Ok(Some(2)));
+        }
+    }
 }
 
 #[tokio::test]
@@ -113,13 +153,13 @@ async fn nothing_is_pushed_to_another_ledger_or_to_whoever_lacks_nothing() {
     let mut node = node();
     let (mut sender, served) = node.connect();
     let other = Hash::from_bytes([8; 32]);
-    let pushed = push_on(&mut sender, other, |_| panic!("of another ledger")).await;
+    let pushed = push_on(&mut sender, other, 0, |_| panic!("of another ledger")).await;
     assert_eq!(says(pushed), "it belongs to another ledger");
     drop(sender);
     served.await.unwrap().unwrap_err();
 
     let (mut sender, served) = node.connect();
-    let pushed = push_on(&mut sender, GENESIS, |_| Ok(Vec::new())).await;
+    let pushed = push_on(&mut sender, GENESIS, 0, |_| Ok(Vec::new())).await;
     assert_eq!(pushed.unwrap(), Outcome::NothingToTell);
     drop(sender);
     served.await.unwrap().unwrap_err();
@@ -137,7 +177,7 @@ async fn steps_are_cut_to_what_a_connection_takes_between_checkpoints() {
     ] {
         let mut node = node();
         let (mut sender, _served) = node.connect();
-        let push = push_on(&mut sender, GENESIS, |_| Ok(all));
+        let push = push_on(&mut sender, GENESIS, 0, |_| Ok(all));
         let (_, came) = tokio::join!(push, async {
             let pushed = tokio::time::timeout(Duration::from_millis(50), node.pushed.recv());
             let pushed = pushed.await.ok().flatten();
@@ -191,7 +231,7 @@ async fn silent_senders_on_all_places_do_not_keep_the_next_one_out() {
         silent.push((sender, served));
     }
     let (mut sender, served) = node.connect();
-    let push = push_on(&mut sender, GENESIS, |_| Ok(steps(1)));
+    let push = push_on(&mut sender, GENESIS, 0, |_| Ok(steps(1)));
     let (pushed, _) = tokio::join!(push, async {
         let pushed = node.pushed.recv().await;
         node.epoch.store(4, Ordering::Relaxed);
