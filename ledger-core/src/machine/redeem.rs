@@ -9,6 +9,7 @@ use ledger_proto::v1::{
     RedemptionReason as Reason, StateDrift, Verdict,
 };
 
+use super::admission::is_active;
 use super::authorize::{action_id, key_leaves, link};
 use super::context::{Context, Stop};
 use super::delegation::gateway_may;
@@ -16,7 +17,7 @@ use super::halt::{self, Attempt};
 use super::session::Standing;
 use super::subject::{Subject, find};
 use crate::hash::LeafIndex;
-use crate::id::Identity;
+use crate::id::{Identity, KeyId};
 use crate::state::{Key, StateError, Txn};
 
 /// Bytes of the commitment of what will run.
@@ -202,5 +203,19 @@ fn state_drift(
     if ask.input_digest != authorized.unwrap_or_default() {
         drift.push(StateDrift::InputChanged);
     }
+    if !are_active(context, &permit.signing_keys)? {
+        drift.push(StateDrift::KeyNotActive);
+    }
     Ok(drift)
+}
+
+/// True if each of these keys may sign now. They are those that the leaves in `rests_on` enrolled: a key is enrolled once, for ever.
+fn are_active(context: &Context<'_, '_>, keys: &[KeyId]) -> Result<bool, StateError> {
+    for key in keys {
+        let record: v1::KeyRecord = context.txn.must_read(&Key::public_key(*key))?;
+        if !is_active(&record, context.now_us) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::session::Standing;
 use super::time;
 use crate::hash::LeafIndex;
-use crate::id::{RequestId, SessionId};
+use crate::id::{KeyId, RequestId, SessionId};
 use crate::state::{Key, StateError};
 use crate::{entry, ledger};
 
@@ -18,6 +18,8 @@ pub(super) struct Subject {
     pub(super) decided_at_us: u64,
     pub(super) request: v1::Authorize,
     pub(super) request_id: RequestId,
+    /// The keys that signed the request.
+    pub(super) signing_keys: Vec<KeyId>,
     pub(super) input: Option<v1::Commitment>,
     pub(super) resource: Option<v1::Commitment>,
     pub(super) agent: Option<v1::AgentRecord>,
@@ -48,12 +50,16 @@ pub(super) fn find(
     let Some(v1::command::Body::Authorize(request)) = command.body else {
         return Err(damaged());
     };
+    let signatures = found.signed.iter().flat_map(|signed| &signed.signatures);
+    let signing_keys = signatures.map(|signature| KeyId::from_slice(&signature.key_id));
+    let signing_keys = signing_keys.collect::<Result<_, _>>();
     Ok(Some(Subject {
         agent: context.agent(&request.agent)?,
         session: session_of(context, decision)?,
         decision: decision.clone(),
         decided_at_us: found.time_us,
         request_id: RequestId::from_slice(&command.request_id).map_err(|_| damaged())?,
+        signing_keys: signing_keys.map_err(|_| damaged())?,
         input: commitment(&command.commitments, CompartmentKind::Input),
         resource: commitment(&command.commitments, CompartmentKind::Resource),
         request,

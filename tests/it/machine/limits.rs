@@ -124,7 +124,7 @@ fn no_entry_is_longer_than_60_000_bytes() {
     };
     let redemption = v1::Redemption {
         reason: v1::RedemptionReason::StateDrift.into(),
-        state_drift: (1..=10).collect(),
+        state_drift: (1..=11).collect(),
         chain: longest_decision().chain,
         presenter: longest_decision().presenter,
         assurance: v1::Assurance::BothSigned.into(),

@@ -23,6 +23,7 @@ mod membership;
 mod model;
 mod provenance;
 mod records;
+mod redemption_keys;
 mod redemptions;
 mod roles;
 mod sessions;

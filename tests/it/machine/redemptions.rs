@@ -16,19 +16,19 @@ use ledger_proto::v1::{
     RedemptionReason as Reason, StateDrift, Verdict, command::Body,
 };
 
-const READ: &str = r#"{"doc": "a"}"#;
+pub(super) const READ: &str = r#"{"doc": "a"}"#;
 
 /// A ledger whose agent "bot" has a gateway "gate" that may authorize for it, and one, "recorder", that may not.
-struct Stage {
-    world: World,
-    session: SessionId,
+pub(super) struct Stage {
+    pub(super) world: World,
+    pub(super) session: SessionId,
 }
 
-fn bot() -> Identity {
+pub(super) fn bot() -> Identity {
     Identity::Agent("bot".to_owned())
 }
 
-fn gate() -> Identity {
+pub(super) fn gate() -> Identity {
     Identity::Gateway("gate".to_owned())
 }
 
@@ -37,7 +37,7 @@ fn root() -> Identity {
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(bank())
     }
 
@@ -64,7 +64,7 @@ impl Stage {
     }
 
     /// Demands that redeeming this is answered so, and that a refusal leaves no trace but its entry.
-    fn must(
+    pub(super) fn must(
         &mut self,
         by: Identity,
         decision: &Appended,
@@ -82,7 +82,7 @@ impl Stage {
         answer
     }
 
-    fn redeemed_by(&self, decision: &Appended) -> Option<u64> {
+    pub(super) fn redeemed_by(&self, decision: &Appended) -> Option<u64> {
         let key = Key::redemption_of(decision.index);
         let record: Option<v1::LeafRecord> = read(&self.world.state, &key).expect("sound");
         record.map(|record| record.leaf)
@@ -101,7 +101,7 @@ impl Stage {
     }
 }
 
-fn redeem_body(decision: &Appended) -> Body {
+pub(super) fn redeem_body(decision: &Appended) -> Body {
     Body::Redeem(v1::Redeem {
         decision_index: decision.index.0,
         input_digest: input_digest(&decision.entry),

@@ -1,13 +1,15 @@
 //! The model's permits: each can be redeemed once, and only while everything is as it was.
 
 use super::reference::{Link, Model};
-use super::transition::{Status, pick};
+use super::transition::{By, Status, pick};
 
 /// A decision, as far as its redemption looks at it.
 #[derive(Debug, Clone)]
 pub(super) struct Permit {
     pub(super) leaf: u64,
     pub(super) agent: u8,
+    /// The key that signed the request.
+    pub(super) key: u8,
     pub(super) is_allowed: bool,
     pub(super) ends_us: u64,
     /// The session by its number among all openings.
@@ -72,6 +74,12 @@ impl Model {
         }
         if changed {
             drift.push("InputChanged");
+        }
+        if self
+            .key_refusal(By::Agent(permit.agent, permit.key))
+            .is_some()
+        {
+            drift.push("KeyNotActive");
         }
         drift
     }

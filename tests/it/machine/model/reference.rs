@@ -180,7 +180,7 @@ impl Model {
         (self.now_us + self.offset_us).max(self.last_us + 1)
     }
 
-    fn key_refusal(&self, by: By) -> Option<&'static str> {
+    pub(super) fn key_refusal(&self, by: By) -> Option<&'static str> {
         let By::Agent(agent, key) = by else {
             return None;
         };
@@ -224,11 +224,11 @@ impl Model {
         let result = match transition.clone() {
             Transition::Authorize {
                 agent,
+                key,
                 session,
                 tool,
-                ..
             } => {
-                let (reason, link) = self.authorize(agent, session, tool);
+                let (reason, link) = self.authorize(agent, key, session, tool);
                 return (reason.to_owned(), link);
             }
             Transition::Open {
@@ -291,7 +291,13 @@ impl Model {
         in_force.any(|(whom, _)| whom.is_none_or(|whom| whom == agent))
     }
 
-    fn authorize(&mut self, agent: u8, session: u8, tool: Tool) -> (&'static str, Option<Link>) {
+    fn authorize(
+        &mut self,
+        agent: u8,
+        key: u8,
+        session: u8,
+        tool: Tool,
+    ) -> (&'static str, Option<Link>) {
         let now = self.time();
         let found =
             place(session, self.sessions.len()).filter(|at| self.sessions[*at].agent == agent);
@@ -321,6 +327,7 @@ impl Model {
         self.permits.push(Permit {
             leaf: self.leaf,
             agent,
+            key,
             is_allowed: reason == "AllowedByPolicy",
             ends_us: found.map_or(0, |at| self.sessions[at].expires_us.min(now + 60 * SECOND)),
             session: found,
