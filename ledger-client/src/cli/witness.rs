@@ -23,13 +23,17 @@ pub(super) enum Command {
         #[arg(long)]
         name: String,
     },
-    /// Cosign the trees of ledgers, each only if it contains the one cosigned before.
+    /// Cosign the trees of ledgers, each only if a quorum of its nodes has, and it contains the one cosigned before.
     Serve {
         /// The witness's folder.
         folder: PathBuf,
-        /// The trust policy of a ledger to be witnessed; once for each. Only the log's key in it counts.
+        /// The trust policy of a ledger to be witnessed; once for each.
         #[arg(long = "trust", value_name = "FILE", required = true)]
         policies: Vec<PathBuf>,
+        /// Nodes of that ledger, separated by commas, which show how its trust policy has changed; once for each `--trust`, in the same
+        /// order. Without it, start the witness with the new policy (`ledger-client cluster policy`) after each change of the nodes.
+        #[arg(long = "endpoints", value_name = "URLS")]
+        endpoints: Vec<String>,
         /// Where to listen. What is said there is public and signed; a proxy can put TLS in front.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7600")]
         listen: SocketAddr,
@@ -50,10 +54,15 @@ pub(super) fn run(command: &Command, json: bool, out: &mut dyn Write) -> Result<
         Command::Serve {
             folder,
             policies,
+            endpoints,
             listen,
         } => {
+            let endpoints: Vec<Vec<String>> = endpoints
+                .iter()
+                .map(|urls| urls.split(',').map(str::to_owned).collect())
+                .collect();
             let work = async {
-                let witness = Arc::new(Witness::open(folder, policies)?);
+                let witness = Arc::new(Witness::open(folder, policies, &endpoints)?);
                 let listener = TcpListener::bind(listen).await.map_err(|error| {
                     Failure::new(
                         Exit::Configuration,

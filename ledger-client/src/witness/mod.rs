@@ -1,5 +1,5 @@
-//! A witness: it cosigns the newest tree of each log that it knows, after it has seen a proof that this tree contains the one
-//! that it has cosigned before (C2SP tlog-witness).
+//! A witness: it cosigns the newest tree of each log that it knows, after it has seen that a quorum of the log's nodes has, and a
+//! proof that this tree contains the one that it has cosigned before (C2SP tlog-witness).
 //!
 //! A ledger whose trust policy asks for a witness outside cannot have two trees proven, whoever of its nodes lies, and whatever
 //! disk of theirs was put back: the witness has seen the first and refuses the second. It holds only as far as the witness's own
@@ -7,6 +7,7 @@
 
 mod memory;
 mod serve;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,8 +19,8 @@ use ledger_core::hash::TreeSize;
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
-use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::tlog_witness::{AddCheckpoint, SIZE_MEDIA_TYPE};
+use ledger_core::note::verify::CheckpointVerifyError;
 use ledger_core::note::vkey::{KeyType, VerifierKey};
 use ledger_core::tree::verify::verify_consistency;
 
@@ -28,6 +29,7 @@ use crate::files;
 use crate::key_file::KeyFile;
 use memory::Memory;
 pub use serve::serve;
+use watched::WatchedLog;
 
 /// The private key, in the witness's folder.
 const KEY: &str = "witness.key";
@@ -43,8 +45,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub struct Witness {
     key: KeyFile,
     vkey: VerifierKey,
-    /// The keys of the logs that it knows, by origin.
-    logs: BTreeMap<String, VerifierKey>,
+    /// The logs that it knows, by origin.
+    logs: BTreeMap<String, WatchedLog>,
     /// Held from the comparison with what was cosigned before until the new tree is on the disk.
     memory: Mutex<Memory>,
 }
@@ -58,6 +60,8 @@ pub struct WitnessReply {
     pub content_type: &'static str,
     /// Cosignature lines, a size, or words.
     pub body: String,
+    /// The origin of a log that has signed, and whose nodes have not as its trust policy demands: they may be others by now.
+    lacks_nodes_of: Option<String>,
 }
 
 impl WitnessReply {
@@ -66,6 +70,16 @@ impl WitnessReply {
             status,
             content_type: TEXT,
             body: format!("{why}\n"),
+            lacks_nodes_of: None,
+        }
+    }
+
+    /// What is said to whoever brings a tree that the nodes have not vouched for.
+    fn lacks_nodes(origin: &str) -> Self {
+        let why = "the log's nodes have not cosigned as the trust policy in force here demands";
+        Self {
+            lacks_nodes_of: Some(origin.to_owned()),
+            ..Self::refused(StatusCode::FORBIDDEN, why)
         }
     }
 
@@ -74,6 +88,7 @@ impl WitnessReply {
             status: StatusCode::CONFLICT,
             content_type: SIZE_MEDIA_TYPE,
             body: format!("{size}\n"),
+            lacks_nodes_of: None,
         }
     }
 }
@@ -111,11 +126,16 @@ pub fn create(folder: &Path, name: &str) -> Result<VerifierKey, Error> {
 }
 
 impl Witness {
-    /// Opens a witness for the logs of these trust policies.
+    /// Opens a witness for the logs of these trust policies. `endpoints` has, for each of them in their order, nodes that show how the
+    /// policy has changed since; if it is empty, the policies stay as they are.
     ///
     /// # Errors
     /// [`Error::Configuration`]: something is missing, damaged, or in use by another process.
-    pub fn open(folder: &Path, policies: &[PathBuf]) -> Result<Self, Error> {
+    pub fn open(
+        folder: &Path,
+        policies: &[PathBuf],
+        endpoints: &[Vec<String>],
+    ) -> Result<Self, Error> {
         let bad =
             |path: &Path, what: String| Error::Configuration(format!("{}: {what}", path.display()));
         let key = KeyFile::open(&folder.join(KEY))?;
@@ -127,13 +147,16 @@ impl Witness {
         if vkey.key_type() != KeyType::CosignatureV1 || vkey.public_key() != key.public() {
             return Err(bad(&path, format!("is not the vkey of {KEY}")));
         }
+        if !endpoints.is_empty() && endpoints.len() != policies.len() {
+            return Err(Error::Configuration(
+                "give --endpoints once for each --trust, in the same order, or not at all"
+                    .to_owned(),
+            ));
+        }
         let mut logs = BTreeMap::new();
-        for path in policies {
-            let bytes = files::read(path, ledger_core::note::tlog_policy::MAX_POLICY_LEN)?;
-            let policy = TlogPolicy::parse(&bytes).map_err(|error| bad(path, error.to_string()))?;
-            for log in policy.logs() {
-                logs.insert(log.key.name().to_owned(), log.key.clone());
-            }
+        for (at, path) in policies.iter().enumerate() {
+            let log = WatchedLog::open(path, endpoints.get(at))?;
+            logs.insert(log.origin().to_owned(), log);
         }
         if logs.is_empty() {
             return Err(Error::Configuration(
@@ -152,6 +175,11 @@ impl Witness {
     #[must_use]
     pub const fn vkey(&self) -> &VerifierKey {
         &self.vkey
+    }
+
+    /// The log of an origin, if this witness knows it.
+    fn log(&self, origin: &str) -> Option<&WatchedLog> {
+        self.logs.get(origin)
     }
 
     /// Answers `add-checkpoint`. Writes to disk.
@@ -173,11 +201,17 @@ impl Witness {
             Ok(parsed) => parsed,
             Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
         };
-        let Some(log) = self.logs.get(checkpoint.origin()) else {
+        let Some(log) = self.log(checkpoint.origin()) else {
             return refused(StatusCode::NOT_FOUND, &"this witness does not know the log");
         };
-        if let Err(error) = note.open(&[log]) {
-            return refused(StatusCode::FORBIDDEN, &error);
+        // Whoever has the log's key could otherwise have a tree of its own making cosigned, and this witness refuse the ledger from
+        // then on.
+        match log.verify(&asked.checkpoint) {
+            Ok(()) => {}
+            Err(CheckpointVerifyError::QuorumNotMet { .. }) => {
+                return Ok(WitnessReply::lacks_nodes(checkpoint.origin()));
+            }
+            Err(error) => return refused(StatusCode::FORBIDDEN, &error),
         }
         if asked.old > checkpoint.size() {
             return refused(
@@ -207,6 +241,7 @@ impl Witness {
             status: StatusCode::OK,
             content_type: TEXT,
             body: format!("{line}\n"),
+            lacks_nodes_of: None,
         })
     }
 }

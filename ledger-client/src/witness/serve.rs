@@ -91,8 +91,17 @@ async fn answer(
             return response(WitnessReply::refused(StatusCode::REQUEST_TIMEOUT, why));
         }
     };
-    let now_s = now_us() / 1_000_000;
-    let added = tokio::task::spawn_blocking(move || witness.add_checkpoint(&body, now_s)).await;
+    let mut added = add_checkpoint(&witness, &body).await;
+    // Its nodes may be others by now.
+    if let Ok(Ok(WitnessReply {
+        lacks_nodes_of: Some(origin),
+        ..
+    })) = &added
+        && let Some(log) = witness.log(origin)
+        && log.follow().await
+    {
+        added = add_checkpoint(&witness, &body).await;
+    }
     match added {
         Ok(Ok(reply)) => response(reply),
         Ok(Err(error)) => {
@@ -105,6 +114,15 @@ async fn answer(
             unable()
         }
     }
+}
+
+async fn add_checkpoint(
+    witness: &Arc<Witness>,
+    body: &Bytes,
+) -> Result<Result<WitnessReply, Error>, tokio::task::JoinError> {
+    let (witness, body) = (Arc::clone(witness), body.clone());
+    let now_s = now_us() / 1_000_000;
+    tokio::task::spawn_blocking(move || witness.add_checkpoint(&body, now_s)).await
 }
 
 fn unable() -> Response<Full<Bytes>> {

@@ -16,6 +16,41 @@ fn log_key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
+fn node_name(node: u8) -> String {
+    format!("{ORIGIN}/node-{node}")
+}
+
+fn node_key(node: u8) -> SigningKey {
+    SigningKey::from_bytes(&[100 + node; 32])
+}
+
+/// The trust policy of three nodes, of which two must cosign, and this witness.
+fn policy(witness: &VerifierKey) -> String {
+    let public = |key: &SigningKey| PublicKey::from_bytes(&key.public_key()).unwrap();
+    let log = VerifierKey::new(ORIGIN, KeyType::Ed25519, public(&log_key(1))).unwrap();
+    let mut text = format!("log {log}\n");
+    for node in 1..=3 {
+        let key = public(&node_key(node));
+        let key = VerifierKey::new(&node_name(node), KeyType::CosignatureV1, key).unwrap();
+        text.push_str(&format!("witness node-{node} {key}\n"));
+    }
+    text.push_str(&format!("witness w1 {witness} http://127.0.0.1:1\n"));
+    text.push_str("group nodes 2 node-1 node-2 node-3\ngroup witnesses all w1\n");
+    text.push_str("group trust all nodes witnesses\nquorum trust\n");
+    text
+}
+
+/// A checkpoint that a log and these nodes have signed.
+fn signed(checkpoint: &Checkpoint, seed: u8, nodes: &[u8]) -> String {
+    let mut note = checkpoint.sign(&log_key(seed)).unwrap();
+    let time = CosignatureTime::from_seconds(1_795_392_000).unwrap();
+    for node in nodes {
+        let line = cosign(checkpoint, time, &node_name(*node), &node_key(*node));
+        note.add(line.unwrap()).unwrap();
+    }
+    note.to_string()
+}
+
 /// A tree whose entries from `fork` on are others than those of the tree without.
 struct Tree {
     tiles: MemoryTiles,
@@ -35,10 +70,10 @@ impl Tree {
         Self { tiles, roots }
     }
 
-    fn checkpoint(&self, size: u64, seed: u8) -> String {
+    fn checkpoint(&self, size: u64, seed: u8, nodes: &[u8]) -> String {
         let root = self.roots[usize::try_from(size).unwrap()];
         let checkpoint = Checkpoint::new(ORIGIN, TreeSize(size), root).unwrap();
-        checkpoint.sign(&log_key(seed)).unwrap().to_string()
+        signed(&checkpoint, seed, nodes)
     }
 
     /// What a log sends that believes that the witness has cosigned `old` entries.
@@ -52,7 +87,15 @@ impl Tree {
         AddCheckpoint {
             old: TreeSize(old),
             proof,
-            checkpoint: self.checkpoint(size, 1),
+            checkpoint: self.checkpoint(size, 1, &[1, 2]),
+        }
+    }
+
+    /// The same, signed by other nodes.
+    fn request_of(&self, old: u64, size: u64, nodes: &[u8]) -> AddCheckpoint {
+        AddCheckpoint {
+            checkpoint: self.checkpoint(size, 1, nodes),
+            ..self.request(old, size)
         }
     }
 }
@@ -65,14 +108,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        create(&folder.path().join("w"), "w.test/1").unwrap();
-        let public = PublicKey::from_bytes(&log_key(1).public_key()).unwrap();
-        let log = VerifierKey::new(ORIGIN, KeyType::Ed25519, public).unwrap();
-        fs::write(
-            folder.path().join("trust"),
-            format!("log {log}\nquorum none\n"),
-        )
-        .unwrap();
+        let vkey = create(&folder.path().join("w"), "w.test/1").unwrap();
+        fs::write(folder.path().join("trust"), policy(&vkey)).unwrap();
         let mut world = Self {
             folder,
             witness: None,
@@ -88,7 +125,7 @@ impl World {
 
     fn open(&self) -> Result<Witness, Error> {
         let policies = [self.folder.path().join("trust")];
-        Witness::open(&self.folder.path().join("w"), &policies)
+        Witness::open(&self.folder.path().join("w"), &policies, &[])
     }
 
     fn ask(&self, request: &AddCheckpoint) -> WitnessReply {
@@ -153,7 +190,10 @@ fn strangers_and_noise_are_refused() {
         change(&mut request);
         world.status(&request)
     };
-    assert_eq!(with(&|r| r.checkpoint = tree.checkpoint(3, 2)), 403);
+    assert_eq!(
+        with(&|r| r.checkpoint = tree.checkpoint(3, 2, &[1, 2])),
+        403
+    );
     assert_eq!(
         with(&|r| r.checkpoint = r.checkpoint.replace("/prod", "/test")),
         404
@@ -166,12 +206,57 @@ fn strangers_and_noise_are_refused() {
     assert_eq!(with(&|r| r.proof = vec![tree.roots[1]]), 422);
     assert_eq!(with(&|r| r.old = TreeSize(9)), 400);
     let empty = Checkpoint::new(ORIGIN, TreeSize(0), tree.roots[1]).unwrap();
-    let empty = empty.sign(&log_key(1)).unwrap().to_string();
+    let empty = signed(&empty, 1, &[1, 2]);
     assert_eq!(with(&|r| r.checkpoint.clone_from(&empty)), 422);
     let witness = world.witness.as_ref().unwrap();
     let noise = witness.add_checkpoint(b"noise", 0).unwrap();
     assert_eq!(noise.status, StatusCode::BAD_REQUEST);
     assert_eq!(world.status(&good), 200, "nothing of it was remembered");
+}
+
+/// Each node has the log's key. One that lies, and whoever has stolen it, would otherwise have a tree of its own making cosigned, and
+/// the witness would refuse the ledger for ever.
+#[test]
+fn without_a_quorum_of_nodes_the_logs_key_changes_nothing() {
+    // A fork has the first 16 entries of the ledger, and then its own.
+    let (mut world, tree, fork) = (World::new(), Tree::new(20, 99), Tree::new(20, 16));
+    assert_eq!(world.status(&tree.request(0, 16)), 200);
+    for nodes in [&[][..], &[1], &[3]] {
+        let reply = world.ask(&fork.request_of(16, 17, nodes));
+        assert_eq!(reply.status, StatusCode::FORBIDDEN, "{nodes:?}");
+        assert!(reply.body.contains("nodes have not cosigned"), "{reply:?}");
+        assert_eq!(reply.lacks_nodes_of.as_deref(), Some(ORIGIN));
+        // Nor for a tree that it has cosigned before.
+        assert_eq!(world.status(&tree.request_of(16, 16, nodes)), 403);
+        world.restart();
+    }
+    // A quorum in name only.
+    let mut forged = fork.request_of(16, 17, &[1, 2]);
+    let honest = tree.checkpoint(17, 1, &[2]);
+    let stolen = honest.lines().last().unwrap();
+    let own = forged.checkpoint.lines().last().unwrap().to_owned();
+    forged.checkpoint = forged.checkpoint.replace(&own, stolen);
+    assert_eq!(world.status(&forged), 403);
+    for nodes in [&[1, 2][..], &[2, 3], &[1, 2, 3]] {
+        assert_eq!(world.status(&tree.request_of(16, 16, nodes)), 200);
+    }
+    assert_eq!(world.status(&tree.request(16, 20)), 200);
+}
+
+#[test]
+fn endpoints_belong_to_policies_one_by_one() {
+    let mut world = World::new();
+    world.witness = None;
+    let folder = world.folder.path().join("w");
+    let policies = [world.folder.path().join("trust")];
+    let nodes = vec!["http://127.0.0.1:1".to_owned()];
+    let two = Witness::open(&folder, &policies, &[nodes.clone(), nodes.clone()]);
+    assert!(
+        two.unwrap_err()
+            .to_string()
+            .contains("once for each --trust")
+    );
+    Witness::open(&folder, &policies, &[nodes]).unwrap();
 }
 
 #[test]

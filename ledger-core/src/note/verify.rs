@@ -105,6 +105,27 @@ pub fn verify_checkpoint(
     Ok(opened)
 }
 
+/// The same, as if every witness outside had cosigned: those that the policy names with a URL, where they are asked. What is left to
+/// meet is the part of the nodes, and a witness demands it before it cosigns. A policy that asks nothing of nodes is met by the log
+/// alone.
+///
+/// # Errors
+/// As [`verify_checkpoint`].
+pub fn verify_checkpoint_of_nodes(
+    note: &[u8],
+    policy: &TlogPolicy,
+) -> Result<Checkpoint, CheckpointVerifyError> {
+    let opened = open(note, policy)?;
+    let has_cosigned = |name: &str| opened.cosignatures.iter().any(|by| by.witness == name);
+    if policy.is_met_by(|witness| witness.url.is_some() || has_cosigned(&witness.name)) {
+        return Ok(opened.checkpoint);
+    }
+    let witnesses = opened.cosignatures.into_iter().map(|by| by.witness);
+    Err(CheckpointVerifyError::QuorumNotMet {
+        witnesses: witnesses.collect(),
+    })
+}
+
 /// Checks the log's signature on a checkpoint, and whatever cosignatures it has, but asks for no quorum. What it says is the
 /// word of whoever holds the log's key: some node of the ledger. It proves nothing to anybody else.
 ///

@@ -153,7 +153,9 @@ fn read_answer(status: StatusCode, body: &[u8]) -> Result<WitnessAnswer, String>
             None => refused("it has cosigned another tree, and does not say of which size"),
         },
         StatusCode::NOT_FOUND => refused("it does not know this ledger; tell it the log's key"),
-        StatusCode::FORBIDDEN => refused("it does not accept the log's signature"),
+        StatusCode::FORBIDDEN => refused(
+            "it does not accept the log's signature, or not those of the nodes; tell it the trust policy in force",
+        ),
         StatusCode::UNPROCESSABLE_ENTITY => refused(
             "this tree does not contain the one that it has cosigned: the ledger was forked, or put back from a copy",
         ),

@@ -106,6 +106,11 @@ async fn without_its_witness_a_ledger_decides_and_proves_nothing_new() {
     is_taken(&cli, &["cluster", "remove", "1"]).await;
     let last = read("after");
     is_proven(&cli, last).await;
+    // Of the nodes that the witness was told of, one is left. It has heard who the others are.
+    cluster.kill(2);
+    cluster.leader().await;
+    is_proven(&cli, read("by other nodes")).await;
+    cluster.restart(2);
     cluster.kill_witness(1);
     read("without again");
     is_in_state(&cli, "does not cosign").await;
@@ -218,6 +223,16 @@ async fn a_second_tree_that_a_quorum_of_nodes_has_cosigned_is_proven_to_nobody()
     let without = TlogPolicy::parse(without.expect("a policy").as_bytes()).expect("a policy");
 
     for round in 0..2 {
+        // Who has the log's key and that of one node does not get as far as that.
+        for nodes in [&[][..], &[1]] {
+            let request = AddCheckpoint {
+                old: TreeSize(seen),
+                proof: Vec::new(),
+                checkpoint: forged(&cluster, seen + 1, nodes),
+            };
+            let (status, body) = ask_witness(&cluster, &request).await;
+            assert_eq!(status, 403, "{round} {nodes:?}: {body}");
+        }
         for (old, size) in [(seen, seen), (seen, seen + 3), (0, seen), (0, seen + 3)] {
             let second = forged(&cluster, size, &[1, 2]);
             verify_checkpoint(second.as_bytes(), &without).expect("a quorum of nodes");

@@ -56,18 +56,19 @@ impl WitnessFiles {
         self.folder.with_extension("log")
     }
 
-    /// Starts it for the log of a trust policy.
+    /// Starts it for the log of a trust policy, whose changes it hears of from these nodes.
     ///
     /// # Panics
     /// If it cannot be started.
     #[must_use]
-    pub fn start(&self, trust: &Path) -> Process {
+    pub fn start(&self, trust: &Path, endpoints: &str) -> Process {
         let mut command = Command::new(client());
         command
             .args(["witness", "serve"])
             .arg(&self.folder)
             .arg("--trust")
             .arg(trust)
+            .args(["--endpoints", endpoints])
             .args(["--listen", &self.address.to_string()]);
         Process::run_logged(command, &self.log())
     }
@@ -92,7 +93,12 @@ impl Cluster {
     pub fn start_witness(&mut self, number: u64) {
         let trust = self.folder.path().join("trust-of-witnesses");
         std::fs::write(&trust, self.policy.to_string()).expect("a file");
-        let process = self.witness(number).start(&trust);
+        let endpoints: Vec<String> = self
+            .files
+            .values()
+            .map(|node| format!("http://{}", node.client))
+            .collect();
+        let process = self.witness(number).start(&trust, &endpoints.join(","));
         self.witnessing.insert(number, process);
     }
 
