@@ -18,8 +18,6 @@ use crate::transport::Answer;
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// Steps of the trust policy asked for at a time.
 const STEPS: u32 = 100;
-/// Most steps of the trust policy that are followed from the pinned one.
-const MAX_STEPS: usize = 1_024;
 
 impl Client {
     /// Checks a receipt: its entry, its proof, and who vouches for it. A provisional one must be of a tree that is consistent
@@ -245,32 +243,31 @@ impl Client {
         Ok(self.0.trust.policy())
     }
 
-    /// Fetches and checks the changes of the trust policy since the pinned one.
+    /// Fetches and checks the changes of the trust policy since the pinned one, in the time of one call. Each page is followed as
+    /// it comes, so that nobody can send more of them than lead on, nor more than a follower takes.
     pub(crate) async fn follow_trust(&self) -> Result<(), Error> {
-        let mut steps = Vec::new();
+        let deadline = self.deadline();
+        let mut follower = self.0.trust.follower();
         let mut page_token = String::new();
         loop {
             let message = v1::ListTrustStepsRequest {
                 after_epoch: 0,
                 page_size: STEPS,
-                page_token: page_token.clone(),
+                page_token,
             };
             let Answer { answer, by }: Answer<v1::ListTrustStepsResponse> = self
-                .open_read_by(paths::LIST_TRUST_STEPS, message, self.deadline())
+                .open_read_by(paths::LIST_TRUST_STEPS, message, deadline)
                 .await?;
-            let is_empty = answer.trust_steps.is_empty();
-            steps.extend(answer.trust_steps);
-            if steps.len() > MAX_STEPS {
-                return Err(Error::contradiction(format!(
-                    "there are more than {MAX_STEPS} changes of the trust policy; take a newer one"
-                ))
-                .of(&by));
-            }
-            if answer.next_page_token.is_empty() || is_empty {
-                break;
-            }
+            let followed = follower.add(&answer.trust_steps);
+            followed.map_err(|error| Error::from(error).of(&by))?;
             page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return self.0.trust.take(follower).map_err(|error| error.of(&by));
+            }
+            if answer.trust_steps.is_empty() {
+                let what = "a page without a change of the trust policy says that there are more";
+                return Err(Error::contradiction(what).of(&by));
+            }
         }
-        self.0.trust.follow(&steps)
     }
 }

@@ -30,6 +30,7 @@
 
 mod action;
 mod answer;
+mod answer_parts;
 mod belief;
 pub mod bundle_dir;
 pub mod cli;
@@ -40,6 +41,7 @@ pub mod files;
 mod govern;
 mod key_file;
 pub mod paths;
+mod printable;
 mod redemption;
 mod sending;
 mod settings;

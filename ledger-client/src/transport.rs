@@ -16,6 +16,7 @@ use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::error::Error;
+use crate::printable::printable;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -276,7 +277,8 @@ impl Failures {
             if failed.unheard {
                 dead.push(&**url);
             } else {
-                said.push(format!("{url}: {}", failed.status.message()));
+                let message = printable(failed.status.message());
+                said.push(format!("{url}: {message}"));
             }
         }
         if !dead.is_empty() {
@@ -364,7 +366,7 @@ impl Info {
     }
 
     fn error(&self, status: &Status) -> Error {
-        let message = format!("{} ({})", status.message(), self.reason);
+        let message = printable(&format!("{} ({})", status.message(), self.reason));
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Error::NotPermitted(message),
             Code::NotFound => Error::NotFound(message),

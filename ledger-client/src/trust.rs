@@ -6,13 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ledger_core::evidence::{EvidenceError, follow_trust};
+use ledger_core::evidence::{EvidenceError, TrustFollower};
 use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::signed_note::Note;
 use ledger_core::note::tlog_policy::TlogPolicy;
 use ledger_core::note::verify::verify_checkpoint;
-use ledger_proto::v1;
 
 use crate::error::Error;
 use crate::files;
@@ -102,13 +101,17 @@ impl Trust {
         self.known().seen.clone()
     }
 
-    /// Follows changes of the trust policy from the pinned one on.
+    /// What follows changes of the trust policy from the pinned one on.
+    pub(crate) fn follower(&self) -> TrustFollower {
+        TrustFollower::new(&self.origin, &self.pinned)
+    }
+
+    /// Takes the policy that was followed from the pinned one for the one in force.
     ///
     /// # Errors
-    /// [`Error::Unproven`] if one is not vouched for by the policy before it.
-    pub(crate) fn follow(&self, steps: &[v1::TrustStep]) -> Result<(), Error> {
-        let policy = follow_trust(&self.origin, &self.pinned, steps)?;
-        self.known().policy = policy;
+    /// [`Error::Unproven`] if its last change is not vouched for.
+    pub(crate) fn take(&self, follower: TrustFollower) -> Result<(), Error> {
+        self.known().policy = follower.finish()?;
         Ok(())
     }
 

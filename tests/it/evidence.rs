@@ -528,3 +528,58 @@ fn a_key_that_has_ended_signs_no_evidence() {
         "{error}"
     );
 }
+
+/// Changes come in pages, and a page ends wherever it does, also between changes that one checkpoint carries.
+#[test]
+fn trust_that_is_followed_in_pages_leads_where_it_leads_at_once() {
+    let (mut world, _, _) = paid(TreeHash::Sha256);
+    let pinned = policy(&world.trust_policy());
+    let mut steps = Vec::new();
+    // The policy of the second change is never met: nodes 4 to 7 do not answer.
+    let changes = [
+        (&[1, 2, 3, 4][..], true),
+        (&[1, 2, 3, 4, 5, 6, 7], false),
+        (&[1, 2, 3, 4], true),
+    ];
+    let mut epoch = 0;
+    let mut open = Vec::new();
+    for (nodes, is_carried) in changes {
+        let card = |node: &u64| node_card(&world.origin, *node);
+        let update = v1::UpdateMembership {
+            nodes: nodes.iter().map(card).collect(),
+            trust_policy: trust_policy(&world.origin, nodes),
+        };
+        world.govern(Body::UpdateMembership(update));
+        epoch += 1;
+        open.push(epoch);
+        if is_carried {
+            let note = world.checkpoint(&[1, 2, 3]);
+            let carried: Vec<_> = open.drain(..).map(|epoch| (epoch, note.clone())).collect();
+            steps.extend(evidence::trust_steps(&world.state, &carried).unwrap());
+        }
+    }
+    assert_eq!(steps.len(), 3);
+    assert_eq!(steps[1].checkpoint, steps[2].checkpoint);
+    let at_once = evidence::follow_trust(&world.origin, &pinned, &steps).unwrap();
+    for ends in [&[][..], &[1], &[2], &[1, 2]] {
+        let mut follower = evidence::TrustFollower::new(&world.origin, &pinned);
+        let mut from = 0;
+        for end in ends.iter().copied().chain([3]) {
+            follower.add(&steps[from..end]).unwrap();
+            from = end;
+        }
+        assert_eq!(follower.finish().unwrap(), at_once, "{ends:?}");
+    }
+    // A page that leads nowhere is the last, and so is one that ends where nobody vouches for what it led to.
+    let mut follower = evidence::TrustFollower::new(&world.origin, &pinned);
+    follower.add(&steps[..1]).unwrap();
+    let again = follower.add(&steps[..1]).unwrap_err();
+    assert!(
+        matches!(again, EvidenceError::Contradiction { .. }),
+        "{again}"
+    );
+    let mut follower = evidence::TrustFollower::new(&world.origin, &pinned);
+    follower.add(&steps[..2]).unwrap();
+    let open = follower.finish().unwrap_err();
+    assert!(matches!(open, EvidenceError::Checkpoint(_)), "{open}");
+}

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::connection::{Connection, Speaker, block_on};
 use super::governing::{Governing, print_applied};
 use super::key::Enrolment;
+use super::listing::{PAGE, whole_list};
 use super::show::{attributes, print_table, status_name};
 use super::{Exit, Failure, print_json};
 use crate::paths;
@@ -224,23 +225,17 @@ async fn list(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let client = connection.open(Speaker::Any).await?;
-    let mut agents = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let message = v1::ListAgentsRequest {
-            namespace: namespace.to_owned(),
-            owner: owner.to_owned(),
-            page_size: 1_000,
-            page_token: page_token.clone(),
-            ..v1::ListAgentsRequest::default()
-        };
-        let answer: v1::ListAgentsResponse = client.read(paths::LIST_AGENTS, message).await?;
-        agents.extend(answer.agents.iter().map(as_json));
-        if answer.next_page_token.is_empty() {
-            break;
-        }
-        page_token = answer.next_page_token;
-    }
+    let ask = |page_token| v1::ListAgentsRequest {
+        namespace: namespace.to_owned(),
+        owner: owner.to_owned(),
+        page_size: PAGE,
+        page_token,
+        ..v1::ListAgentsRequest::default()
+    };
+    let page = |answer: v1::ListAgentsResponse| (answer.agents, answer.next_page_token);
+    let id = |agent: &v1::Agent| agent.id.clone();
+    let agents = whole_list(&client, paths::LIST_AGENTS, ask, page, id).await?;
+    let agents: Vec<Value> = agents.iter().map(as_json).collect();
     if json {
         print_json(out, &json!({ "agents": agents }))?;
     } else {

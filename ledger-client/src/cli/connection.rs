@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::context::{self, Context};
+use super::show::printable;
 use super::{Exit, Failure};
 use crate::answer::Level;
 use crate::client::{Client, Settled};
@@ -238,8 +239,9 @@ pub(super) fn told<A>(settled: Settled<A>) -> Answer<A> {
     if let Some(why) = settled.alone_because {
         let _ = writeln!(
             std::io::stderr(),
-            "ledger-client: this is what {} alone has, and it may be behind: {why}",
-            answer.by
+            "ledger-client: this is what {} alone has, and it may be behind: {}",
+            answer.by,
+            printable(&why.to_string())
         );
     }
     answer

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ledger_proto::v1::{self, command::Body as Ask};
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Speaker, block_on, told};
 use super::entry_json::as_json;
 use super::governing::shown_exit;
+use super::listing::{ListProgress, PAGE};
 use super::session::parse_session;
-use super::show::print_table;
+use super::show::{print_table, printable};
 use super::{Exit, Failure, print_json};
 use crate::answer::Proven;
 use crate::client::Client;
@@ -201,7 +204,8 @@ async fn list_entries(list: &List, json: bool, out: &mut dyn Write) -> Result<Ex
         page_token: list.page_token.clone(),
         receipt_level: client.level(),
     };
-    let (entries, next_page_token) = page(&client, message).await?;
+    let deadline = client.deadline();
+    let (entries, next_page_token) = page(&client, message, deadline).await?;
     let entries: Vec<Value> = entries.iter().map(as_json).collect();
     show_page(entries, &next_page_token, json, out)
 }
@@ -221,7 +225,8 @@ fn show_page(
     if !next_page_token.is_empty() {
         let _ = writeln!(
             std::io::stderr(),
-            "ledger-client: there may be more; go on with --page-token {next_page_token}"
+            "ledger-client: there may be more; go on with --page-token {}",
+            printable(next_page_token)
         );
     }
     Ok(Exit::Done)
@@ -274,21 +279,26 @@ async fn unrecorded(
 
 /// Every entry that matches.
 async fn all(client: &Client, filter: v1::EntryFilter) -> Result<Vec<v1::Entry>, Failure> {
+    let mut progress = ListProgress::begin(client);
     let mut entries = Vec::new();
     let mut page_token = String::new();
     loop {
         let message = v1::ListEntriesRequest {
             filter: Some(filter.clone()),
-            page_size: 1_000,
+            page_size: PAGE,
             page_token,
             receipt_level: client.level(),
             ..v1::ListEntriesRequest::default()
         };
-        let (page, next_page_token) = page(client, message).await?;
+        let (page, next_page_token) = page(client, message, progress.deadline()).await?;
+        for entry in &page {
+            progress.add(entry.index, entry.encoded_len())?;
+        }
         entries.extend(page);
         if next_page_token.is_empty() {
             return Ok(entries);
         }
+        progress.must_have_time()?;
         page_token = next_page_token;
     }
 }
@@ -297,9 +307,10 @@ async fn all(client: &Client, filter: v1::EntryFilter) -> Result<Vec<v1::Entry>,
 async fn page(
     client: &Client,
     message: v1::ListEntriesRequest,
+    deadline: Instant,
 ) -> Result<(Vec<v1::Entry>, String), Error> {
     let Answer { answer, by }: Answer<v1::ListEntriesResponse> = client
-        .read_from(paths::LIST_ENTRIES, message, client.deadline())
+        .read_from(paths::LIST_ENTRIES, message, deadline)
         .await?;
     let entries = answer.entries.into_iter();
     let entries = entries.map(|entry| prove(client, entry, &answer.checkpoint));

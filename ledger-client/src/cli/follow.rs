@@ -1,6 +1,7 @@
 //! `ledger-client follow`: entries as they come, each proven before it is shown.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use ledger_proto::v1;
@@ -13,6 +14,9 @@ use super::{Exit, Failure};
 use crate::error::Error;
 use crate::paths;
 use crate::transport::Answer;
+
+/// How long a stream must last that shows nothing and is none of those that break off again and again: longer than nodes are silent.
+const STEADY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Follow {
@@ -53,11 +57,16 @@ pub(super) fn follow(follow: &Follow, json: bool, out: &mut dyn Write) -> Result
                 answer: mut parts,
                 by,
             }: Answer<tonic::Streaming<v1::FollowResponse>> = stream.await?;
+            let (begin, opened) = (next, Instant::now());
             while let Ok(Some(part)) = parts.message().await {
-                broken = 0;
                 for proven in part.entries {
                     let entry = prove(&client, proven, &part.checkpoint);
                     let entry = entry.map_err(|error| error.of(&by))?;
+                    if entry.index < next {
+                        let what = format!("entry {} was shown before", entry.index);
+                        return Err(Error::contradiction(what).of(&by).into());
+                    }
+                    next = entry.index.saturating_add(1);
                     let value = as_json(&entry);
                     if json {
                         serde_json::to_writer(&mut *out, &value).map_err(std::io::Error::from)?;
@@ -74,7 +83,9 @@ pub(super) fn follow(follow: &Follow, json: bool, out: &mut dyn Write) -> Result
                 }
                 next = part.next_index.max(next);
             }
-            broken += 1;
+            // A stream that leads nowhere is not taken up for ever.
+            let was_of_use = next > begin || opened.elapsed() >= STEADY;
+            broken = if was_of_use { 1 } else { broken + 1 };
             if broken > 5 {
                 let what =
                     format!("the stream of entries broke off again and again at entry {next}");

@@ -18,6 +18,7 @@ mod gateway;
 mod governing;
 mod halt;
 mod key;
+mod listing;
 mod namespace;
 mod operator;
 mod payload;
@@ -41,6 +42,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::printable::{printable, printable_lines};
 
 /// What the process says when it ends. Numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +124,12 @@ impl From<Error> for Failure {
         } else {
             error.to_string()
         };
-        Self::new(exit, message)
+        // A file of the caller's can be wrong in several lines; what others say has one.
+        if exit == Exit::Configuration {
+            Self::new(exit, message)
+        } else {
+            Self::new(exit, printable(&message))
+        }
     }
 }
 
@@ -250,7 +257,8 @@ pub fn run() -> ExitCode {
         Ok(exit) => exit,
         Err(failure) => {
             // Nowhere to say it if standard error is closed too.
-            let _ = writeln!(io::stderr(), "ledger-client: {}", failure.message);
+            let message = printable_lines(&failure.message);
+            let _ = writeln!(io::stderr(), "ledger-client: {message}");
             failure.exit
         }
     };

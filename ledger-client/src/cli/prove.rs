@@ -12,6 +12,7 @@ use serde_json::json;
 use super::connection::{Connection, Speaker, block_on, told};
 use super::session::parse_session;
 use super::{Exit, Failure, print_json};
+use crate::answer_parts::next_part;
 use crate::client::Client;
 use crate::error::Error;
 use crate::transport::Answer;
@@ -106,9 +107,8 @@ pub(super) fn prove(arguments: &Prove, json: bool, out: &mut dyn Write) -> Resul
             by,
         }: Answer<tonic::Streaming<v1::GetEvidenceResponse>> = told(settled);
         let mut bytes = Vec::new();
-        while let Some(part) = parts.message().await.map_err(|status| {
-            Error::Unavailable(format!("the evidence broke off: {}", status.message()))
-        })? {
+        let deadline = client.deadline();
+        while let Some(part) = next_part(&mut parts, deadline, "the evidence").await? {
             bytes.extend_from_slice(&part.chunk);
             if bytes.len() > MAX_EVIDENCE_LEN {
                 let what = "the evidence is longer than evidence can be";

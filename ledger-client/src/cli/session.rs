@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::connection::{Connection, Speaker, block_on};
 use super::governing::{Governing, print_applied, submitted_exit};
+use super::listing::{PAGE, whole_list};
 use super::show::{print_table, string_sets};
 use super::{Exit, Failure, print_json};
 use crate::paths;
@@ -166,23 +167,17 @@ async fn list(
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let client = connection.open(Speaker::Any).await?;
-    let mut sessions: Vec<Value> = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let message = v1::ListSessionsRequest {
-            agent: agent.to_owned(),
-            open_only,
-            page_size: 1_000,
-            page_token: page_token.clone(),
-            ..v1::ListSessionsRequest::default()
-        };
-        let answer: v1::ListSessionsResponse = client.read(paths::LIST_SESSIONS, message).await?;
-        sessions.extend(answer.sessions.iter().map(as_json));
-        if answer.next_page_token.is_empty() {
-            break;
-        }
-        page_token = answer.next_page_token;
-    }
+    let ask = |page_token| v1::ListSessionsRequest {
+        agent: agent.to_owned(),
+        open_only,
+        page_size: PAGE,
+        page_token,
+        ..v1::ListSessionsRequest::default()
+    };
+    let page = |answer: v1::ListSessionsResponse| (answer.sessions, answer.next_page_token);
+    let id = |session: &v1::Session| session.id.clone();
+    let sessions = whole_list(&client, paths::LIST_SESSIONS, ask, page, id).await?;
+    let sessions: Vec<Value> = sessions.iter().map(as_json).collect();
     if json {
         print_json(out, &json!({ "sessions": sessions }))?;
     } else {

@@ -6,6 +6,7 @@ use ledger_proto::v1;
 use serde_json::Value;
 
 use super::{Exit, Failure};
+pub(super) use crate::printable::printable;
 
 /// `NAME=VALUE` pairs as attributes, ascending.
 pub(super) fn attributes(given: &[String]) -> Result<Vec<v1::Attribute>, Failure> {
@@ -99,18 +100,4 @@ fn plain(value: &Value) -> String {
         other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => other.to_string(),
     };
     printable(&text)
-}
-
-/// The text without control characters.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let shown: Vec<char> = if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            };
-            shown
-        })
-        .collect()
 }

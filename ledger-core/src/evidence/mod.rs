@@ -24,5 +24,5 @@ pub use build::{
 pub use file::{FileError, MAX_EVIDENCE_LEN, decode, encode};
 pub use json::{from_json, to_json};
 pub use report::{Basis, Fact, Report, utc};
-pub use trust::TrustPosition;
+pub use trust::{TrustFollower, TrustPosition};
 pub use verify::{EvidenceError, follow_trust, verify, verify_provisional, verify_receipt};

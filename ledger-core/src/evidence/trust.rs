@@ -54,6 +54,75 @@ impl TrustPosition {
     }
 }
 
+/// A trust policy that is followed from the pinned one while its changes come in pages. A page can end between changes that one
+/// checkpoint carries.
+#[derive(Debug)]
+pub struct TrustFollower {
+    origin: String,
+    followed: Followed,
+    /// The checkpoint that carries the last change, and its note; what it leads to is not vouched for yet.
+    carrying: Option<(String, VerifiedCheckpoint)>,
+    /// How many changes were taken.
+    taken: usize,
+}
+
+impl TrustFollower {
+    /// A follower that begins at the pinned policy.
+    #[must_use]
+    pub fn new(origin: &str, pinned: &TlogPolicy) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            followed: Followed::from_pinned(pinned),
+            carrying: None,
+            taken: 0,
+        }
+    }
+
+    /// Takes the changes of the next page.
+    ///
+    /// # Errors
+    /// [`EvidenceError`]: one of them does not follow from those before, is not vouched for, or is one too many. Nothing of this
+    /// follower can be used then.
+    pub fn add(&mut self, steps: &[v1::TrustStep]) -> Result<(), EvidenceError> {
+        for step in steps {
+            if self.taken == MAX_STEPS {
+                return Err(EvidenceError::Order);
+            }
+            self.taken += 1;
+            let carrying = match self.carrying.take() {
+                Some(carrying) if carrying.0 == step.checkpoint => carrying,
+                last => {
+                    self.end(last)?;
+                    let note = step.checkpoint.clone();
+                    let checkpoint = self.followed.open(&self.origin, note.as_bytes())?;
+                    (note, checkpoint)
+                }
+            };
+            self.followed.change(step, &carrying.1)?;
+            self.carrying = Some(carrying);
+        }
+        Ok(())
+    }
+
+    /// The policy to which all changes lead.
+    ///
+    /// # Errors
+    /// [`EvidenceError`]: it is not met by the checkpoint that carries the last change.
+    pub fn finish(mut self) -> Result<TlogPolicy, EvidenceError> {
+        let last = self.carrying.take();
+        self.end(last)?;
+        Ok(self.followed.policy)
+    }
+
+    /// Demands that the checkpoint that carries changes meets the policy to which they lead.
+    fn end(&self, carrying: Option<(String, VerifiedCheckpoint)>) -> Result<(), EvidenceError> {
+        if let Some((note, _)) = carrying {
+            verify_checkpoint(note.as_bytes(), &self.followed.policy)?;
+        }
+        Ok(())
+    }
+}
+
 /// Where the steps lead.
 #[derive(Debug)]
 pub(super) struct Followed {
@@ -73,12 +142,7 @@ pub(super) fn follow(
     pinned: &TlogPolicy,
     steps: &[v1::TrustStep],
 ) -> Result<Followed, EvidenceError> {
-    let mut followed = Followed {
-        policy: pinned.clone(),
-        epoch: None,
-        last_index: None,
-        passed: Vec::new(),
-    };
+    let mut followed = Followed::from_pinned(pinned);
     for carried in carried_together(steps)? {
         followed.carry(origin, carried)?;
     }
@@ -96,14 +160,31 @@ fn carried_together(
 }
 
 impl Followed {
+    /// Before any change.
+    fn from_pinned(pinned: &TlogPolicy) -> Self {
+        Self {
+            policy: pinned.clone(),
+            epoch: None,
+            last_index: None,
+            passed: Vec::new(),
+        }
+    }
+
+    /// The checkpoint that carries the next changes: those who are trusted before them vouch for it.
+    fn open(&self, origin: &str, note: &[u8]) -> Result<VerifiedCheckpoint, EvidenceError> {
+        let checkpoint = verify_checkpoint(note, &self.policy)?;
+        if checkpoint.checkpoint().origin() == origin {
+            Ok(checkpoint)
+        } else {
+            Err(EvidenceError::Origin)
+        }
+    }
+
     /// Follows changes that one checkpoint carries.
     fn carry(&mut self, origin: &str, steps: &[v1::TrustStep]) -> Result<(), EvidenceError> {
         let note = steps.first().map(|step| step.checkpoint.as_bytes());
         let note = note.ok_or(EvidenceError::Order)?;
-        let checkpoint = verify_checkpoint(note, &self.policy)?;
-        if checkpoint.checkpoint().origin() != origin {
-            return Err(EvidenceError::Origin);
-        }
+        let checkpoint = self.open(origin, note)?;
         for step in steps {
             self.change(step, &checkpoint)?;
         }

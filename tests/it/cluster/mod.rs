@@ -16,6 +16,7 @@ mod demo;
 mod disk_faults;
 mod documents;
 mod elections;
+mod endless;
 mod erasure;
 mod explain;
 mod frozen;

@@ -38,6 +38,8 @@ struct Lies {
     forged: BTreeMap<&'static str, Forgery>,
     changed: BTreeMap<&'static str, Lie>,
     invented: BTreeMap<&'static str, Vec<u8>>,
+    refused: BTreeMap<&'static str, Status>,
+    stalled: Option<&'static str>,
     silent: Option<&'static str>,
 }
 
@@ -160,6 +162,16 @@ impl Liar {
         self.lies().invented.insert(path, answer.encode_to_vec());
     }
 
+    /// From now on this call's answer in parts begins, and no part comes.
+    pub fn stalls(&self, path: &'static str) {
+        self.lies().stalled = Some(path);
+    }
+
+    /// From now on this call is refused, and the node does not hear of it.
+    pub fn refuses(&self, path: &'static str, status: Status) {
+        self.lies().refused.insert(path, status);
+    }
+
     /// From now on this call's answers are changed.
     pub fn changes<A: Message + Default>(
         &self,
@@ -240,6 +252,14 @@ impl StreamingService<Vec<u8>> for Call {
             if locked(&lies).silent == Some(path.as_str()) {
                 unanswered.send_modify(|calls| *calls += 1);
                 std::future::pending::<()>().await;
+            }
+            if locked(&lies).stalled == Some(path.as_str()) {
+                let nothing: Self::ResponseStream = Box::pin(tokio_stream::pending());
+                return Ok(Response::new(nothing));
+            }
+            let refused = locked(&lies).refused.get(path.as_str()).cloned();
+            if let Some(status) = refused {
+                return Err(status);
             }
             let invented = locked(&lies).invented.get(path.as_str()).cloned();
             if let Some(answer) = invented {

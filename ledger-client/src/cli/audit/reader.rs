@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::show::printable;
 use super::super::{Exit, Failure};
 use super::times::TimeAudit;
+use crate::answer_parts::next_part;
 use crate::client::Client;
 use crate::error::Error;
 use crate::paths;
@@ -170,11 +171,16 @@ async fn follow(
     };
     let stream = client.read_stream(paths::FOLLOW, message, client.deadline());
     let mut parts: tonic::Streaming<v1::FollowResponse> = stream.await?.answer;
-    let broken = |why: &str| Error::Unavailable(format!("the stream of entries broke off: {why}"));
+    let (mut deadline, mut begin) = (client.deadline(), *next);
     while *next < size {
-        let part = parts.message().await;
-        let part = part.map_err(|status| broken(status.message()))?;
-        let part = part.ok_or_else(|| broken("it ended"))?;
+        // Parts without an entry do not put it off.
+        if *next > begin {
+            (deadline, begin) = (client.deadline(), *next);
+        }
+        let part = next_part(&mut parts, deadline, "the stream of entries").await?;
+        let part = part.ok_or_else(|| {
+            Error::Unavailable("the stream of entries broke off: it ended".to_owned())
+        })?;
         for entries in part.entries.chunks(FETCHED_TOGETHER) {
             let fetched: Vec<_> = entries
                 .iter()

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::super::connection::{Connection, Speaker, block_on};
 use super::super::show::printable;
 use super::super::{Exit, Failure, print_json};
+use crate::answer_parts::next_part;
 use crate::error::Error;
 use crate::transport::Answer;
 use crate::{files, paths};
@@ -93,10 +94,8 @@ async fn fetch(show: &Show, wanted: Vec<u8>) -> Result<Bundle, Failure> {
         by,
     }: Answer<tonic::Streaming<v1::GetBundleResponse>> = stream.await?;
     let (mut digest, mut bytes) = (wanted, Vec::new());
-    let broken = |status: tonic::Status| {
-        Error::Unavailable(format!("the bundle broke off: {}", status.message()))
-    };
-    while let Some(part) = parts.message().await.map_err(broken)? {
+    let deadline = client.deadline();
+    while let Some(part) = next_part(&mut parts, deadline, "the bundle").await? {
         if digest.is_empty() {
             digest = part.digest;
         }
@@ -112,6 +111,6 @@ async fn fetch(show: &Show, wanted: Vec<u8>) -> Result<Bundle, Failure> {
     }
     Bundle::from_packed(&bytes).map_err(|findings| {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        Error::contradiction(lines.join("\n")).of(&by).into()
+        Error::contradiction(lines.join("; ")).of(&by).into()
     })
 }

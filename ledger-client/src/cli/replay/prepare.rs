@@ -11,6 +11,7 @@ use policy_engine::Bundle;
 use super::super::Failure;
 use super::super::connection::configuration;
 use super::super::key::Enrolment;
+use super::super::listing::{PAGE, whole_list};
 use super::super::policy::by_namespace;
 use super::trace::Trace;
 use crate::client::Client;
@@ -37,26 +38,18 @@ pub(super) async fn namespaces(
     bundles: &BTreeMap<String, Bundle>,
 ) -> Result<(), Failure> {
     let owner = operator(client)?;
-    let mut there = BTreeMap::new();
-    let mut page_token = String::new();
-    loop {
-        let message = v1::ListNamespacesRequest {
-            page_size: 1_000,
-            page_token: page_token.clone(),
-            ..v1::ListNamespacesRequest::default()
-        };
-        let answer: v1::ListNamespacesResponse =
-            client.read(paths::LIST_NAMESPACES, message).await?;
-        let records = answer.namespaces.into_iter().map(|namespace| {
-            let record = namespace.record.unwrap_or_default();
-            (namespace.name, record)
-        });
-        there.extend(records);
-        if answer.next_page_token.is_empty() {
-            break;
-        }
-        page_token = answer.next_page_token;
-    }
+    let ask = |page_token| v1::ListNamespacesRequest {
+        page_size: PAGE,
+        page_token,
+        ..v1::ListNamespacesRequest::default()
+    };
+    let page = |answer: v1::ListNamespacesResponse| (answer.namespaces, answer.next_page_token);
+    let name = |namespace: &v1::Namespace| namespace.name.clone();
+    let there = whole_list(client, paths::LIST_NAMESPACES, ask, page, name).await?;
+    let there: BTreeMap<String, v1::NamespaceRecord> = there
+        .into_iter()
+        .map(|namespace| (namespace.name, namespace.record.unwrap_or_default()))
+        .collect();
     for (name, bundle) in bundles {
         let record = there.get(name);
         if record.is_none() {
