@@ -62,7 +62,7 @@ clocks: deps ## Have clocks go wrong around crashes in every order, hours of it;
 	"$$CARGO_TARGET_DIR/debug/examples/clocks" $${CLOCKS:-}
 
 # Images are mounted where nobody else sees them, and are gone with the process.
-rollbacks: deps ## Put disks back in time around crashes in every order, 216 cases of a seed; ROLLBACKS="--case N" repeats one, --seed N draws others
+rollbacks: deps ## Put disks back in time around crashes in every order, 324 cases of a seed; ROLLBACKS="--case N" repeats one, --seed N draws others
 	cargo build --locked --workspace --bins --example rollbacks
 	$$(unshare --mount true 2>/dev/null && echo unshare --mount) "$$CARGO_TARGET_DIR/debug/examples/rollbacks" $${ROLLBACKS:-}
 

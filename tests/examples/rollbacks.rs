@@ -1,5 +1,6 @@
-//! The long form of `tests/it/cluster/rollback_suite.rs`: the disk of one node goes back in time, by a copy of its folder, the clone of
-//! an image, or `init`, while others crash in every order. `rollbacks` runs 216 cases drawn from a seed, `--every` all of them, `--case N`
+//! The long form of `tests/it/cluster/rollback_suite.rs`: the disk of one node goes back in time, by a copy of its folder, also laid over
+//! the files of the same run, the clone of
+//! an image, or `init`, while others crash in every order. `rollbacks` runs 324 cases drawn from a seed, `--every` all of them, `--case N`
 //! one; `--seed N` draws others, `--from N` and `--count N` choose a piece. Prints what became of each case and a table of verdicts, and
 //! fails if a promise was broken.
 
@@ -31,7 +32,7 @@ async fn main() -> ExitCode {
     };
     if !can_mount() {
         println!(
-            "images cannot be mounted here, which takes root and loop devices: instead of a clone in place the copy keeps its instance file, and instead of one on another device the folder is copied"
+            "images cannot be mounted here, which takes root and loop devices: instead of a clone in place a copy gets a marker that agrees with it, and instead of one on another device the folder is copied"
         );
         for case in &mut cases {
             case.method = case.method.without_images();

@@ -22,6 +22,7 @@ use std::sync::{Mutex, PoisonError};
 use ledger_core::hash::Hash;
 use thiserror::Error;
 
+use super::instance::FileIdentity;
 use super::store_id::StoreId;
 use crate::fatal::FIND_OUT;
 pub use behind::{Behind, Recovered, RecoveredTree, behind};
@@ -150,19 +151,29 @@ impl Marker {
         Self::open(dir)
     }
 
-    /// Opens the marker and locks it against other processes.
+    /// Opens the marker and locks it against other processes. If its file is not the one that its node wrote last, the record says
+    /// from now on that the directory was copied: the first write takes away what tells.
     ///
     /// # Errors
     /// [`MarkerError`]
     pub fn open(dir: &Path) -> Result<Self, MarkerError> {
         let marker = Self::lock(dir)?;
         {
-            let inner = marker.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            // If the process before ended because a sync of this slot had failed, the slot was read from memory, and may not be
-            // on disk. The same bytes once more, durably, before anything is promised because of them; the other slot stays.
-            let bytes = encode(inner.sequence, &inner.record);
-            inner.file.write_all_at(&bytes, offset(inner.sequence))?;
-            inner.file.sync_data()?;
+            let mut inner = marker.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = inner.file.metadata()?;
+            let mut record = inner.record;
+            record.instance = record.instance.map(|instance| {
+                if instance.is_marked_by(&file) {
+                    instance
+                } else {
+                    instance.copied()
+                }
+            });
+            // If the process before ended because a sync of this slot had failed, the slot was read from memory, and may not be on
+            // disk. The same bytes once more, durably, before anything is promised because of them; the other slot stays.
+            let other_slot = u64::from(record != inner.record);
+            let sequence = inner.sequence.saturating_add(other_slot);
+            inner.write(sequence, record)?;
         }
         Ok(marker)
     }
@@ -229,17 +240,34 @@ impl Marker {
         }
         grows(&inner.record, &next).map_err(MarkerError::Back)?;
         let sequence = inner.sequence.saturating_add(1);
-        let written = inner
-            .file
-            .write_all_at(&encode(sequence, &next), offset(sequence))
-            .and_then(|()| inner.file.sync_data());
-        if let Err(error) = written {
-            inner.failed = true;
-            return Err(error.into());
-        }
-        inner.sequence = sequence;
-        inner.record = next;
+        inner.write(sequence, next)?;
         Ok(())
+    }
+
+    /// The identity of the marker's own file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn file_identity(&self) -> io::Result<FileIdentity> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(FileIdentity::of(&inner.file.metadata()?))
+    }
+}
+
+impl Inner {
+    /// Writes a slot, durably. After an error it is not known what is on disk.
+    fn write(&mut self, sequence: u64, record: MarkerRecord) -> io::Result<()> {
+        let written = self
+            .file
+            .write_all_at(&encode(sequence, &record), offset(sequence))
+            .and_then(|()| self.file.sync_data());
+        if written.is_ok() {
+            self.sequence = sequence;
+            self.record = record;
+        } else {
+            self.failed = true;
+        }
+        written
     }
 }
 

@@ -2,10 +2,13 @@
 //! no second history begins and nothing is lost that was acknowledged.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use countersign_tests::cluster::cli::Cli;
 use countersign_tests::cluster::load::{Load, ask, question};
+use countersign_tests::cluster::overlay::OverlayTool;
 use countersign_tests::cluster::people::Actor;
+use countersign_tests::cluster::rollback_suite::forge;
 use countersign_tests::cluster::wait::until;
 use countersign_tests::cluster::{Cluster, Options, RECOVERY, SOON};
 
@@ -119,6 +122,53 @@ async fn a_copy_of_the_whole_folder_makes_no_second_tree() {
     put_back(&cluster, copied, &aside);
     cluster.restart(copied);
     cluster.is_whole().await;
+    cluster.must_keep_promises().await;
+    cluster.must_be_sound_on_disk().await;
+}
+
+/// Copies a folder with the times of its files.
+fn copy_all(from: &Path, to: &Path) {
+    let mut cp = Command::new("cp");
+    let status = cp.arg("-a").args([from, to]).status().expect("cp runs");
+    assert!(status.success(), "{cp:?}: {status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_laid_over_the_files_of_its_own_run_makes_no_second_tree() {
+    let (mut cluster, actors) = cluster().await;
+    for (round, tool) in OverlayTool::ALL.into_iter().enumerate() {
+        let [leader, copied, other] = parts(&cluster).await;
+        decide(&cluster, &actors).await;
+        let data = cluster.file(copied).data();
+        let old = cluster.folder().join(format!("old-{round}"));
+        cluster.process(copied).stand_still().await;
+        copy_all(&data, &old);
+        cluster.process(copied).signal("CONT");
+
+        cluster.kill(other);
+        let cosigned = decide(&cluster, &actors).await;
+        cluster.kill(copied);
+        let aside = cluster.folder().join(format!("aside-{round}"));
+        copy_all(&data, &aside);
+        tool.lay(&old, &data);
+        cluster.kill(leader);
+        cluster.restart(copied);
+        cluster.restart(other);
+        says(&cluster, copied, COPIED).await;
+        // A start takes nothing away of what tells.
+        cluster.kill(copied);
+        cluster.restart(copied);
+        says(&cluster, copied, COPIED).await;
+        decides_nothing(&cluster, &actors[0]).await;
+        let size = cluster.must_status(other).await.tree_size;
+        assert!(size < cosigned, "{tool:?}: {other} was down meanwhile");
+
+        cluster.restart(leader);
+        must_refuse(&mut cluster, copied, &["older copy", "keep this disk"]).await;
+        put_back(&cluster, copied, &aside);
+        cluster.restart(copied);
+        cluster.is_whole().await;
+    }
     cluster.must_keep_promises().await;
     cluster.must_be_sound_on_disk().await;
 }
@@ -267,7 +317,7 @@ async fn a_copy_that_has_forgotten_nothing_takes_part_once_it_has_caught_up() {
     cluster.must_be_sound_on_disk().await;
 }
 
-/// As a snapshot of a volume puts it back: the same device, the same inode, the same birth.
+/// As a snapshot of a volume puts it back: with the devices, inodes, births and changes that the marker remembers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_put_back_in_place_is_told_by_who_remembers() {
     let (mut cluster, actors) = cluster().await;
@@ -276,24 +326,13 @@ async fn a_disk_that_is_put_back_in_place_is_told_by_who_remembers() {
     let data = cluster.file(copied).data();
     let old = cluster.folder().join("old");
     copy(&data, &old);
-    let instances = |folder: &Path| -> Vec<PathBuf> {
-        let files = std::fs::read_dir(folder).expect("a folder");
-        let files = files.map(|file| file.expect("a file").path());
-        let is_instance =
-            |path: &PathBuf| path.to_str().is_some_and(|path| path.contains("instance-"));
-        files.filter(is_instance).collect()
-    };
-    let instance = instances(&data).pop().expect("one for each run");
-    let kept = cluster.folder().join("kept");
-    std::fs::hard_link(&instance, &kept).expect("a link");
     cluster.restart(copied);
     cluster.is_whole().await;
     decide(&cluster, &actors).await;
     cluster.kill(copied);
     std::fs::remove_dir_all(&data).expect("removed");
     copy(&old, &data);
-    std::fs::remove_file(&instance).expect("removed");
-    std::fs::rename(&kept, &instance).expect("moves");
+    forge(&data, &data);
     cluster.restart(copied);
     must_refuse(&mut cluster, copied, &["older copy", "keep this disk"]).await;
     cluster.must_keep_promises().await;
@@ -337,8 +376,12 @@ async fn a_copy_of_the_only_node_needs_an_operators_word() {
     must_refuse(&mut cluster, 1, &["no other node", "--accept-data"]).await;
     cluster.restart_with(1, &["--accept-data"]);
     decide(&cluster, &actors).await;
-    // From then on it is the directory that its node wrote last.
+    // From then on it is the directory that its node wrote last, also when others have read it.
     cluster.kill(1);
+    cluster.restart(1);
+    decide(&cluster, &actors).await;
+    cluster.must_be_sound_on_disk().await;
+    copy_all(&cluster.file(1).data(), &cluster.folder().join("copy"));
     cluster.restart(1);
     decide(&cluster, &actors).await;
     cluster.must_keep_promises().await;

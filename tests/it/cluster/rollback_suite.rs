@@ -1,5 +1,6 @@
 //! A few cases of the rollback suite, without images of file systems, which take rights to mount; `make rollbacks` has the others.
 
+use countersign_tests::cluster::overlay::OverlayTool;
 use countersign_tests::cluster::rollback_suite::case::{MarkerPlace, Method, Schedule};
 use countersign_tests::cluster::rollback_suite::{Met, RollbackCase, RollbackReport};
 
@@ -42,11 +43,26 @@ async fn a_copy_over_newer_files_is_refused_unless_it_forgets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_over_the_files_of_its_own_run_hides_behind_two_crashes_and_waits() {
+    let hides = Schedule::OtherBetweenTruthBetween;
+    let over_run = Method::OverRun(OverlayTool::Rsync);
+    let report = must_hold(case(over_run, hides, true, 1)).await;
+    assert!(
+        matches!(report.met.first(), Some(Met::Waits(_))),
+        "{report}"
+    );
+    assert!(
+        matches!(report.met.last(), Some(Met::Ended(65, _))),
+        "{report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_in_place_is_refused_by_a_marker_that_did_not_go_back() {
     let in_place = RollbackCase {
         marker: MarkerPlace::OtherVolume,
         ..case(
-            Method::LinkInPlace,
+            Method::ForgedInPlace,
             Schedule::OtherBetweenTruthBetween,
             false,
             8,
@@ -64,7 +80,7 @@ async fn a_disk_in_place_that_nobody_can_notice_gets_no_second_tree_past_a_witne
     let in_place = RollbackCase {
         witness: true,
         ..case(
-            Method::LinkInPlace,
+            Method::ForgedInPlace,
             Schedule::OtherBetweenTruthBetween,
             true,
             11,

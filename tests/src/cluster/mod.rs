@@ -15,6 +15,7 @@ pub mod invariants;
 pub mod liar;
 pub mod load;
 pub mod lying_node;
+pub mod overlay;
 pub mod peer;
 pub mod people;
 pub(crate) mod ports;

@@ -116,7 +116,10 @@ impl Parts {
         let failed = |error| NotRecovered::Disk("the data directory cannot be written", error);
         let dir = &self.data_dir;
         let nonce = self.entropy.id().map_err(failed)?;
-        let instance = InstanceFile::create(dir, nonce).map_err(failed)?;
+        let marker = self.marker.file_identity();
+        let marker =
+            marker.map_err(|error| NotRecovered::Disk("the marker cannot be read", error))?;
+        let instance = InstanceFile::create(dir, nonce, marker).map_err(failed)?;
         let marked = self
             .marker
             .update(|record| record.instance = Some(instance));

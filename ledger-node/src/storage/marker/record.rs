@@ -62,7 +62,8 @@ pub struct MarkerRecord {
     pub genesis_digest: Hash,
     /// Whose promises these are: those of the node with this store.
     pub store_id: StoreId,
-    /// The file in the data directory that marks the last run; none before the node has taken part for the first time.
+    /// The file in the data directory that marks the last run, and what tells it from copies; none before the node has taken part
+    /// for the first time.
     pub instance: Option<InstanceFile>,
     /// The greatest vote.
     pub vote: Option<MarkedVote>,

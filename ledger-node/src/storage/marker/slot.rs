@@ -8,7 +8,7 @@ use ledger_core::hash::{Hash, TreeSize};
 
 use super::MarkerError;
 use super::record::{MarkedLogId, MarkedTree, MarkedVote, MarkerRecord};
-use crate::storage::instance::InstanceFile;
+use crate::storage::instance::{FileIdentity, InstanceFile};
 use crate::storage::store_id::StoreId;
 
 /// Bytes of a slot: the largest unit that disks in use write at once, so that writing one slot cannot hurt the other.
@@ -19,10 +19,24 @@ const SLOTS: u64 = 2;
 /// The first bytes of a slot.
 const MAGIC: &[u8; 8] = b"cs-mark\0";
 /// The version of the layout.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes of magic, version, sequence number, and the fields of [`MarkerRecord`] in their order, each option led by a byte.
-pub(super) const RECORD_LEN: usize =
-    8 + 4 + 8 + (8 + 32 + 16) + (1 + 16 + 8 + 8 + 8) + (1 + 8 + 8 + 1) + (1 + 8 + 8) + (1 + 8 + 32);
+pub(super) const RECORD_LEN: usize = 8
+    + 4
+    + 8
+    + (8 + 32 + 16)
+    + (1 + 16 + FILE_LEN + 8 + FILE_LEN)
+    + (1 + 8 + 8 + 1)
+    + (1 + 8 + 8)
+    + (1 + 8 + 32);
+/// Bytes of a file's identity: device, inode, birth.
+const FILE_LEN: usize = 8 + 8 + 8;
+/// What stands for the identity of no file.
+const NO_FILE: FileIdentity = FileIdentity {
+    device: 0,
+    inode: 0,
+    born_at_ns: 0,
+};
 
 /// Where the slot of a sequence number begins.
 pub(super) const fn offset(sequence: u64) -> u64 {
@@ -40,15 +54,15 @@ pub(super) fn encode(sequence: u64, record: &MarkerRecord) -> [u8; SLOT_LEN] {
     bytes.extend_from_slice(record.store_id.as_bytes());
     let instance = record.instance.unwrap_or(InstanceFile {
         nonce: [0; 16],
-        device: 0,
-        inode: 0,
-        born_at_ns: 0,
+        file: NO_FILE,
+        changed_at_ns: 0,
+        marker: NO_FILE,
     });
     bytes.push(record.instance.is_some().into());
     bytes.extend_from_slice(&instance.nonce);
-    bytes.extend_from_slice(&instance.device.to_be_bytes());
-    bytes.extend_from_slice(&instance.inode.to_be_bytes());
-    bytes.extend_from_slice(&instance.born_at_ns.to_be_bytes());
+    encode_file(&mut bytes, &instance.file);
+    bytes.extend_from_slice(&instance.changed_at_ns.to_be_bytes());
+    encode_file(&mut bytes, &instance.marker);
     let vote = record.vote.unwrap_or(MarkedVote {
         term: 0,
         node: 0,
@@ -78,6 +92,12 @@ pub(super) fn encode(sequence: u64, record: &MarkerRecord) -> [u8; SLOT_LEN] {
         *to = from;
     }
     slot
+}
+
+fn encode_file(bytes: &mut Vec<u8>, file: &FileIdentity) {
+    bytes.extend_from_slice(&file.device.to_be_bytes());
+    bytes.extend_from_slice(&file.inode.to_be_bytes());
+    bytes.extend_from_slice(&file.born_at_ns.to_be_bytes());
 }
 
 /// The newest whole slot.
@@ -138,9 +158,9 @@ pub(super) fn decode(slot: &[u8; SLOT_LEN]) -> Option<Decoded> {
     let has_instance = reader.flag()?;
     let instance = InstanceFile {
         nonce: reader.take()?,
-        device: reader.u64()?,
-        inode: reader.u64()?,
-        born_at_ns: reader.u64()?,
+        file: reader.file()?,
+        changed_at_ns: reader.u64()?,
+        marker: reader.file()?,
     };
     let has_vote = reader.flag()?;
     let vote = MarkedVote {
@@ -181,6 +201,14 @@ impl Reader<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_be_bytes)
+    }
+
+    fn file(&mut self) -> Option<FileIdentity> {
+        Some(FileIdentity {
+            device: self.u64()?,
+            inode: self.u64()?,
+            born_at_ns: self.u64()?,
+        })
     }
 
     fn flag(&mut self) -> Option<bool> {

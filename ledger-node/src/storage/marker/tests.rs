@@ -1,12 +1,14 @@
 //! What a marker keeps, what it refuses, and what a damaged one does.
 
+mod put_back;
+
 use ledger_core::hash::TreeSize;
 use proptest::prelude::*;
 
 use super::record::keeps_vote;
 use super::slot::{Decoded, RECORD_LEN, decode};
 use super::*;
-use crate::storage::instance::InstanceFile;
+use crate::storage::instance::{FileIdentity, InstanceFile};
 
 const DIGEST: Hash = Hash::from_bytes([7; 32]);
 const STORE: StoreId = StoreId::from_bytes([8; 16]);
@@ -18,6 +20,14 @@ fn tree(size: u64, root: u8) -> MarkedTree {
     }
 }
 
+const fn file((device, inode, born_at_ns): (u64, u64, u64)) -> FileIdentity {
+    FileIdentity {
+        device,
+        inode,
+        born_at_ns,
+    }
+}
+
 fn full() -> MarkerRecord {
     MarkerRecord {
         node_id: 3,
@@ -25,9 +35,9 @@ fn full() -> MarkerRecord {
         store_id: STORE,
         instance: Some(InstanceFile {
             nonce: [9; 16],
-            device: 10,
-            inode: 11,
-            born_at_ns: 12,
+            file: file((10, 11, 12)),
+            changed_at_ns: 13,
+            marker: file((14, 15, 16)),
         }),
         vote: Some(MarkedVote {
             term: 5,
@@ -36,6 +46,20 @@ fn full() -> MarkerRecord {
         }),
         committed: Some(MarkedLogId { term: 5, index: 90 }),
         cosigned: Some(tree(80, 1)),
+    }
+}
+
+/// A record of a node that runs with this marker.
+fn of_its_file(marker: &Marker) -> MarkerRecord {
+    let full = full();
+    let identity = marker.file_identity().unwrap();
+    let of_file = |instance| InstanceFile {
+        marker: identity,
+        ..instance
+    };
+    MarkerRecord {
+        instance: full.instance.map(of_file),
+        ..full
     }
 }
 
@@ -50,7 +74,7 @@ fn the_layout_is_pinned() {
     let slot = encode(9, &full());
     assert_eq!(
         blake3::hash(&slot).to_hex().as_str(),
-        "b784488ab895cf94a553f7ef5df87f8701d95a2197507518e8fff95780f9dcce"
+        "644afd84b21860a9aadb03d9361b3a290f12725ff7d47065fe7a8167fc8092bd"
     );
     assert!(slot[RECORD_LEN + 32..].iter().all(|byte| *byte == 0));
     assert_ne!(slot[RECORD_LEN - 32..RECORD_LEN + 32], [0; 64]);
@@ -66,15 +90,16 @@ fn what_is_updated_is_read_after_opening_again() {
             .unwrap();
         assert_eq!(Marker::peek(dir.path()).unwrap(), marker.read());
     }
-    marker.update(|record| *record = full()).unwrap();
+    let full = of_its_file(&marker);
+    marker.update(|record| *record = full).unwrap();
     assert!(matches!(Marker::open(dir.path()), Err(MarkerError::Locked)));
     drop(marker);
-    assert_eq!(Marker::open(dir.path()).unwrap().read(), full());
+    assert_eq!(Marker::open(dir.path()).unwrap().read(), full);
     assert!(matches!(
         Marker::create(dir.path(), 3, DIGEST, STORE),
         Err(MarkerError::Exists)
     ));
-    assert_eq!(Marker::open(dir.path()).unwrap().read(), full());
+    assert_eq!(Marker::open(dir.path()).unwrap().read(), full);
     let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert_eq!(names.len(), 1);
 }
@@ -146,11 +171,11 @@ fn a_missing_or_damaged_marker_says_what_to_do() {
     let error = Marker::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("new node id"), "{error}");
     let mut later = encode(1, &full());
-    later[11] = 3;
+    later[11] = 4;
     let dir = file_with([&encode(2, &full()), &later]);
     assert!(matches!(
         Marker::open(dir.path()),
-        Err(MarkerError::Version(3))
+        Err(MarkerError::Version(4))
     ));
 }
 
@@ -242,22 +267,25 @@ fn a_write_torn_at_any_byte_leaves_the_old_record_or_the_new_one() {
     }
 }
 
+/// Device, inode and birth.
+type Identity = (u64, u64, u64);
+
 fn record() -> impl Strategy<Value = MarkerRecord> {
     let vote = proptest::option::of((any::<u64>(), any::<u64>(), any::<bool>()));
     let log = proptest::option::of((any::<u64>(), any::<u64>()));
     let cosigned = proptest::option::of((any::<u64>(), any::<[u8; 32]>()));
-    let instance = proptest::option::of(any::<([u8; 16], u64, u64, u64)>());
+    let instance = proptest::option::of(any::<([u8; 16], Identity, u64, Identity)>());
     let owner = any::<(u64, [u8; 32], [u8; 16])>();
     (owner, instance, vote, log, cosigned).prop_map(
         |((node_id, digest, store_id), instance, vote, log, cosigned)| MarkerRecord {
             node_id,
             genesis_digest: Hash::from_bytes(digest),
             store_id: StoreId::from_bytes(store_id),
-            instance: instance.map(|(nonce, device, inode, born_at_ns)| InstanceFile {
+            instance: instance.map(|(nonce, own, changed_at_ns, marker)| InstanceFile {
                 nonce,
-                device,
-                inode,
-                born_at_ns,
+                file: file(own),
+                changed_at_ns,
+                marker: file(marker),
             }),
             vote: vote.map(|(term, node, committed)| MarkedVote {
                 term,

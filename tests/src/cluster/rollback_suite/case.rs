@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::cluster::overlay::OverlayTool;
 use crate::stream::Dice;
 
 /// How a disk goes back in time.
@@ -9,7 +10,7 @@ use crate::stream::Dice;
 pub enum Method {
     /// The folder was copied with `cp -a`, and the copy is put in its place.
     Copy,
-    /// The copy is laid over the files that are there.
+    /// The copy is laid over the files of a later run.
     CopyOver,
     /// The image of the file system was cloned, and the clone is attached as the same device.
     ImageInPlace,
@@ -19,19 +20,24 @@ pub enum Method {
     Init,
     /// The same with `init --first`.
     InitFirst,
-    /// A copy whose instance file is the one that was there: what an image in place is, for a machine that cannot mount one.
-    LinkInPlace,
+    /// The folder was copied while the node stood still, and the copy is laid over the files of the same run.
+    OverRun(OverlayTool),
+    /// A copy whose marker was made to agree with it: what an image in place is, for a machine that cannot mount one.
+    ForgedInPlace,
 }
 
 impl Method {
     /// Those of the long form.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Copy,
         Self::CopyOver,
         Self::ImageInPlace,
         Self::ImageElsewhere,
         Self::Init,
         Self::InitFirst,
+        Self::OverRun(OverlayTool::CopyArchive),
+        Self::OverRun(OverlayTool::Rsync),
+        Self::OverRun(OverlayTool::RsyncInPlace),
     ];
 
     /// True for a disk that is an image.
@@ -44,16 +50,27 @@ impl Method {
     #[must_use]
     pub const fn without_images(self) -> Self {
         match self {
-            Self::ImageInPlace => Self::LinkInPlace,
+            Self::ImageInPlace => Self::ForgedInPlace,
             Self::ImageElsewhere => Self::Copy,
-            Self::Copy | Self::CopyOver | Self::Init | Self::InitFirst | Self::LinkInPlace => self,
+            Self::Copy
+            | Self::CopyOver
+            | Self::OverRun(_)
+            | Self::Init
+            | Self::InitFirst
+            | Self::ForgedInPlace => self,
         }
+    }
+
+    /// True if the copy is laid over newer files, some of which it may leave as they are.
+    #[must_use]
+    pub const fn is_laid_over(self) -> bool {
+        matches!(self, Self::CopyOver | Self::OverRun(_))
     }
 
     /// True if the files tell nothing of it.
     #[must_use]
     pub const fn is_in_place(self) -> bool {
-        matches!(self, Self::ImageInPlace | Self::LinkInPlace)
+        matches!(self, Self::ImageInPlace | Self::ForgedInPlace)
     }
 }
 
@@ -211,7 +228,7 @@ mod tests {
     fn what_is_drawn_covers_what_it_says() {
         for seed in 0..5 {
             let cases = RollbackCase::drawn(seed);
-            assert_eq!(cases.len(), 6 * 9 * 2 * 2);
+            assert_eq!(cases.len(), 9 * 9 * 2 * 2);
             let count = |key: &dyn Fn(&RollbackCase) -> String| {
                 let keys: BTreeSet<String> = cases.iter().map(key).collect();
                 keys.len()
@@ -223,7 +240,7 @@ mod tests {
             assert_eq!(most, cases.len());
             assert_eq!(
                 count(&|case| format!("{:?} {:?}", case.method, case.marker)),
-                18
+                27
             );
             assert_eq!(
                 count(&|case| format!("{:?} {:?}", case.schedule, case.marker)),

@@ -10,7 +10,7 @@ mod volume;
 use std::fmt;
 
 pub use case::RollbackCase;
-pub use volume::can_mount;
+pub use volume::{can_mount, forge};
 
 /// What a node did on a disk that went back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -144,6 +144,10 @@ impl Run {
         }
         if self.case.method.is_image() {
             self.volume.copy();
+        } else if matches!(self.case.method, Method::OverRun(_)) {
+            self.cluster.process(r).stand_still().await;
+            self.volume.copy();
+            self.cluster.process(r).signal("CONT");
         } else {
             // Now in good order, now as after a power cut.
             if self.case.number.is_multiple_of(2) {
@@ -210,7 +214,7 @@ impl Run {
     fn restore(&mut self) -> bool {
         let method = self.case.method;
         // Logs that were written after the copy are still there when it is laid over them, and an older store may read them again.
-        let held = (method == Method::CopyOver).then(|| self.held()).flatten();
+        let held = method.is_laid_over().then(|| self.held()).flatten();
         self.volume.set_aside(method);
         self.volume.restore(method);
         if matches!(method, Method::Init | Method::InitFirst) {

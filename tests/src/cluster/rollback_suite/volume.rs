@@ -4,12 +4,14 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ledger_node::storage::instance::InstanceFile;
+use ledger_node::storage::marker::{MARKER_FILE, Marker};
+
 use super::case::Method;
+use crate::cluster::overlay::OverlayTool;
 
 /// The size of an image; holes take no room.
 const IMAGE: &str = "1G";
-/// How the names of instance files begin, which tell a copy from the directory itself.
-const INSTANCE: &str = "instance-";
 
 /// A volume of a node.
 #[derive(Debug)]
@@ -120,7 +122,8 @@ impl Volume {
         self.mount(&other.expect("a second loop device"));
     }
 
-    /// Makes the copy that is put back later. An image is cloned while its node may run; whoever copies a folder has stopped it.
+    /// Makes the copy that is put back later. An image is cloned while its node may run; whoever copies a folder has stopped it, or has it
+    /// stand still.
     pub(super) fn copy(&self) {
         if self.device.is_some() {
             must("fsfreeze", &[OsStr::new("--freeze"), self.path.as_ref()]);
@@ -129,11 +132,6 @@ impl Volume {
             return;
         }
         copy_all(&self.path, &self.old());
-        // The inode of an instance file lives on while it has another name.
-        for path in instances(&self.path.join("data")) {
-            let name = path.file_name().expect("a name");
-            std::fs::hard_link(&path, self.beside.join(name)).expect("a link");
-        }
     }
 
     /// Takes the disk as it is now out of the node, whole.
@@ -141,7 +139,7 @@ impl Volume {
         if self.device.is_some() {
             self.unmount();
             std::fs::rename(self.image(), self.truth()).expect("moves");
-        } else if method == Method::CopyOver {
+        } else if method.is_laid_over() {
             copy_all(&self.path, &self.truth());
         } else {
             std::fs::rename(&self.path, self.truth()).expect("moves");
@@ -152,18 +150,19 @@ impl Volume {
     pub(super) fn restore(&mut self, method: Method) {
         match method {
             Method::Copy => copy_all(&self.old(), &self.path),
-            Method::CopyOver => {
-                let all = self.old().join(".");
-                must("cp", &[OsStr::new("-a"), all.as_ref(), self.path.as_ref()]);
-            }
+            Method::CopyOver => OverlayTool::CopyArchive.lay(&self.old(), &self.path),
+            Method::OverRun(tool) => tool.lay(&self.old(), &self.path),
             Method::Init | Method::InitFirst => {
                 std::fs::create_dir(&self.path).expect("a folder");
             }
-            Method::LinkInPlace => {
+            Method::ForgedInPlace => {
                 copy_all(&self.old(), &self.path);
-                for copied in instances(&self.path.join("data")) {
-                    let kept = self.beside.join(copied.file_name().expect("a name"));
-                    std::fs::rename(kept, copied).expect("moves");
+                let data = self.path.join("data");
+                let folders = [data.clone(), self.path.join("marker")];
+                let mut folders = folders.iter();
+                // A marker on another volume stays as it is.
+                if let Some(folder) = folders.find(|folder| folder.join(MARKER_FILE).is_file()) {
+                    forge(folder, &data);
                 }
             }
             Method::ImageInPlace | Method::ImageElsewhere => {
@@ -213,12 +212,14 @@ fn copy_image(from: &Path, to: &Path) {
     must("cp", &arguments);
 }
 
-fn instances(data: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(data).expect("a folder");
-    let files = files.map(|file| file.expect("a file").path());
-    let is_instance = |path: &PathBuf| {
-        let name = path.file_name().and_then(OsStr::to_str);
-        name.is_some_and(|name| name.starts_with(INSTANCE))
-    };
-    files.filter(is_instance).collect()
+/// Makes a copy's marker agree with it, so that nothing tells that it is one.
+///
+/// # Panics
+/// If there is no marker that can be opened.
+pub fn forge(marker_dir: &Path, data_dir: &Path) {
+    let marker = Marker::open(marker_dir).expect("a marker");
+    let identity = marker.file_identity().expect("a file");
+    let instance = InstanceFile::create(data_dir, [0x7f; 16], identity).expect("a file");
+    let forged = marker.update(|record| record.instance = Some(instance));
+    forged.expect("a marker");
 }
