@@ -12,7 +12,7 @@ pub mod fsck;
 pub mod genesis_file;
 pub mod index;
 pub mod keyfile;
-mod leadership;
+pub mod leadership;
 pub mod ledger;
 pub mod limits;
 pub mod logging;

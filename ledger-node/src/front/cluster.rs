@@ -1,14 +1,14 @@
 //! Replicas and versions: `ClusterService`.
 
 use ledger_core::state::{Family, Key, State, read};
-use ledger_proto::v1::{
-    self, ErrorReason, Role, cluster_service_server::ClusterService, command::Body,
-};
+use ledger_proto::v1::{self, cluster_service_server::ClusterService, command::Body};
 use prost::Message;
 use tonic::{Request, Response};
 
 use super::gate::{Gate, Opened, as_of};
-use crate::failure::{Answer, Failure, Reply};
+use super::read_auth::ReadSignature;
+use super::transfer;
+use crate::failure::{Answer, Reply};
 use crate::storage::view::View;
 
 /// Most nodes read for one answer: members, and nodes that were members once.
@@ -78,16 +78,12 @@ impl ClusterService for Cluster {
         &self,
         request: Request<v1::TransferLeadershipRequest>,
     ) -> Reply<v1::TransferLeadershipResponse> {
+        let signature = ReadSignature::parse(request.metadata())?;
         let opened = self.0.open(request, None).await?;
-        if !opened.reader.holds(&[Role::Admin], "") {
-            return Err(Failure::new(
-                ErrorReason::ReadNotPermitted,
-                "only an admin of the whole ledger may move leadership",
-            )
-            .into());
-        }
-        let (to, deadline) = (opened.request.to, opened.deadline);
-        let leader_id = self.0.ledger.transfer_leadership(to, deadline).await?;
+        let (ledger, deadline) = (&self.0.ledger, opened.deadline);
+        let asked =
+            transfer::of_admin(&opened.reader, &signature, opened.request, ledger.origin())?;
+        let leader_id = ledger.transfer_leadership(asked, deadline).await?;
         Ok(Response::new(v1::TransferLeadershipResponse { leader_id }))
     }
 }

@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response};
 
 use super::follow::Follows;
-use super::read_auth::{ReadRequest, ReadSignature, invalid};
+use super::read_auth::{ReadRequest, ReadSignature};
 use super::rights::Reader;
 use super::sending::Room;
 use super::workers::Workers;
@@ -160,8 +160,7 @@ impl Gate {
         let asked = Arc::clone(asked);
         self.work(deadline, move || {
             let (signature, request) = asked.as_ref();
-            let identity = signature.authenticate(&view, &origin, now_us, request)?;
-            let reader = Reader::load(&view, identity)?.ok_or_else(invalid)?;
+            let reader = Reader::identify(&view, &origin, now_us, signature, request)?;
             Ok((reader, view))
         })
         .await

@@ -18,6 +18,7 @@ mod sending;
 pub mod session;
 #[cfg(test)]
 pub(crate) mod test_world;
+pub(crate) mod transfer;
 mod workers;
 
 use ledger_core::limits::MAX_SUBMISSION_LEN;

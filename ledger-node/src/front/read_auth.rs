@@ -2,12 +2,14 @@
 //!
 //! `call.proto` says which bytes are signed. Nonces are not remembered: an answer goes back over the connection that the
 //! request came on, a node cannot know what another node has seen, and the time in the signature ends its use after a minute.
+//! What changes something all the same, a transfer of leadership, is remembered where it is honoured ([`crate::raft::honoured`]).
 
 use ledger_core::evidence::utc;
 use ledger_core::id::{Identity, KeyId};
 use ledger_core::keys::PublicKey;
 use ledger_core::signature::read_message;
 use ledger_core::state::{Key, State, read};
+use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, ErrorReason};
 use prost::Message;
 use tonic::metadata::MetadataMap;
@@ -15,7 +17,7 @@ use tonic::metadata::MetadataMap;
 use crate::failure::{Answer, Failure};
 
 /// How far the time of a read may be from the node's clock, in microseconds: 60 s.
-const MAX_SKEW_US: u64 = 60_000_000;
+pub(super) const MAX_SKEW_US: u64 = 60_000_000;
 
 const KEY_ID: &str = "countersign-key-id-bin";
 const TIME: &str = "countersign-time-us";
@@ -87,6 +89,37 @@ impl ReadSignature {
         })
     }
 
+    /// Reads the signature as one node shows it to another; none if it has another form.
+    pub(super) fn of_wire(shown: &wire::ReadSignature) -> Option<Self> {
+        let key_id: [u8; 16] = shown.key_id.as_slice().try_into().ok()?;
+        Some(Self {
+            key_id: KeyId::from_bytes(key_id),
+            time_us: shown.time_us,
+            nonce: shown.nonce.as_slice().try_into().ok()?,
+            signature: shown.signature.as_slice().try_into().ok()?,
+        })
+    }
+
+    /// The signature as one node shows it to another.
+    pub(super) fn to_wire(&self) -> wire::ReadSignature {
+        wire::ReadSignature {
+            key_id: self.key_id.to_vec(),
+            time_us: self.time_us,
+            nonce: self.nonce.to_vec(),
+            signature: self.signature.to_vec(),
+        }
+    }
+
+    /// The key.
+    pub(super) const fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// The time of the signature, in microseconds since 1970.
+    pub(super) const fn time_us(&self) -> u64 {
+        self.time_us
+    }
+
     /// Checks that the read was signed at about this time.
     ///
     /// # Errors
@@ -122,23 +155,19 @@ impl ReadSignature {
             .ok_or_else(invalid)?;
         let key = record.key.as_ref().map(PublicKey::parse);
         let key = key.and_then(Result::ok).ok_or_else(invalid)?;
-        let message = message(origin, R::METHOD, self.time_us, &self.nonce, request);
+        let message = self.message(origin, request);
         if !key.verify(&message, &self.signature) {
             return Err(invalid());
         }
         let identity = record.identity.as_ref().map(Identity::parse);
         identity.and_then(Result::ok).ok_or_else(invalid)
     }
-}
 
-fn message<R: ReadRequest>(
-    origin: &str,
-    method: &str,
-    time_us: u64,
-    nonce: &[u8; 16],
-    request: &R,
-) -> Vec<u8> {
-    read_message(origin, method, time_us, nonce, &request.encode_to_vec())
+    /// The bytes that are signed.
+    pub(super) fn message<R: ReadRequest>(&self, origin: &str, request: &R) -> Vec<u8> {
+        let request = request.encode_to_vec();
+        read_message(origin, R::METHOD, self.time_us, &self.nonce, &request)
+    }
 }
 
 /// True if the key may sign now: the rule of the machine's admission, at the node's time.

@@ -7,6 +7,7 @@ use ledger_core::id::Identity;
 use ledger_core::state::{Key, State, read};
 use ledger_proto::v1::{self, ErrorReason, IdentityStatus, Role, Verdict, entry::Body};
 
+use super::read_auth::{ReadRequest, ReadSignature, invalid};
 use crate::failure::{Answer, Failure};
 use crate::index::About;
 
@@ -63,6 +64,21 @@ impl Reader {
         reader.active = status == IdentityStatus::Active;
         let known = reader.active || status == IdentityStatus::Suspended;
         Ok(known.then_some(reader))
+    }
+
+    /// The reader who signed a request, in this state.
+    ///
+    /// # Errors
+    /// `READ_SIGNATURE_INVALID`
+    pub fn identify<R: ReadRequest>(
+        state: &dyn State,
+        origin: &str,
+        now_us: u64,
+        signature: &ReadSignature,
+        request: &R,
+    ) -> Answer<Self> {
+        let identity = signature.authenticate(state, origin, now_us, request)?;
+        Self::load(state, identity)?.ok_or_else(invalid)
     }
 
     /// True if the reader holds one of these roles in the namespace, or in the whole ledger. What belongs to no namespace

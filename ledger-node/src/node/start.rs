@@ -44,7 +44,7 @@ use crate::keyfile::KeyFile;
 use crate::ledger::{Ledger, Parts};
 use crate::limits::MAX_PEER_MESSAGE;
 use crate::peer::appends::{Appends, refusals};
-use crate::peer::service::Service;
+use crate::peer::service::{Service, refused_hand_overs};
 use crate::raft::flusher::Flusher;
 use crate::raft::hand_over::hand_over;
 use crate::raft::log::{Log, OnVote, log_len};
@@ -342,7 +342,7 @@ async fn build(
         Arc::clone(&store),
         flusher.clone(),
         Some(Arc::clone(&preparer)),
-        follow_votes(&marker),
+        follow_votes(&marker, &peers),
         config.limits.log_tail_bytes,
         unsaved,
     );
@@ -464,10 +464,15 @@ async fn build(
     })
 }
 
-/// A vote counts once the marker knows it too.
-fn follow_votes(marker: &Arc<Marker>) -> OnVote {
-    let marker = Arc::clone(marker);
+/// A vote counts once the marker knows it too. A vote for itself begins a node's candidacy.
+fn follow_votes(marker: &Arc<Marker>, peers: &Arc<Peers>) -> OnVote {
+    let (marker, peers) = (Arc::clone(marker), Arc::clone(peers));
     Arc::new(move |vote| {
+        let candidate = &vote.leader_id;
+        if candidate.voted_for == peers.node_id {
+            let now_us = peers.now_us();
+            peers.honoured.note_candidacy(candidate.term, now_us);
+        }
         let vote = marked_vote(vote);
         marker
             .update(|record| record.vote = Some(vote))
@@ -611,6 +616,7 @@ impl Node {
             },
             cosigner: Arc::clone(&self.cosigner),
             ledger: self.ledger.clone(),
+            refused_hand_overs: Arc::new(refused_hand_overs()),
             compiler: Arc::clone(&self.compiler),
             fatal,
             ended,
@@ -721,7 +727,7 @@ async fn drain(node: &Node, ended: &CancellationToken) {
     node.not_ready.send_replace(Some(
         "this node is shutting down; send the same command to another node".to_owned(),
     ));
-    let handed_over = tokio::time::timeout(HAND_OVER, hand_over(&node.raft, None));
+    let handed_over = tokio::time::timeout(HAND_OVER, hand_over(&node.raft, &node.peers, None));
     match handed_over.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),

@@ -15,7 +15,7 @@ use super::start::Node;
 use crate::clock::Clock;
 use crate::raft::Raft;
 use crate::raft::clocks::Comparison;
-use crate::raft::hand_over::successor;
+use crate::raft::hand_over::{ask_to_lead, successor};
 use crate::raft::peers::{Peers, Purpose};
 use crate::raft::standing::Mandate;
 use crate::raft::types::Types;
@@ -143,10 +143,9 @@ impl Timekeeper {
     /// Whoever leads without stamping anything keeps others from it.
     async fn hand_over(&self) {
         if self.raft.is_leader()
-            && let Ok(to) = successor(&self.raft, None)
-            && let Err(error) = self.raft.trigger().transfer_leader(to).await
+            && let Ok(to) = successor(&self.raft, &self.peers, None)
         {
-            tracing::warn!(%error, "cannot hand leadership over");
+            let _ = ask_to_lead(&self.raft, &self.peers, to).await;
         }
     }
 }

@@ -20,19 +20,26 @@ use super::receive_snapshot::Offered;
 use super::recovery_state::recovery_state;
 use super::requests::{bad, caller, transfer_request, vote_request};
 use crate::cosign::Cosigner;
+use crate::failure::{Answer, Failure};
 use crate::fatal::Fatal;
 use crate::front::ledger::trust_steps;
+use crate::front::transfer::verify;
 use crate::ledger::{Ledger, erasure_state};
 use crate::raft::Raft;
-use crate::raft::hand_over::{hand_over, successor};
 use crate::raft::peers::Peers;
 use crate::raft::snapshot::Snapshots;
 use crate::raft::types::{self, Types};
+use crate::seldom::Seldom;
 use crate::submit::compile::Compiler;
 use crate::submit::forward::Receiving;
 
-/// How long a voter is asked to lead, again and again.
-const HAND_OVER: Duration = Duration::from_secs(5);
+/// Between two words on hand-overs that are refused.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Says now and then which hand-overs are refused.
+pub(crate) const fn refused_hand_overs() -> Seldom {
+    Seldom::new(SAY_AGAIN)
+}
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -51,6 +58,8 @@ pub struct Service {
     pub cosigner: Arc<Cosigner>,
     /// Has the steps of the trust policy.
     pub ledger: Ledger,
+    /// Says which hand-overs are refused.
+    pub refused_hand_overs: Arc<Seldom>,
     /// Compiles ahead.
     pub compiler: Arc<Compiler>,
     /// Stops the node.
@@ -138,15 +147,15 @@ impl PeerService for Service {
         &self,
         request: Request<wire::HandOverRequest>,
     ) -> Result<Response<wire::HandOverResponse>, Status> {
-        let (raft, to) = (self.raft.clone(), request.into_inner().to);
-        if raft.is_leader() {
-            successor(&raft, to).map_err(|error| Status::failed_precondition(error.to_string()))?;
-        }
-        // Whoever asks sees for itself when another one leads.
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(HAND_OVER, hand_over(&raft, to)).await;
-        });
-        Ok(Response::new(wire::HandOverResponse {}))
+        let from = caller(&request)?;
+        // The caller sees for itself when another node leads.
+        let refused = if self.raft.is_leader() {
+            self.hand_over_for(from, request.into_inner()).await.err()
+        } else {
+            None
+        };
+        let error = refused.as_ref().map(Failure::to_call_error);
+        Ok(Response::new(wire::HandOverResponse { error }))
     }
 
     async fn offer_snapshot(
@@ -315,6 +324,19 @@ impl Service {
     async fn may_vote(&self) -> Result<(), Status> {
         let may = self.peers.participation.may_vote().await;
         may.map_err(Status::unavailable)
+    }
+
+    /// Hands leadership over as an admin asks, whose signed request a node shows.
+    async fn hand_over_for(&self, from: u64, shown: wire::HandOverRequest) -> Answer<()> {
+        let begun = match verify(&self.ledger, &shown).await {
+            Ok(asked) => self.ledger.begin_transfer(&asked, from),
+            Err(refused) => Err(refused),
+        };
+        begun.inspect_err(|refused| {
+            if self.refused_hand_overs.may_say() {
+                tracing::warn!(from, %refused, "a node asks for a hand-over, which is refused");
+            }
+        })
     }
 
     /// The term of this node.

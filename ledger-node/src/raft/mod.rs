@@ -11,6 +11,7 @@ pub mod elections;
 pub mod flusher;
 pub(crate) mod hand_over;
 pub mod higher_votes;
+pub mod honoured;
 pub mod incoming;
 pub mod log;
 pub mod machine;

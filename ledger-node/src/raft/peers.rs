@@ -18,7 +18,9 @@ use tonic::transport::{Channel, Endpoint};
 use super::checked_channel::CheckedChannel;
 use super::clocks::Clocks;
 use super::elections::Elections;
+use super::hand_over::AskedSuccessors;
 use super::higher_votes::HigherVotes;
+use super::honoured::HonouredTransfers;
 use super::participation::{Participation, Stage};
 use super::peer_memory::PeerMemory;
 use super::proposers::Proposers;
@@ -100,6 +102,10 @@ pub struct Peers {
     pub refusals: Refusals,
     /// Which transfer of leadership the leader has asked for.
     pub transfer: KnownTransfer,
+    /// Which transfers of leadership admins had from this node.
+    pub honoured: HonouredTransfers,
+    /// Whom this node has asked to lead.
+    pub(crate) asked_successors: AskedSuccessors,
     /// This node's clock.
     pub clock: Arc<dyn Clock>,
     /// How connections are made and accepted.
@@ -145,6 +151,8 @@ impl Peers {
             proposers: Arc::default(),
             refusals: Refusals::default(),
             transfer: KnownTransfer::default(),
+            honoured: HonouredTransfers::new(clock.now_us()),
+            asked_successors: AskedSuccessors::default(),
             clock,
             transport,
             channels: Mutex::default(),

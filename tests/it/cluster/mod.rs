@@ -22,6 +22,7 @@ mod explain;
 mod frozen;
 mod full_disk;
 mod gate;
+mod hand_overs;
 mod in_process;
 mod kills;
 mod ledger_ahead;

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ledger_core::id::Identity;
 use ledger_core::signer::Signer as _;
+use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1::{self, command::Body};
 use prost::Message;
 use tokio::sync::mpsc;
@@ -290,6 +291,29 @@ impl Signing {
         let time = now.to_string().parse().expect("digits are metadata");
         metadata.insert("countersign-time-us", time);
         request
+    }
+}
+
+/// What a node shows the leader of a request to move leadership that an admin has signed.
+///
+/// # Panics
+/// If the request carries no signature.
+#[must_use]
+pub fn shown_to_leader(asked: &Request<v1::TransferLeadershipRequest>) -> wire::HandOverRequest {
+    let metadata = asked.metadata();
+    let binary = |key: &str| {
+        let value = metadata.get_bin(key).expect("a signed request");
+        value.to_bytes().expect("bytes").to_vec()
+    };
+    let time = metadata.get("countersign-time-us").expect("a time");
+    wire::HandOverRequest {
+        request: asked.get_ref().encode_to_vec(),
+        signature: Some(wire::ReadSignature {
+            key_id: binary("countersign-key-id-bin"),
+            time_us: time.to_str().expect("text").parse().expect("digits"),
+            nonce: binary("countersign-nonce-bin"),
+            signature: binary("countersign-signature-bin"),
+        }),
     }
 }
 

@@ -226,13 +226,22 @@ impl LyingNode {
         client: &mut PeerClient,
     ) -> Result<(), Status> {
         if dice.percent(30) {
-            let message = wire::HandOverRequest {
-                to: Some(dice.word() >> dice.below(64)),
+            let mut word = || dice.word().to_be_bytes();
+            let signature = wire::ReadSignature {
+                key_id: [word(), word()].concat(),
+                time_us: now_us(),
+                nonce: [word(), word()].concat(),
+                signature: (0..8).flat_map(|_| word()).collect(),
             };
-            return client
-                .hand_over(self.speaker.peers.request(to, message))
-                .await
-                .map(drop);
+            let request = v1::TransferLeadershipRequest { to: Some(to) };
+            let message = wire::HandOverRequest {
+                request: request.encode_to_vec(),
+                signature: Some(signature),
+            };
+            let request = self.speaker.peers.request(to, message);
+            let answer = client.hand_over(request).await?.into_inner();
+            let refused = answer.error.map(|error| error.message);
+            return refused.map_or(Ok(()), |why| Err(Status::failed_precondition(why)));
         }
         let term = self.term().saturating_add(dice.below(2));
         let from = match dice.below(3) {

@@ -206,7 +206,7 @@ impl PeerService for PeerSide {
         _: Request<wire::HandOverRequest>,
     ) -> Result<Response<wire::HandOverResponse>, Status> {
         self.answers().await;
-        Ok(Response::new(wire::HandOverResponse {}))
+        Ok(Response::new(wire::HandOverResponse::default()))
     }
 
     async fn offer_snapshot(
