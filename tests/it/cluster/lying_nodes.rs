@@ -27,6 +27,8 @@ async fn play(nodes: u64, liars: u64, steps: usize, seed: u64) {
         .values()
         .any(|met| met.contains_key(&Met::Answered));
     assert!(heard, "honest nodes listened to the liars: {report}");
+    let elected = report.met.contains_key("Wins an election");
+    assert!(elected, "a liar led for a while: {report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

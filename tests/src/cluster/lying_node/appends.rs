@@ -1,19 +1,18 @@
-//! Log entries of a lying node: as a leader that nobody elected, in another's name, or after an election that it won.
+//! Log entries of a lying node that leads nobody: as a leader that nobody elected, or in another's name. What it appends as a leader
+//! that was elected is in [`super::reign`].
 
 use std::time::Duration;
 
 use crate::cluster::peer::PeerClient;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
-use prost::Message as _;
-use prost::bytes::Bytes;
 use tonic::Status;
 
 use super::LyingNode;
-use super::forge::{FAR, below, hash};
+use super::batches::entry_of;
+use super::forge::below;
 use super::script::Attack;
 use crate::cluster::client::now_us;
-use crate::kit::SECOND;
 use crate::stream::Dice;
 
 /// How long an append may stay without an answer: whoever refuses one ends the stream.
@@ -45,12 +44,12 @@ impl LyingNode {
         }
     }
 
-    /// An append that must be refused, or changes nothing.
+    /// An append that must be refused, or changes nothing, because nobody has elected its sender.
     fn bad_append(&self, attack: Attack, dice: &mut Dice, to: u64) -> wire::AppendRequest {
-        let mut draft = self.good_append(attack, dice);
+        let mut draft = self.good_append(dice);
         let which = match attack {
             // Any of the lies about what is in a batch.
-            Attack::Leads | Attack::SpeaksAsLeader => *dice.pick(&[
+            Attack::SpeaksAsLeader => *dice.pick(&[
                 Attack::StampsAhead,
                 Attack::NamesWrongTree,
                 Attack::AppendsNoise,
@@ -59,8 +58,10 @@ impl LyingNode {
         };
         draft.misplace(which, dice);
         self.spoil(&mut draft, which, dice, to);
-        if attack == Attack::SpeaksAsLeader {
-            draft.vote = self.knowledge.lock().vote;
+        let leader = self.knowledge.lock().vote;
+        // Its own votes of old count still: what it appends with them is in [`super::reign`].
+        if attack == Attack::SpeaksAsLeader && leader.node_id != self.id {
+            draft.vote = leader;
         }
         let election = self.election(dice, &draft.vote);
         wire::AppendRequest {
@@ -69,18 +70,12 @@ impl LyingNode {
         }
     }
 
-    /// What a leader would append next. What is well-formed is not sent by one that was elected: it could tell each follower
-    /// something else, and nothing in a cluster whose quorum is a majority could stop it.
-    fn good_append(&self, attack: Attack, dice: &mut Dice) -> Draft {
+    /// What a leader would append next, in a term in which this node was not elected.
+    fn good_append(&self, dice: &mut Dice) -> Draft {
         let knowledge = self.knowledge.lock();
         let known = knowledge.vote;
-        let is_elected = known == knowledge.won;
-        let is_well_formed = matches!(attack, Attack::Strips | Attack::ForgesCommands);
-        let term = match (is_elected, is_well_formed) {
-            (true, true) => known.term.saturating_add(1),
-            (true, false) => known.term,
-            (false, _) => known.term.saturating_add(dice.below(2)),
-        };
+        let later = u64::from(known == knowledge.won).max(dice.below(2));
+        let term = known.term.saturating_add(later);
         let end = knowledge.last.map_or(0, |id| id.index);
         Draft {
             vote: self.vote(term, true),
@@ -119,76 +114,13 @@ impl LyingNode {
 
     /// Lies about what is in an entry.
     fn spoil(&self, draft: &mut Draft, which: Attack, dice: &mut Dice, to: u64) {
-        let batch = &mut draft.batch;
-        match which {
-            Attack::StampsAhead => batch.time_us = ahead(dice),
-            Attack::StampsBehind => batch.time_us = dice.word() % now_us().saturating_sub(SECOND),
-            Attack::NamesWrongTree => {
-                if dice.percent(50) {
-                    batch.prior_root = hash(dice).as_bytes().to_vec();
-                } else {
-                    batch.prior_size = batch.prior_size.saturating_add(1 + dice.below(FAR));
-                }
-                let len = if dice.percent(80) { 32 } else { 7 };
-                batch.prior_root.truncate(len);
-            }
-            Attack::AppendsNoise => {
-                let noise = hash(dice).as_bytes().repeat(1 + below(dice, 8));
-                let noise = [&[0xff], noise.as_slice()].concat();
-                draft.payload = Some(wire::log_entry::Payload::Batch(noise.into()));
-            }
-            Attack::AppendsTooMuch => batch.submissions = vec![self.forge.payment(); 8_000],
-            Attack::Strips => {
-                for submission in &mut batch.submissions {
-                    submission.compartments.clear();
-                }
-            }
-            Attack::ForgesCommands => batch.submissions = vec![self.forged(dice)],
-            Attack::ChangesMembers => draft.payload = Some(self.membership(dice, to)),
-            _ => {}
-        }
+        let batch = draft.batch.clone();
+        draft.payload = Some(self.forge.spoil(batch, which, dice, to));
         // What is refused is committed by nobody, whoever says so.
         let is_refused = matches!(which, Attack::StampsAhead | Attack::NamesWrongTree);
         if is_refused && dice.percent(50) {
             draft.committed = Some(draft.id);
         }
-    }
-
-    fn membership(&self, dice: &mut Dice, to: u64) -> wire::log_entry::Payload {
-        let stranger = 1_000 + dice.below(10);
-        let voters = match dice.below(4) {
-            0 => vec![self.id],
-            1 => vec![stranger],
-            2 => vec![],
-            _ => vec![self.id, to],
-        };
-        let peers = [self.id, to, stranger].map(|node_id| wire::Peer {
-            node_id,
-            address: "127.0.0.1:1".to_owned(),
-        });
-        wire::log_entry::Payload::Membership(wire::Membership {
-            voters: vec![wire::VoterSet { node_ids: voters }],
-            peers: peers.into(),
-        })
-    }
-
-    /// A command that its author did not sign.
-    pub(super) fn forged(&self, dice: &mut Dice) -> v1::Submission {
-        let mut submission = self.forge.payment();
-        let signed = submission.signed.as_mut().expect("signed");
-        match dice.below(4) {
-            0 => signed.signatures.clear(),
-            1 => {
-                let at = below(dice, signed.command.len() as u64);
-                signed.command[at] ^= 1;
-            }
-            2 => {
-                let signature = &mut signed.signatures[0].signature;
-                signature[below(&mut dice.clone(), 64)] ^= 1;
-            }
-            _ => submission.signed = None,
-        }
-        submission
     }
 }
 
@@ -238,10 +170,9 @@ impl Draft {
     }
 
     fn request(self, attack: Attack, dice: &mut Dice) -> wire::AppendRequest {
-        let batch = || wire::log_entry::Payload::Batch(Bytes::from(self.batch.encode_to_vec()));
         let entry = wire::LogEntry {
             log_id: Some(self.id),
-            payload: Some(self.payload.unwrap_or_else(batch)),
+            payload: Some(self.payload.unwrap_or_else(|| entry_of(&self.batch))),
         };
         let entries = if attack == Attack::ClaimsCommits {
             Vec::new()
@@ -257,22 +188,5 @@ impl Draft {
             has_quorum: dice.percent(50),
             election: Vec::new(),
         }
-    }
-}
-
-/// A time that no sound clock shows: seconds to months ahead.
-fn ahead(dice: &mut Dice) -> u64 {
-    let by = *dice.pick(&[3, 61, 3_600, 89 * 86_400]) + dice.below(60);
-    now_us() + by * SECOND
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_ahead_are_ahead() {
-        let mut dice = Dice::new(1);
-        assert!(ahead(&mut dice) > now_us() + 2 * SECOND);
     }
 }

@@ -48,14 +48,18 @@ impl LyingNode {
     /// Lies to a node, or to all.
     pub(super) async fn attack(&self, attack: Attack, number: u64) -> Vec<Met> {
         let dice = &mut Dice::new(number);
-        let targets = if attack == Attack::Leads || dice.percent(25) {
+        if attack == Attack::Leads {
+            return vec![self.begin_to_lead(number).await];
+        }
+        // What only a leader can say it says as the leader, if it leads.
+        if attack.is_of_leader() && self.leader.tells(attack, dice).await {
+            return Vec::new();
+        }
+        let targets = if dice.percent(25) {
             self.honest.clone()
         } else {
             vec![dice.pick(&self.honest).clone()]
         };
-        if attack == Attack::Leads && !self.wins_election(&targets).await {
-            return vec![Met::Refused];
-        }
         let mut met = Vec::new();
         for (to, address) in targets {
             // Each target is told the same lie.
@@ -98,8 +102,9 @@ impl LyingNode {
             | Attack::ChangesMembers
             | Attack::ClaimsCommits
             | Attack::RewritesPast
-            | Attack::SpeaksAsLeader
-            | Attack::Leads => self.append(attack, dice, to, client).await,
+            | Attack::SpeaksAsLeader => self.append(attack, dice, to, client).await,
+            // It has begun to.
+            Attack::Leads => Ok(()),
             Attack::HandsOver => self.hand_over(dice, to, client).await,
             Attack::OffersSnapshots | Attack::SendsEndlessly => {
                 self.snapshot(attack, dice, to, client).await
@@ -110,7 +115,7 @@ impl LyingNode {
             }
             Attack::CompilesAhead => {
                 let message = wire::CompileAheadRequest {
-                    submission: Some(self.forged(dice)),
+                    submission: Some(self.forge.forged(dice)),
                     tree_size: dice.word() >> dice.below(64),
                 };
                 let asked = client.compile_ahead(self.speaker.peers.request(to, message));
@@ -187,36 +192,6 @@ impl LyingNode {
             client.vote(self.speaker.peers.request(to, request)).await?;
         }
         Ok(())
-    }
-
-    /// Stands for election as a good candidate does; true if every honest node voted for it.
-    async fn wins_election(&self, targets: &[(u64, String)]) -> bool {
-        let vote = self.vote(self.term().saturating_add(1), false);
-        let mut election = vec![self.forge.vote_grant(&vote)];
-        let request = wire::VoteRequest {
-            vote: Some(vote),
-            last_log_id: self.knowledge.lock().last,
-            leadership_transfer: true,
-            sent_at_us: now_us(),
-        };
-        for (to, address) in targets {
-            let Ok(mut client) = self.speaker.peers.client(*to, address, Purpose::Heartbeat) else {
-                return false;
-            };
-            let asked = client.vote(self.speaker.peers.request(*to, request));
-            match tokio::time::timeout(PATIENCE, asked).await {
-                Ok(Ok(answer)) if answer.get_ref().granted => election.push(wire::VoteGrant {
-                    node_id: *to,
-                    signature: answer.into_inner().signature,
-                }),
-                _ => return false,
-            }
-        }
-        let mut knowledge = self.knowledge.lock();
-        knowledge.vote = self.vote(vote.term, true);
-        knowledge.won = knowledge.vote;
-        knowledge.election = election;
-        true
     }
 
     async fn hand_over(

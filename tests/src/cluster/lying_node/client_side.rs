@@ -7,6 +7,7 @@ use ledger_proto::v1;
 use prost::Message;
 
 use super::forge::Forge;
+use super::knowledge::Shared;
 use super::script::ClientAnswers;
 use crate::cluster::client::now_us;
 use crate::cluster::liar::Liar;
@@ -28,7 +29,13 @@ const SET_HALT: &str = "/countersign.v1.PolicyService/SetHalt";
 const CLEAR_HALT: &str = "/countersign.v1.PolicyService/ClearHalt";
 
 /// Sets what clients are told from now on.
-pub(super) fn set(front: &Liar, forge: &Arc<Forge>, answers: ClientAnswers, number: u64) {
+pub(super) fn set(
+    front: &Liar,
+    forge: &Arc<Forge>,
+    knowledge: &Shared,
+    answers: ClientAnswers,
+    number: u64,
+) {
     front.is_honest();
     match answers {
         ClientAnswers::AsIfHonest => {}
@@ -55,8 +62,14 @@ pub(super) fn set(front: &Liar, forge: &Arc<Forge>, answers: ClientAnswers, numb
             });
         }
         ClientAnswers::Forged => {
-            let forge = Arc::clone(forge);
-            front.forges(paths::AUTHORIZE, move |question| forge.yes(question));
+            let (proving, known) = (Arc::clone(forge), knowledge.clone());
+            front.forges(paths::GET_CONSISTENCY_PROOF, move |question| {
+                proving.consistency(&known, question)
+            });
+            let (forge, known) = (Arc::clone(forge), knowledge.clone());
+            front.forges(paths::AUTHORIZE, move |question| {
+                forge.yes(&known, question)
+            });
         }
         ClientAnswers::Stripped => strip(front),
         ClientAnswers::Damaged => {

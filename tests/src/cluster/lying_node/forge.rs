@@ -1,8 +1,8 @@
 //! What a lying node makes itself: it has its own key, the log's key, and an accomplice among the agents.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ledger_core::hash::{Hash, TreeHash, TreeSize};
+use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_core::note::signed_note::Note;
@@ -13,8 +13,11 @@ use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
 use prost::Message as _;
 
-use super::knowledge::Knowledge;
+use super::knowledge::{Knowledge, Shared};
+use super::replica::Replica;
+use crate::cluster::Cluster;
 use crate::cluster::client::{Signing, now_us};
+use crate::cluster::peer::PeerSpeaker;
 use crate::cluster::people::Actor;
 use crate::kit::{Ask, SECOND, authorize_body};
 use crate::stream::Dice;
@@ -27,9 +30,10 @@ pub(super) const FAR: u64 = 1_000_000;
 #[derive(Debug)]
 pub(super) struct Forge {
     pub(super) id: u64,
+    /// All nodes, and where each is reached.
+    pub(super) members: Vec<(u64, String)>,
     pub(super) genesis: Hash,
     pub(super) origin: String,
-    pub(super) tree_hash: TreeHash,
     /// The cosigner's name of the node.
     pub(super) name: String,
     pub(super) node_key: KeyFile,
@@ -37,9 +41,44 @@ pub(super) struct Forge {
     pub(super) signing: Arc<Signing>,
     /// An agent that signs whatever the node wants.
     pub(super) accomplice: Actor,
+    /// Its own ledger.
+    pub(super) replica: Mutex<Replica>,
+    /// The yes that it forged last.
+    pub(super) forged: Mutex<Option<v1::ProvenEntry>>,
 }
 
 impl Forge {
+    /// What a node of a cluster can make with its keys.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub(super) fn of(
+        cluster: &Cluster,
+        id: u64,
+        speaker: &PeerSpeaker,
+        replica: Replica,
+        accomplice: &Actor,
+    ) -> Self {
+        let files = cluster.file(id);
+        let key = |path| KeyFile::open(path).expect("a key of the cluster");
+        let members = cluster.all_files();
+        Self {
+            id,
+            members: members
+                .map(|files| (files.id, files.peer.to_string()))
+                .collect(),
+            genesis: speaker.peers.genesis,
+            origin: cluster.origin.clone(),
+            name: files.card_message().name,
+            node_key: key(&files.folder.join("node.key")),
+            log_key: key(&cluster.genesis().with_file_name("log.key")),
+            signing: Arc::clone(&cluster.signing),
+            accomplice: accomplice.clone(),
+            replica: Mutex::new(replica),
+            forged: Mutex::default(),
+        }
+    }
+
     /// The node's own vote, signed.
     pub(super) fn vote_grant(&self, vote: &wire::Vote) -> wire::VoteGrant {
         let message = vote_message(&self.genesis, self.id, vote.term, vote.node_id);
@@ -49,7 +88,20 @@ impl Forge {
         }
     }
 
-    fn checkpoint_of(&self, size: u64, root: Hash) -> Option<Note> {
+    /// Its ledger, as far as the log is committed.
+    pub(super) fn ledger(&self, knowledge: &Shared) -> MutexGuard<'_, Replica> {
+        let mut replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = {
+            let knowledge = knowledge.lock();
+            let committed = knowledge.committed.map_or(0, |id| id.index);
+            knowledge.log.range(replica.applied() + 1, committed)
+        };
+        replica.apply_next(&next);
+        replica
+    }
+
+    /// A checkpoint with the log's signature.
+    pub(super) fn checkpoint_of(&self, size: u64, root: Hash) -> Option<Note> {
         let tree = Checkpoint::new(&self.origin, TreeSize(size), root).ok()?;
         tree.sign(&self.log_key).ok()
     }
@@ -159,42 +211,46 @@ impl Forge {
         }
     }
 
-    /// The answer to a question for a decision: a yes, in a tree of one leaf that the log's key vouches for.
-    pub(super) fn yes(&self, question: &[u8]) -> Option<Vec<u8>> {
+    /// The answer to a question for a decision: a yes, as the next entry of the ledger, which the log's key and this node vouch for.
+    pub(super) fn yes(&self, knowledge: &Shared, question: &[u8]) -> Option<Vec<u8>> {
         let question = v1::AuthorizeRequest::decode(question).ok()?;
-        let entry = v1::Entry {
-            index: 0,
-            time_us: now_us(),
-            engine_version: 1,
-            signed: question.submission?.signed,
-            body: Some(v1::entry::Body::Decision(v1::Decision {
-                verdict: v1::Verdict::Allow.into(),
-                reason: v1::DecisionReason::AllowedByPolicy.into(),
-                permit_expires_at_us: now_us() + 3_600 * SECOND,
-                ..v1::Decision::default()
-            })),
-            ..v1::Entry::default()
-        };
-        let bytes = entry.encode_to_vec();
-        let mut note = self.checkpoint_of(1, self.tree_hash.leaf(&bytes))?;
+        let forgery = self.ledger(knowledge).forge(&question.submission?)?;
+        let (size, root) = forgery.tree;
+        let mut note = self.checkpoint_of(size.0, root)?;
         let tree = Checkpoint::parse(note.text()).ok()?;
         let time = CosignatureTime::from_seconds(now_us() / SECOND).ok()?;
         let line = cosign(&tree, time, &self.name, &self.node_key).ok()?;
         note.add(line).ok()?;
+        *self.forged.lock().unwrap_or_else(PoisonError::into_inner) = Some(forgery.proven.clone());
+        let level = if now_us().is_multiple_of(2) {
+            v1::ReceiptLevel::Cosigned
+        } else {
+            v1::ReceiptLevel::Committed
+        };
         let receipt = v1::Receipt {
-            entry: Some(v1::ProvenEntry {
-                index: 0,
-                entry: bytes,
-                path: Vec::new(),
-            }),
+            entry: Some(forgery.proven),
             checkpoint: note.to_string(),
-            level: v1::ReceiptLevel::Cosigned.into(),
+            level: level.into(),
         };
         let answer = v1::AuthorizeResponse {
             receipt: Some(receipt),
             ..v1::AuthorizeResponse::default()
         };
         Some(answer.encode_to_vec())
+    }
+
+    /// The proof that the tree of the last forged yes goes on from an older one.
+    pub(super) fn consistency(&self, knowledge: &Shared, question: &[u8]) -> Option<Vec<u8>> {
+        let question = v1::GetConsistencyProofRequest::decode(question).ok()?;
+        let forged = self.forged.lock().unwrap_or_else(PoisonError::into_inner);
+        let forged = forged.clone()?;
+        if question.new_tree_size != forged.index + 1 {
+            return None;
+        }
+        let path = self
+            .ledger(knowledge)
+            .consistency(question.old_tree_size, &forged)?;
+        Some(v1::GetConsistencyProofResponse { path }.encode_to_vec())
     }
 }
 

@@ -95,7 +95,7 @@ impl LyingNode {
     ) -> Result<(), Status> {
         let submission = match dice.below(4) {
             0 => None,
-            1 => Some(self.forged(dice)),
+            1 => Some(self.forge.forged(dice)),
             2 => {
                 let mut stripped = self.forge.payment();
                 stripped.compartments.clear();

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledger_proto::peer::v1 as wire;
-use ledger_proto::peer::v1::append_response::Result as Appended;
 use ledger_proto::peer::v1::peer_service_server::PeerService;
 use ledger_proto::v1;
 use tokio_stream::{Stream, StreamExt as _};
@@ -13,13 +12,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::forge::Forge;
 use super::knowledge::Shared;
 use super::script::PeerAnswers;
-use crate::cluster::client::now_us;
-use crate::stream::Dice;
 
-/// How far a wrong clock is off, in microseconds.
-const OFF_US: u64 = 3_600_000_000;
-/// How many answers one question gets from whoever does not stop to answer.
-const ENDLESS: usize = 1_000;
+/// Most commands that wait for a leader that lies.
+const MAX_QUEUE: usize = 256;
 
 /// How peers are answered, as it is set at the moment, and the number from which details follow.
 #[derive(Debug, Clone)]
@@ -36,7 +31,7 @@ impl Manner {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (answers, number);
     }
 
-    fn get(&self) -> (PeerAnswers, u64) {
+    pub(super) fn get(&self) -> (PeerAnswers, u64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,114 +43,11 @@ pub(super) struct PeerSide {
     pub(super) manner: Manner,
     pub(super) knowledge: Shared,
     pub(super) forge: Arc<Forge>,
+    /// The other nodes that lie.
+    pub(super) fellows: Vec<u64>,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-impl PeerSide {
-    /// Waits for ever if nobody is to be answered.
-    async fn answers(&self) -> (PeerAnswers, u64) {
-        let (answers, number) = self.manner.get();
-        if answers == PeerAnswers::Silence {
-            std::future::pending::<()>().await;
-        }
-        (answers, number)
-    }
-
-    fn clock_us(&self) -> u64 {
-        match self.manner.get() {
-            (PeerAnswers::WrongClock, number) if number % 2 == 0 => now_us() + OFF_US,
-            (PeerAnswers::WrongClock, _) => now_us() - OFF_US,
-            _ => now_us(),
-        }
-    }
-
-    /// A vote for itself in a term that is later.
-    fn later_vote(&self) -> wire::Vote {
-        let (answers, number) = self.manner.get();
-        let term = self.knowledge.lock().vote.term;
-        let term = match answers {
-            PeerAnswers::HugeTerm => super::attacks::huge_term(term, number),
-            _ => term.saturating_add(1 + number % 3),
-        };
-        wire::Vote {
-            term,
-            node_id: self.node_id,
-            committed: false,
-        }
-    }
-
-    fn to_append(&self, request: &wire::AppendRequest) -> Vec<wire::AppendResponse> {
-        let end = self.knowledge.lock().hear_append(request);
-        let (answers, number) = self.manner.get();
-        let matched = Appended::Matched(wire::Matched { last: end });
-        let result = match answers {
-            PeerAnswers::Conflict => Appended::Conflict(request.previous.unwrap_or_default()),
-            PeerAnswers::LaterTerm | PeerAnswers::HugeTerm => {
-                Appended::HigherVote(self.later_vote())
-            }
-            PeerAnswers::Refusal => Appended::Refused(wire::RefusedAppend {
-                check: i32::try_from(1 + number % 7).unwrap_or_default(),
-                log_index: end.map_or(0, |end| end.index),
-                reason: "the tree is another one".to_owned(),
-            }),
-            PeerAnswers::MoreThanSent => {
-                let beyond = end.map(|end| wire::LogId {
-                    term: end.term.saturating_add(number % 2),
-                    index: end.index.saturating_add(1 + number % 1_000),
-                });
-                Appended::Matched(wire::Matched { last: beyond })
-            }
-            _ => matched,
-        };
-        let answer = wire::AppendResponse {
-            result: Some(result),
-            sent_at_us: request.sent_at_us,
-            clock_us: self.clock_us(),
-        };
-        let times = if answers == PeerAnswers::Endlessly {
-            ENDLESS
-        } else {
-            1
-        };
-        vec![answer; times]
-    }
-
-    async fn to_vote(&self, request: &wire::VoteRequest, is_rehearsal: bool) -> wire::VoteResponse {
-        let (answers, _) = self.answers().await;
-        let candidate = request.vote.unwrap_or_default();
-        let granted = match answers {
-            PeerAnswers::EveryVote => true,
-            PeerAnswers::Conflict | PeerAnswers::HugeTerm => false,
-            _ => self.knowledge.lock().would_vote(request),
-        };
-        if granted && !is_rehearsal {
-            self.knowledge.lock().voted = candidate;
-        }
-        let signature = if granted && !is_rehearsal {
-            self.forge.vote_grant(&candidate).signature
-        } else {
-            Vec::new()
-        };
-        let vote = match answers {
-            PeerAnswers::Conflict | PeerAnswers::HugeTerm => self.later_vote(),
-            _ if granted => candidate,
-            _ => self.knowledge.lock().voted,
-        };
-        wire::VoteResponse {
-            vote: Some(vote),
-            granted,
-            last_log_id: self.knowledge.lock().last,
-            clock_us: self.clock_us(),
-            signature,
-        }
-    }
-
-    async fn forges(&self) -> Option<Dice> {
-        let (answers, number) = self.answers().await;
-        (answers == PeerAnswers::ForgedNotes).then(|| Dice::new(number))
-    }
-}
 
 #[tonic::async_trait]
 impl PeerService for PeerSide {
@@ -170,10 +62,7 @@ impl PeerService for PeerSide {
         let requests = request.into_inner().map_while(Result::ok);
         let answers = requests.then(move |request| {
             let this = this.clone();
-            async move {
-                this.answers().await;
-                tokio_stream::iter(this.to_append(&request).into_iter().map(Ok))
-            }
+            async move { tokio_stream::iter(this.to_append(&request).await.into_iter().map(Ok)) }
         });
         let answers = futures_util::StreamExt::flatten(answers);
         Ok(Response::new(Box::pin(answers)))
@@ -195,8 +84,14 @@ impl PeerService for PeerSide {
 
     async fn transfer_leader(
         &self,
-        _: Request<wire::TransferLeaderRequest>,
+        request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
+        let message = request.into_inner();
+        if message.to == self.node_id
+            && let Some(from) = message.from
+        {
+            self.knowledge.transfer.send_replace(from);
+        }
         self.answers().await;
         Ok(Response::new(wire::TransferLeaderResponse::default()))
     }
@@ -252,12 +147,17 @@ impl PeerService for PeerSide {
     ) -> Result<Response<Self::ForwardStream>, Status> {
         let (answers, _) = self.answers().await;
         let requests = request.into_inner().map_while(Result::ok);
-        // A leader that takes all and proposes nothing.
+        let knowledge = self.knowledge.clone();
         let answers = requests.map(move |request| {
+            let mut knowledge = knowledge.lock();
+            if knowledge.leads && knowledge.queue.len() < MAX_QUEUE {
+                knowledge.queue.extend(request.submission);
+            }
             Ok(wire::ForwardResponse {
                 correlation_id: request.correlation_id,
                 error: None,
-                not_leader: answers != PeerAnswers::MoreThanSent,
+                // Or a leader that takes all and proposes nothing.
+                not_leader: !knowledge.leads && answers != PeerAnswers::MoreThanSent,
             })
         });
         Ok(Response::new(Box::pin(answers)))
@@ -268,14 +168,18 @@ impl PeerService for PeerSide {
         _: Request<wire::ReadIndexRequest>,
     ) -> Result<Response<wire::ReadIndexResponse>, Status> {
         let (answers, number) = self.answers().await;
-        let committed = self.knowledge.lock().committed;
+        let knowledge = self.knowledge.lock();
         let committed = match answers {
+            // As a leader it may tell what was committed long ago.
+            _ if knowledge.leads && knowledge.tells_old => knowledge
+                .log
+                .id_at(number % (1 + knowledge.committed.map_or(0, |id| id.index))),
             PeerAnswers::MoreThanSent => Some(wire::LogId {
                 term: number,
                 index: number,
             }),
             PeerAnswers::Conflict => None,
-            _ => committed,
+            _ => knowledge.committed,
         };
         Ok(Response::new(wire::ReadIndexResponse { committed }))
     }

@@ -47,9 +47,9 @@ pub enum Attack {
     AppendsNoise,
     /// Appends more than fits. The limits.
     AppendsTooMuch,
-    /// Appends a command without its content, and was not elected. The votes that a leader shows.
+    /// Appends a command without its content or with another. What its author has signed.
     Strips,
-    /// Appends a command that nobody has signed, and was not elected. The votes that a leader shows.
+    /// Appends a command that nobody has signed. Its author's signature.
     ForgesCommands,
     /// Appends with gaps, or at the end of all numbers. The bounds on log ids.
     LeavesGaps,
@@ -61,7 +61,7 @@ pub enum Attack {
     RewritesPast,
     /// Appends in the name of the node that leads. The sender is the leader.
     SpeaksAsLeader,
-    /// Wins an election, and appends what must be refused to all.
+    /// Has leadership handed over to it, wins the election, and leads for a while as [`super::reign`] has it.
     Leads,
     /// Hands over leadership that it does not have. The sender leads.
     HandsOver,
@@ -87,6 +87,28 @@ pub enum Attack {
     OpensStreams,
     /// Says false things in the ledger, signed by its own key. It is outvoted.
     AttestsLies,
+}
+
+impl Attack {
+    /// True if the lie is told in appends, where it is worth more from a leader that was elected.
+    #[must_use]
+    pub const fn is_of_leader(self) -> bool {
+        matches!(
+            self,
+            Self::StampsAhead
+                | Self::StampsBehind
+                | Self::NamesWrongTree
+                | Self::AppendsNoise
+                | Self::AppendsTooMuch
+                | Self::Strips
+                | Self::ForgesCommands
+                | Self::LeavesGaps
+                | Self::ChangesMembers
+                | Self::ClaimsCommits
+                | Self::RewritesPast
+                | Self::SpeaksAsLeader
+        )
+    }
 }
 
 /// How the liar answers peers.
@@ -129,7 +151,7 @@ pub enum ClientAnswers {
     Revived,
     /// That receipts are worth more than they are.
     Promoted,
-    /// With a yes of its own, in a tree of its own.
+    /// With a yes of its own, as the next entry of the real ledger.
     Forged,
     /// After it took the content off the question.
     Stripped,
@@ -191,7 +213,7 @@ const ATTACKS: &[(Attack, u64)] = &[
     (Attack::ClaimsCommits, 4),
     (Attack::RewritesPast, 4),
     (Attack::SpeaksAsLeader, 5),
-    (Attack::Leads, 3),
+    (Attack::Leads, 7),
     (Attack::HandsOver, 2),
     (Attack::OffersSnapshots, 4),
     (Attack::SendsEndlessly, 1),

@@ -9,7 +9,7 @@ use ledger_client::{Author, Client, Level, Permit, Question, Settings, Signed, T
 use ledger_core::id::Identity;
 
 use super::judge::{Account, judge};
-use super::script::{Act, Kind, PeerAnswers, Script, Step};
+use super::script::{Act, Kind, Script, Step};
 use super::{LyingNode, Met};
 use crate::cluster::client::now_us;
 use crate::cluster::people::Actor;
@@ -53,6 +53,18 @@ pub struct Report {
     pub yeses: usize,
     /// How many entries were acknowledged.
     pub acknowledged: usize,
+}
+
+impl Report {
+    /// Adds what became of more lies.
+    fn add(&mut self, told: BTreeMap<String, BTreeMap<Met, usize>>) {
+        for (lie, met) in told {
+            let counts = self.met.entry(lie).or_default();
+            for (met, count) in met {
+                *counts.entry(met).or_default() += count;
+            }
+        }
+    }
 }
 
 impl fmt::Display for Report {
@@ -99,6 +111,8 @@ pub(super) struct Stage {
     pub(super) sure: Client,
     pub(super) at: usize,
     pub(super) account: Account,
+    /// How many of its events were looked at on honest nodes.
+    pub(super) looked_at: usize,
     pub(super) sent: Vec<Sent>,
     pub(super) held: Vec<Held>,
     pub(super) report: Report,
@@ -121,6 +135,7 @@ impl Play {
                 stage.cluster.must_be_alive();
             }
             if at % SERVE == SERVE - 1 {
+                stage.must_have_kept().await;
                 stage.must_serve().await;
             }
         }
@@ -210,6 +225,7 @@ impl Stage {
             actors,
             at: 0,
             account: Account::default(),
+            looked_at: 0,
             sent: Vec::new(),
             held: Vec::new(),
             report: Report::default(),
@@ -222,9 +238,10 @@ impl Stage {
         match kind {
             Kind::Attack(attack) => {
                 let met = liar.lies(attack, number).await;
-                let counts = self.report.met.entry(format!("{attack:?}")).or_default();
                 for met in met {
-                    *counts.entry(met).or_default() += 1;
+                    let lie = BTreeMap::from([(met, 1)]);
+                    self.report
+                        .add(BTreeMap::from([(format!("{attack:?}"), lie)]));
                 }
             }
             Kind::PeerAnswers(answers) => liar.answers_peers(answers, number),
@@ -255,13 +272,15 @@ impl Stage {
 
     async fn end(mut self) -> Report {
         for liar in &self.liars {
-            liar.answers_peers(PeerAnswers::AsIfHonest, 0);
+            liar.is_honest();
+            self.report.add(liar.told().0);
         }
+        self.must_have_kept().await;
         self.must_serve().await;
         let case = self.cluster.must_keep_promises().await;
         self.account.ended_at_us = now_us();
         let mut findings = judge(&self.account, &case.ledgers);
-        findings.extend(self.liars.iter().flat_map(LyingNode::findings));
+        findings.extend(self.liars.iter().flat_map(|liar| liar.told().1));
         assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
         self.cluster.must_be_sound_on_disk().await;
         self.report
