@@ -5,7 +5,7 @@ use countersign_tests::cluster::lying_node::Met;
 use countersign_tests::cluster::lying_node::stage::Play;
 
 /// Pinned, so that a change that breaks something breaks it for everybody.
-const SEED: u64 = 5;
+const SEED: u64 = 2;
 
 async fn play(nodes: u64, liars: u64, steps: usize, seed: u64) {
     println!("{liars} of {nodes} nodes lie, seed {seed}");
