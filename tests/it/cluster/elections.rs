@@ -131,6 +131,37 @@ async fn a_membership_that_is_not_the_ledgers_is_refused_from_an_elected_leader(
     goes_on(&mut cluster, &actors[0]).await;
 }
 
+/// An entry names only its term: who leads later could pass a wrong batch off as the work of the leader before, which would then find itself
+/// damaged and stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_a_later_leader_says_a_node_has_proposed_does_not_stop_that_node() {
+    let (mut cluster, actors) = Cluster::with_actors(Options::default(), 1).await;
+    let leader = cluster.leader().await;
+    let liar = Liar::among(&cluster).await;
+    let size = cosigned(&cluster).await.size().0;
+    let wrong = batch(&cluster, &actors[0], SystemClock.now_us(), (size, &[0; 32]));
+    let mut message = liar.fitting(leader, wrong).await;
+    let id = wire::LogId {
+        term: message.previous.expect("a log").term,
+        ..message.committed.expect("an entry")
+    };
+    message.entries[0].log_id = Some(id);
+    message.committed = Some(id);
+    for to in liar.victims() {
+        let answer = liar.append(to, message.clone()).await;
+        assert!(
+            matches!(answer, Some(Answer::Matched(_))),
+            "node {to}: {answer:?}"
+        );
+    }
+    goes_on(&mut cluster, &actors[0]).await;
+    for node in cluster.nodes() {
+        let log = std::fs::read_to_string(cluster.file(node).log()).expect("a log");
+        let names = format!("node {leader} has proposed a batch");
+        assert!(!log.contains(&names), "node {node} blames the one before");
+    }
+}
+
 /// Whoever answers each append with a later term could depose each leader as soon as it is elected, for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_says_that_there_is_a_later_term_stops_no_decision() {

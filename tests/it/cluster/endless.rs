@@ -233,7 +233,8 @@ async fn what_an_endpoint_says_gives_no_order_to_the_terminal() {
     reason.set_error_info(
         "ARGUMENT_INVALID\u{1b}[1m",
         "countersign",
-        [("retry", "never"), ("outcome", "nothing")],
+        [("retry", "never"), ("outcome", "nothing")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
     let refusals = [
         Status::unavailable(paint),

@@ -193,6 +193,19 @@ async fn ask_witness(cluster: &Cluster, request: &AddCheckpoint) -> (u16, String
     (status.expect("a status"), body.to_owned())
 }
 
+/// Demands that the witness refuses a tree of the next size that the log has signed, and one node at most.
+async fn is_refused_without_a_quorum(cluster: &Cluster, seen: u64) {
+    for nodes in [&[][..], &[1]] {
+        let request = AddCheckpoint {
+            old: TreeSize(seen),
+            proof: Vec::new(),
+            checkpoint: forged(cluster, seen + 1, nodes),
+        };
+        let (status, body) = ask_witness(cluster, &request).await;
+        assert_eq!(status, 403, "{nodes:?}: {body}");
+    }
+}
+
 /// Decision 0018: whoever holds the keys of two of three nodes, or makes the nodes sign in good faith, has a second tree that a
 /// quorum of nodes has cosigned. The witness has seen the first one, and refuses it, over its own restart too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,15 +237,7 @@ async fn a_second_tree_that_a_quorum_of_nodes_has_cosigned_is_proven_to_nobody()
 
     for round in 0..2 {
         // Who has the log's key and that of one node does not get as far as that.
-        for nodes in [&[][..], &[1]] {
-            let request = AddCheckpoint {
-                old: TreeSize(seen),
-                proof: Vec::new(),
-                checkpoint: forged(&cluster, seen + 1, nodes),
-            };
-            let (status, body) = ask_witness(&cluster, &request).await;
-            assert_eq!(status, 403, "{round} {nodes:?}: {body}");
-        }
+        is_refused_without_a_quorum(&cluster, seen).await;
         for (old, size) in [(seen, seen), (seen, seen + 3), (0, seen), (0, seen + 3)] {
             let second = forged(&cluster, size, &[1, 2]);
             verify_checkpoint(second.as_bytes(), &without).expect("a quorum of nodes");

@@ -41,7 +41,7 @@ fn apply_with(stage: &mut Stage, ask: Ask, signer: &SigningKey) -> Appended {
     let signed = sign_one(domain, &stage.world.origin, command, &signers);
     submission.signed = Some(signed.expect("one command signs"));
     match stage.world.apply(&submission) {
-        Applied::Appended(appended) => appended,
+        Applied::Appended(appended) => *appended,
         other => panic!("no entry: {other:?}"),
     }
 }

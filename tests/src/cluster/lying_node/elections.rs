@@ -1,11 +1,12 @@
-//! How a lying node comes to lead, as any member may: it asks the leader to hand over, stands with its real log in the next term, and
-//! collects the signed votes of the others.
+//! How a lying node comes to lead, as any member may: an admin has the leader hand over to it, it stands with its real log in the next
+//! term, and collects the signed votes of the others.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledger_proto::peer::v1 as wire;
+use ledger_proto::v1;
 use tokio::task::AbortHandle;
 
 use super::Met;
@@ -15,7 +16,8 @@ use super::peer_side::Manner;
 use super::reign::{Follower, Reign};
 use super::script::{Attack, PeerAnswers};
 use super::told::Told;
-use crate::cluster::client::now_us;
+use crate::cluster::admin;
+use crate::cluster::client::{Signing, now_us, shown_to_leader};
 use crate::cluster::peer::{PeerSpeaker, Purpose};
 use crate::stream::Dice;
 
@@ -24,6 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the leader is asked to hand over, and how long it then has to begin.
 const ASKED: usize = 4;
 const HANDED_OVER: Duration = Duration::from_millis(400);
+/// The call that an admin signs.
+const TRANSFER: &str = "/countersign.v1.ClusterService/TransferLeadership";
 /// Shortest reign, and how much longer others are.
 const REIGN_MS: u64 = 1_500;
 const LONGER_MS: u64 = 2_500;
@@ -38,6 +42,8 @@ pub(super) struct Leader {
     pub(super) others: Vec<(u64, String)>,
     pub(super) honest: BTreeSet<u64>,
     pub(super) speaker: Arc<PeerSpeaker>,
+    /// Has an admin move leadership to this node: that admin does not know that it lies.
+    pub(super) signing: Arc<Signing>,
     pub(super) forge: Arc<Forge>,
     pub(super) knowledge: Shared,
     pub(super) manner: Manner,
@@ -113,15 +119,16 @@ impl Leader {
         self.stand(from, dice).await
     }
 
-    /// Has the leader hand over. Gives the vote with which it led.
+    /// Has the leader hand over, as an admin has signed. Gives the vote with which it led.
     async fn handed_over_by(&self, leader: u64) -> Option<wire::Vote> {
         let (_, address) = self.others.iter().find(|(id, _)| *id == leader)?;
         let peers = &self.speaker.peers;
         let mut client = peers.client(leader, address, Purpose::Other).ok()?;
         let mut transfers = self.knowledge.transfer.subscribe();
         for _ in 0..ASKED {
-            let message = wire::HandOverRequest { to: Some(self.id) };
-            let asked = client.hand_over(peers.request(leader, message));
+            let message = v1::TransferLeadershipRequest { to: Some(self.id) };
+            let asked = self.signing.read_at(now_us(), &admin(), TRANSFER, message);
+            let asked = client.hand_over(peers.request(leader, shown_to_leader(&asked)));
             let _ = tokio::time::timeout(PATIENCE, asked).await;
             let begins = |from: &wire::Vote| from.term >= self.knowledge.lock().vote.term;
             let begun = tokio::time::timeout(HANDED_OVER, transfers.wait_for(begins)).await;

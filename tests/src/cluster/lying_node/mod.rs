@@ -131,6 +131,7 @@ impl LyingNode {
             others: others.clone(),
             honest: honest.iter().copied().collect(),
             speaker: Arc::clone(&speaker),
+            signing: Arc::clone(&cluster.signing),
             forge: Arc::clone(&forge),
             knowledge: knowledge.clone(),
             manner: manner.clone(),
