@@ -196,11 +196,14 @@ mod tests {
         assert!(!first.is_in(&moved).unwrap());
     }
 
+    /// What lays a copy over a file.
+    type Way = fn(&Path);
+
     #[test]
     fn a_copy_that_is_laid_over_its_own_run_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let file = path(dir.path(), &[1; 16]);
-        let ways: [(&str, fn(&Path)); 4] = [
+        let ways: [(&str, Way); 4] = [
             ("cp", |file| fs::write(file, CONTENT).unwrap()),
             ("dd conv=notrunc", |file| {
                 let mut open = fs::OpenOptions::new().write(true).open(file).unwrap();

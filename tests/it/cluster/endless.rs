@@ -180,7 +180,7 @@ async fn a_list_without_end_is_given_up() {
 async fn an_answer_in_parts_that_does_not_go_on_is_given_up() {
     let stage = Stage::new().await;
     let prove = ["prove", &stage.decision, "--out", "evidence"];
-    let show = ["policy", "show", "team"];
+    let show = ["policy", "show", "--namespace", "team"];
     let waits: [(&[&str], &'static str); 3] = [
         (&["audit"], paths::FOLLOW),
         (&prove, paths::GET_EVIDENCE),

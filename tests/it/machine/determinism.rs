@@ -211,8 +211,8 @@ const PINNED: (u64, usize) = (20_261_140, 5_000);
 fn a_long_run_gives_the_pinned_ledger_with_sha256() {
     pinned(
         TreeHash::Sha256,
-        "30ab9b266bcb8cdc9be47840ad2745f79d1b357687ccfc0062517e1757d1e606",
-        "550c942f27a20ff79b1e10f930f76bf62733a052ad793a19e867313e06dc6c94",
+        "c84279da34f3452560508245858ed9b8e460616151d88cf041452a6fb12b3cd6",
+        "fae84e2ae7e964226639ee7fa615d1694c650321a21eaacaa5ee54a7e34534af",
     );
 }
 
@@ -220,8 +220,8 @@ fn a_long_run_gives_the_pinned_ledger_with_sha256() {
 fn a_long_run_gives_the_pinned_ledger_with_blake3() {
     pinned(
         TreeHash::Blake3,
-        "106cbf460c305db7f6a83d20270d720a48e7e112e48d9804b082521f33fa3d84",
-        "2a59ab372cf704e7f22a421c14471c21e83709dfa58f17bb0cccea42bd1de0df",
+        "1c1581046975ddd2f8bb12390b20feb99f019c24ce3790941570f5a5c03a0fcc",
+        "aec92f49bd5603231ad2799b3a6cef193b0a8565d29de8d4e1e18543d7d5fa59",
     );
 }
 

@@ -4,6 +4,7 @@ use ledger_core::hash::{Hash, TreeSize};
 use ledger_core::machine::Tip;
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::v1;
+use prost::Message as _;
 
 use super::base::{base, batch, election, membership};
 use super::promises;
@@ -226,4 +227,26 @@ pub(super) fn submission(script: &mut Script<'_>) -> v1::Submission {
         _ => {}
     }
     submission
+}
+
+/// What looks as if an admin had signed it.
+pub(super) fn hand_over(script: &mut Script<'_>) -> wire::HandOverRequest {
+    let to = (!script.one_in(3)).then(|| script.near(1));
+    let is_signed = !script.one_in(4);
+    let time_us = script.word();
+    let mut words = |many: usize| -> Vec<u8> {
+        (0..many)
+            .flat_map(|_| script.word().to_be_bytes())
+            .collect()
+    };
+    let signature = wire::ReadSignature {
+        key_id: words(2),
+        time_us,
+        nonce: words(2),
+        signature: words(8),
+    };
+    wire::HandOverRequest {
+        request: v1::TransferLeadershipRequest { to }.encode_to_vec(),
+        signature: is_signed.then_some(signature),
+    }
 }

@@ -8,11 +8,10 @@ use ledger_core::note::checkpoint::Checkpoint;
 use ledger_core::note::cosignature::{CosignatureTime, cosign};
 use ledger_proto::peer::v1 as wire;
 use ledger_proto::peer::v1::append_response::Result as Answer;
-use ledger_proto::v1;
 use prost::Message;
 use tonic::{Response, Status};
 
-use super::appends::submission;
+use super::appends::{hand_over, submission};
 use super::base::base;
 use super::node::{FuzzedNode, MEMBERS, node_key};
 use super::promises::{self, Promises};
@@ -270,31 +269,6 @@ impl<'n> Speech<'n> {
         });
     }
 
-    /// What looks as if an admin had signed it.
-    fn hand_over(&mut self) -> wire::HandOverRequest {
-        let script = &mut self.script;
-        let to = (!script.one_in(3)).then(|| script.near(1));
-        let mut words = |many: usize| -> Vec<u8> {
-            (0..many)
-                .flat_map(|_| script.word().to_be_bytes())
-                .collect()
-        };
-        let signature = wire::ReadSignature {
-            key_id: words(2),
-            time_us: 0,
-            nonce: words(2),
-            signature: words(8),
-        };
-        let time_us = script.word();
-        wire::HandOverRequest {
-            request: v1::TransferLeadershipRequest { to }.encode_to_vec(),
-            signature: (!script.one_in(4)).then_some(wire::ReadSignature {
-                time_us,
-                ..signature
-            }),
-        }
-    }
-
     fn say_other(&mut self, kind: u8, promises: &Promises) -> bool {
         let end = promises::last(&*self.node.store).unwrap_or_default();
         match kind {
@@ -307,7 +281,7 @@ impl<'n> Speech<'n> {
                 self.transfer(message);
             }
             14 => {
-                let message = self.hand_over();
+                let message = hand_over(&mut self.script);
                 let _ = call!(self, hand_over, message);
             }
             15 => {
