@@ -144,13 +144,13 @@ async fn pages_without_end_end() {
     liar.invents(paths::LIST_CHECKPOINTS, &checkpoints);
     let said = run(&["audit"]);
     assert_eq!(said.code, 0, "{said:?}");
-    for steps in [0, 100] {
+    for (steps, code) in [(0, 14), (100, 10)] {
         let page = v1::ListTrustStepsResponse {
             trust_steps: vec![v1::TrustStep::default(); steps],
             next_page_token: next_page_token.clone(),
         };
         liar.invents(paths::LIST_TRUST_STEPS, &page);
         let said = run(&["cluster", "policy"]);
-        assert_eq!(said.code, 14, "{steps}: {said:?}");
+        assert_eq!(said.code, code, "{steps}: {said:?}");
     }
 }

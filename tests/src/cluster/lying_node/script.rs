@@ -61,7 +61,7 @@ pub enum Attack {
     RewritesPast,
     /// Appends in the name of the node that leads. The sender is the leader.
     SpeaksAsLeader,
-    /// Has leadership handed over to it, wins the election, and leads for a while as [`super::reign`] has it.
+    /// Has leadership handed over to it, wins the election, and leads for a while as `reign.rs` has it.
     Leads,
     /// Hands over leadership that it does not have. The sender leads.
     HandsOver,
