@@ -22,10 +22,8 @@ const fn case(method: Method, schedule: Schedule, leads: bool, number: usize) ->
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_that_hides_behind_two_crashes_waits_and_is_refused() {
-    let hides = Schedule::OtherBeforeTruthBetween;
-    let report = must_hold(case(Method::Copy, hides, true, 1)).await;
+/// The node waited for the others, and was refused once one of them knew more.
+fn must_wait_and_be_refused(report: &RollbackReport) {
     assert!(
         matches!(report.met.first(), Some(Met::Waits(_))),
         "{report}"
@@ -34,6 +32,13 @@ async fn a_copy_that_hides_behind_two_crashes_waits_and_is_refused() {
         matches!(report.met.last(), Some(Met::Ended(65, _))),
         "{report}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_hides_behind_two_crashes_waits_and_is_refused() {
+    let hides = Schedule::OtherBeforeTruthBetween;
+    let report = must_hold(case(Method::Copy, hides, true, 1)).await;
+    must_wait_and_be_refused(&report);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,14 +52,7 @@ async fn a_copy_over_the_files_of_its_own_run_hides_behind_two_crashes_and_waits
     let hides = Schedule::OtherBetweenTruthBetween;
     let over_run = Method::OverRun(OverlayTool::Rsync);
     let report = must_hold(case(over_run, hides, true, 1)).await;
-    assert!(
-        matches!(report.met.first(), Some(Met::Waits(_))),
-        "{report}"
-    );
-    assert!(
-        matches!(report.met.last(), Some(Met::Ended(65, _))),
-        "{report}"
-    );
+    must_wait_and_be_refused(&report);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
